@@ -1,0 +1,144 @@
+"""The lake: every path, built from one root, and atomic writes. Nothing else knows where things are."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET, TableSpec
+
+R = TypeVar("R")
+
+
+def content_hash(table: pa.Table) -> str:
+    """16 hex digits that name a table's rows and columns (not its metadata): its data version."""
+    sink = pa.BufferOutputStream()
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(sink, plain.schema) as writer:
+        writer.write_table(plain)
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Lake:
+    root: UPath
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str]) -> "Lake":
+        """The lake at ``root``, made absolute, so that a later change of the working folder does not move it."""
+        path = UPath(root)
+        return cls(path if "://" in str(root) else UPath(os.path.abspath(os.fspath(path))))
+
+    @property
+    def seeds(self) -> UPath:
+        return self.root / "seeds"
+
+    @property
+    def models(self) -> UPath:
+        return self.root / "models"
+
+    @property
+    def memory_bank(self) -> UPath:
+        return self.root / "memory_bank"
+
+    @property
+    def journal(self) -> UPath:
+        return self.root / "journal"
+
+    @property
+    def inspection(self) -> UPath:
+        return self.root / "inspect.duckdb"
+
+    @property
+    def dagster_home(self) -> UPath:
+        return self.root / "dagster_home"
+
+    @property
+    def lock(self) -> UPath:
+        return self.root / ".lock"
+
+    @property
+    def dataset_card(self) -> UPath:
+        return self.root / "star_dataset" / "README.md"
+
+    def table(self, spec: TableSpec[Any], shard: str | None = None) -> UPath:
+        """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""
+        if spec.name == STAR_DATASET.name:
+            return self.root / "star_dataset" / "star_dataset.parquet"
+        if spec.name == SEED_CATALOG.name:
+            return self.root / "tables" / f"{spec.name}.parquet"
+        if shard is None:
+            raise LakeError(f"table {spec.name} has one file a shard, and no shard was named")
+        return self.root / "tables" / spec.name / f"{shard}.parquet"
+
+    def prepare(self) -> None:
+        """Make the folders that users and tools look for. Raises LakeError where the lake cannot be written."""
+        for folder in (self.seeds, self.root / "tables", self.models, self.journal, self.dagster_home):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LakeError(
+                    f"cannot make {folder}: {error.strerror or error}; expected a folder that can be written, choose one with --lake"
+                ) from error
+
+    def write_bytes(self, path: UPath, data: bytes) -> None:
+        """Whole or not at all: a reader sees the old content or the new one, also after a crash."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.protocol not in ("", "file"):
+                path.write_bytes(data)  # object stores put whole objects
+                return
+            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            try:
+                with open(os.fspath(partial), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(os.fspath(partial), os.fspath(path))
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise LakeError(f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again") from error
+
+    def write_table(self, spec: TableSpec[Any], table: pa.Table, shard: str | None = None) -> UPath:
+        """Write a table whose schema is checked against ``spec``; returns its path."""
+        if not table.schema.equals(spec.schema):
+            raise LakeError(f"table {spec.name} does not fit its schema: {table.schema.to_string(show_schema_metadata=False)}")
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        path = self.table(spec, shard)
+        self.write_bytes(path, sink.getvalue().to_pybytes())
+        return path
+
+    def read_arrow(self, spec: TableSpec[Any], shard: str | None = None) -> pa.Table:
+        path = self.table(spec, shard)
+        try:
+            with path.open("rb") as file:
+                return pq.read_table(file)
+        except FileNotFoundError as error:
+            what = f"{spec.name}[{shard}]" if shard else spec.name
+            raise LakeError(f"{path} is not there; materialise {what} first, or run: star-pipeline run") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise LakeError(f"{path} cannot be read: {error}; remove it and run: star-pipeline run") from error
+
+    def read_table(self, spec: TableSpec[R], shard: str | None = None) -> list[R]:
+        return spec.from_arrow(self.read_arrow(spec, shard))
+
+    def has_table(self, spec: TableSpec[Any], shard: str | None = None) -> bool:
+        return bool(self.table(spec, shard).exists())
+
+    def shards_of(self, spec: TableSpec[Any]) -> list[str]:
+        """Keys of the shards that have this table, in order."""
+        folder = self.root / "tables" / spec.name
+        return sorted(path.stem for path in folder.glob("*.parquet")) if folder.exists() else []
+
+    def catalog_rows(self) -> Sequence[Any]:
+        """The seed catalogue; empty on a fresh lake."""
+        return self.read_table(SEED_CATALOG) if self.has_table(SEED_CATALOG) else []

@@ -1,0 +1,131 @@
+"""The agents and the judge of the offline profile, as the litellm provider ``offline``.
+
+After ``register()``, ``litellm.acompletion(model="offline/tutor", messages=[...])`` is answered here, without a
+network:
+
+=====================  =========  ==========================================  ==========================================
+model                  quality    as response agent                           as instruction agent
+=====================  =========  ==========================================  ==========================================
+``offline/tutor``      best       complete, in order, to the point            adds one fitting constraint, or asks for
+                                                                              explained steps
+``offline/essayist``   good       complete, but wrapped in padding            asks for more depth and breadth
+``offline/brief``      fair       correct, a sentence or so                   asks for a short answer
+``offline/rambler``    poor       filler that hardly touches the question     makes it vaguer
+``offline/judge``      (a judge)  compares two answers with a fixed formula; other requests it takes as ``brief`` does
+=====================  =========  ==========================================  ==========================================
+
+What they know are the package's starter seeds. A reply is a pure function of model, messages and the parameters
+``seed``, ``temperature`` and ``top_p``; ``max_tokens`` only cuts it. What an agent is asked to do, it reads off the
+shipped prompt templates' own marks: the judge's "[Final Verdict]:", a <draft>, or "Rewritten instruction:" after an
+<instruction>.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from star_pipeline.adapters.offline.judge import judge
+from star_pipeline.adapters.offline.knowledge import Knowledge, shipped_knowledge
+from star_pipeline.adapters.offline.respond import respond
+from star_pipeline.adapters.offline.rewrite import rewrite
+from star_pipeline.adapters.offline.text import Draw, count_tokens, cut_to_tokens
+
+PROVIDER = "offline"
+AGENTS = ("tutor", "essayist", "brief", "rambler", "judge")
+_VARYING_PARAMS = ("seed", "temperature", "top_p")
+
+_REWRITE = re.compile(
+    r"\A\s*(?:<system_prompt>\n.*?\n</system_prompt>\s*)?(?:<conversation>\n.*?\n</conversation>\s*)?"
+    r"<instruction>\n?(?P<instruction>.*?)\n?</instruction>\s*Rewritten instruction:\s*\Z",
+    re.DOTALL,
+)
+_DRAFT = re.compile(r"\A(?P<instruction>.*?)\n*<draft>\n?(?P<draft>.*)\n?</draft>", re.DOTALL)
+
+
+def reply(
+    agent: str, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any], knowledge: Knowledge | None = None
+) -> str:
+    """The agent's whole reply to chat ``messages``; ``knowledge`` defaults to the starter seeds.
+
+    Raises ValueError for an agent that is not one of ``AGENTS``.
+    """
+    if agent not in AGENTS:
+        raise ValueError(f"no offline agent {agent!r}; expected one of {', '.join(AGENTS)}")
+    knowledge = shipped_knowledge() if knowledge is None else knowledge
+    turns = [(str(message.get("role", "user")), _text(message.get("content"))) for message in messages]
+    draw = Draw(agent, turns, {name: params.get(name) for name in _VARYING_PARAMS})
+    prompt = "\n".join(text for role, text in turns if role == "system")
+    said = [text for role, text in turns if role == "user"]
+    last, earlier = (said[-1], said[:-1]) if said else ("", [])
+    if "[Final Verdict]:" in last:
+        return judge(last, knowledge, draw)
+    # The judge is no writer, but a config that uses it as one should get an answer rather than an error.
+    writer = "brief" if agent == "judge" else agent
+    if found := _REWRITE.search(last):
+        return rewrite(writer, found["instruction"], prompt, draw)
+    if found := _DRAFT.search(last):
+        return respond(writer, found["instruction"], earlier, found["draft"], knowledge, draw)
+    return respond(writer, last, earlier, None, knowledge, draw)
+
+
+def _text(content: object) -> str:
+    """The text of a message: a string, or a list of parts of which the text parts count."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return "" if content is None else str(content)
+
+
+def register() -> None:
+    """Make ``offline/…`` models known to litellm. Calling it again changes nothing; other providers stay."""
+    import litellm
+    from litellm import utils
+    from litellm.exceptions import NotFoundError
+    from litellm.llms.custom_llm import CustomLLM
+    from litellm.types.utils import ModelResponse, Usage
+
+    class OfflineLLM(CustomLLM):  # type: ignore[misc,unused-ignore]  # Any where litellm is not followed
+        """Answers litellm's calls; the rest of a request (keys, addresses, time limits) has no meaning here."""
+
+        def completion(
+            self,
+            model: str,
+            messages: list[Any],
+            *args: Any,
+            optional_params: Mapping[str, Any] | None = None,
+            **kwargs: Any,
+        ) -> ModelResponse:
+            name, params = model.removeprefix(f"{PROVIDER}/"), optional_params or {}
+            if name not in AGENTS:
+                known = ", ".join(f"{PROVIDER}/{agent}" for agent in AGENTS)
+                raise NotFoundError(
+                    message=f"there is no model {PROVIDER}/{name}; expected one of {known}",
+                    model=name,
+                    llm_provider=PROVIDER,
+                )
+            whole = reply(name, messages, params)
+            content, was_cut = cut_to_tokens(whole, params.get("max_completion_tokens") or params.get("max_tokens"))
+            n_prompt = sum(count_tokens(_text(message.get("content"))) for message in messages)
+            n_completion = count_tokens(content)
+            return ModelResponse(
+                model=f"{PROVIDER}/{name}",
+                choices=[
+                    {
+                        "index": 0,
+                        "finish_reason": "length" if was_cut else "stop",
+                        "message": {"role": "assistant", "content": content},
+                    }
+                ],
+                usage=Usage(
+                    prompt_tokens=n_prompt, completion_tokens=n_completion, total_tokens=n_prompt + n_completion
+                ),
+            )
+
+        async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:
+            # Milliseconds of computing: a thread would cost more than it frees.
+            return self.completion(*args, **kwargs)
+
+    if not any(item["provider"] == PROVIDER for item in litellm.custom_provider_map):
+        litellm.custom_provider_map.append({"provider": PROVIDER, "custom_handler": OfflineLLM()})
+    # litellm enters the names into its own lists at its next completion; whatever looks there sooner needs them now.
+    update_lists: Any = utils.custom_llm_setup
+    update_lists()

@@ -1,0 +1,185 @@
+"""Eq. 4 under a Hugging Face causal LM: mean losses of a response with and without its instruction."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ModelFit, ResponseLoss, ScoringSample
+from star_pipeline.core.score_templates import prompt_messages, prompt_text
+
+_LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model on its device with its tokenizer; ``start`` is the start token's id, ``context`` the model's limit."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    start: int
+    context: int | None
+    device: str
+
+
+@functools.lru_cache(maxsize=2)
+def load_model(name: str, dtype: str, device: str) -> LoadedModel:
+    """Load once a process. Raises ModelError, saying what was expected, where it cannot be."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    number = {"auto": torch.float32 if place == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=number).to(place).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"scoring model {name!r} cannot be loaded: {reason}; expected a Hugging Face id, or the folder of a causal LM"
+        ) from error
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        raise ModelError(
+            f"scoring model {name!r}: its tokenizer has neither a BOS nor an EOS token, and the first response token needs one "
+            "before it; set bos_token in its tokenizer_config.json"
+        )
+    text_config = model.config.get_text_config()
+    limits = [value for key in _LIMIT_NAMES if isinstance(value := getattr(text_config, key, None), int) and value > 0]
+    return LoadedModel(name, model, tokenizer, start, min(limits, default=None), place)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+    ends: tuple[int, ...]
+    """For each response token the number of characters of the response up to its end."""
+
+
+class TransformersScorer:
+    """The port's scorer. A value does not depend on the batch it was computed in, but for the last bits of float32."""
+
+    def __init__(self, loaded: LoadedModel, template: str, max_length: int, batch_tokens: int) -> None:
+        self._loaded = loaded
+        self._template = template
+        self._limit = min(max_length, loaded.context or max_length)
+        self._batch_tokens = batch_tokens
+        self._encoded: dict[ScoringSample, _Encoded] = {}
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        return [self._fit(sample) for sample in samples]
+
+    def _fit(self, sample: ScoringSample) -> ModelFit:
+        encoded = self._encode(sample)
+        if not encoded.response:
+            return ModelFit("empty_response", 0)
+        room = self._limit - 1 - len(encoded.prompt)
+        kept = len(encoded.response) if len(encoded.response) <= room else room
+        if kept < len(encoded.response):
+            kept = _whole_characters(encoded.ends, kept)
+        if kept <= 0:
+            return ModelFit("prompt_too_long", 0)
+        whole = kept == len(encoded.response)
+        return ModelFit("ok", len(sample.response) if whole else encoded.ends[kept - 1])
+
+    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+        start = self._loaded.start
+        sequences: list[tuple[tuple[int, ...], int]] = []
+        for sample, chars in zip(samples, kept_chars, strict=True):
+            encoded = self._encode(sample)
+            response = self._cut(sample, encoded, chars)
+            sequences.append(((start, *encoded.prompt, *response), len(response)))
+            sequences.append(((start, *response), len(response)))
+        means = self._mean_losses(sequences)
+        return [
+            ResponseLoss(count, means[(given, count)], means[(alone, count)])
+            for (given, count), (alone, _) in zip(sequences[::2], sequences[1::2], strict=True)
+        ]
+
+    def _cut(self, sample: ScoringSample, encoded: _Encoded, chars: int) -> tuple[int, ...]:
+        """Tokens of the first ``chars`` characters: the own tokens where they end just there, else tokenised anew."""
+        if chars >= len(sample.response):
+            return encoded.response
+        for count in range(len(encoded.response), 0, -1):
+            if encoded.ends[count - 1] == chars and _whole_characters(encoded.ends, count) == count:
+                return encoded.response[:count]
+        shorter = tuple(self._loaded.tokenizer(sample.response[:chars], add_special_tokens=False)["input_ids"])
+        return shorter[: max(self._limit - 1 - len(encoded.prompt), 0)]
+
+    def _encode(self, sample: ScoringSample) -> _Encoded:
+        if sample not in self._encoded:
+            tokenizer = self._loaded.tokenizer
+            if self._template == "chat":
+                text = self._chat_text(sample)
+            else:
+                text = prompt_text(self._template, sample.system, sample.history, sample.instruction)
+            prompt = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+            if self._template == "chat" and prompt[:1] == (self._loaded.start,):
+                prompt = prompt[1:]
+            response, ends = self._with_ends(sample.response)
+            self._encoded[sample] = _Encoded(prompt, response, ends)
+        return self._encoded[sample]
+
+    def _with_ends(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        tokenizer = self._loaded.tokenizer
+        if tokenizer.is_fast:
+            encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            return tuple(encoding["input_ids"]), tuple(end for _, end in encoding["offset_mapping"])
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return ids, tuple(min(len(tokenizer.decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1))
+
+    def _chat_text(self, sample: ScoringSample) -> str:
+        messages = prompt_messages(sample.system, sample.history, sample.instruction)
+        try:
+            return str(self._loaded.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except ValueError as error:
+            raise ModelError(
+                f"scoring.template chat: the tokenizer of {self._loaded.name!r} has no chat template; use alpaca or plain"
+            ) from error
+
+    def _mean_losses(self, sequences: Sequence[tuple[tuple[int, ...], int]]) -> dict[tuple[tuple[int, ...], int], float]:
+        """Mean loss, in nats, over the last ``count`` tokens of each (tokens, count); equal ones are computed once."""
+        ordered = sorted(set(sequences), key=lambda item: (len(item[0]), item))
+        means: dict[tuple[tuple[int, ...], int], float] = {}
+        batch: list[tuple[tuple[int, ...], int]] = []
+        for item in ordered:
+            if batch and len(item[0]) * (len(batch) + 1) > self._batch_tokens:
+                means.update(zip(batch, self._forward(batch), strict=True))
+                batch = []
+            batch.append(item)
+        if batch:
+            means.update(zip(batch, self._forward(batch), strict=True))
+        return means
+
+    def _forward(self, batch: Sequence[tuple[tuple[int, ...], int]]) -> list[float]:
+        import torch
+
+        width = max(len(tokens) for tokens, _ in batch)
+        ids = torch.full((len(batch), width), self._loaded.start, dtype=torch.long)
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, (tokens, _) in enumerate(batch):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        ids, mask = ids.to(self._loaded.device), mask.to(self._loaded.device)
+        means = []
+        with torch.inference_mode():
+            # padding is on the right: a causal model never sees it from the tokens that are scored
+            logits = self._loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            for row, (tokens, count) in enumerate(batch):
+                end = len(tokens)
+                scored = logits[row, end - count - 1 : end - 1].float()
+                loss = torch.nn.functional.cross_entropy(scored, ids[row, end - count : end], reduction="none")
+                means.append(float(loss.double().mean()))
+        return means
+
+
+def _whole_characters(ends: Sequence[int], count: int) -> int:
+    """The largest number of tokens, at most ``count``, after which no character is cut in two."""
+    while 0 < count < len(ends) and ends[count] == ends[count - 1]:
+        count -= 1
+    return count

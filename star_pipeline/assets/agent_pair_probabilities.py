@@ -1,0 +1,48 @@
+"""Eq. 8: the snapshot after a shard. Last of the loop, so that its existence means that the memory bank is written too."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.lake import content_hash
+from star_pipeline.assets.face import lake_asset, made
+from star_pipeline.assets.feedback import neighbour_shard, prior_snapshot
+from star_pipeline.core.evolution import fold_shard
+from star_pipeline.core.records import CompositeScore, PlanRow, Seed
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
+from star_pipeline.partitions import prior_state
+from star_pipeline.resources import LakeResource, SettingsResource
+
+
+@lake_asset(
+    "agent_pair_probabilities",
+    "evolve",
+    "The probability of every agent-pair after the shard (Eq. 8): pairs that made good data rise. The next shard's `sampling_plan` draws "
+    "with them, through `prior_state`.",
+    spec=AGENT_PAIR_PROBABILITIES,
+    deps=["memory_bank"],
+)
+def agent_pair_probabilities(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    sampling_plan: list[PlanRow],
+    composite_scores: list[CompositeScore],
+    lake: LakeResource,
+    settings: SettingsResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config, home, shard = settings.load(), lake.open(), context.partition_key
+    before = prior_snapshot(home, shard, config.sampled_ids)
+    rows = fold_shard(before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor)
+    following = neighbour_shard(home, shard, +1)
+    if following:
+        version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
+        context.instance.report_runless_asset_event(
+            dg.AssetObservation(prior_state.key, partition=following, tags={"dagster/data_version": version})
+        )
+    top = max(rows, key=lambda row: row.probability)
+    return made(
+        config,
+        AGENT_PAIR_PROBABILITIES,
+        sorted(rows, key=lambda row: -row.probability),
+        ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
+        {"snapshot_id": top.snapshot_id, "top_pair": top.pair_id, "top_probability": top.probability},
+    )

@@ -1,0 +1,53 @@
+"""Eq. 2: the planned pairs rewrite and respond."""
+
+import asyncio
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.generation import AgentPrompts, Generator
+from star_pipeline.core.prompts import PromptLibrary
+from star_pipeline.core.records import Candidate, PlanRow, Seed
+from star_pipeline.core.tables import CANDIDATES
+from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
+
+
+@lake_asset(
+    "candidates",
+    "generate",
+    "The candidates that the planned pairs made (Eq. 2: I' = A_I(I), R' = A_R(I')), with tokens, USD and time; what failed is kept "
+    "with its reason. This is where LLMs are paid.",
+    spec=CANDIDATES,
+    kinds=frozenset({"parquet", "llm"}),
+)
+def candidates(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    sampling_plan: list[PlanRow],
+    settings: SettingsResource,
+    chat: ChatResource,
+    progress: ProgressResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    agents = {name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in config.agents.items()}
+
+    async def generate() -> list[Candidate]:
+        generator = Generator(chat.chat(), PromptLibrary(config.prompts), agents, config.sampling.response_mode)
+        return await generator.candidates(sampling_plan, seed_shards, progress.progress())
+
+    rows = asyncio.run(generate())
+    failures = counts(row.error_kind for row in rows)
+    return made(
+        config,
+        CANDIDATES,
+        rows,
+        ["pair_id", "status", "instruction", "response", "error"],
+        {
+            "failed": sum(failures.values()),
+            "failures": dg.MetadataValue.json(failures),
+            "cost_usd": sum(row.cost_usd for row in rows),
+            "prompt_tokens": sum(row.prompt_tokens for row in rows),
+            "completion_tokens": sum(row.completion_tokens for row in rows),
+        },
+    )

@@ -1,0 +1,45 @@
+"""Eq. 5, 7 and 1: the composite score, and the best candidate of each seed."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.judging import references
+from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, PlanRow, Seed
+from star_pipeline.core.scoring import composite_scores as composite
+from star_pipeline.core.tables import COMPOSITE_SCORES
+from star_pipeline.resources import SettingsResource
+
+
+@lake_asset(
+    "composite_scores",
+    "evaluate",
+    "pi = pi_llm * pi_dual of each candidate (Eq. 5 to 7), its rank in its seed, and which one is selected (Eq. 1): the highest "
+    "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
+    spec=COMPOSITE_SCORES,
+)
+def composite_scores(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    sampling_plan: list[PlanRow],
+    candidates: list[Candidate],
+    ifd_scores: list[IfdScore],
+    judge_verdicts: list[JudgeVerdict],
+    settings: SettingsResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    reference_ids = {seed: ref.candidate_id if ref else None for seed, ref in references(candidates, seed_shards).items()}
+    knobs = config.scoring
+    rows = composite(
+        sampling_plan, candidates, ifd_scores, judge_verdicts, reference_ids, knobs.divisor, knobs.divide_over
+    )
+    return made(
+        config,
+        COMPOSITE_SCORES,
+        rows,
+        ["seed_id", "pair_id", "gap", "pi_dual", "pi_llm", "pi", "rank", "selection"],
+        {
+            "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
+            "selected_pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows if row.selected)),
+        },
+    )

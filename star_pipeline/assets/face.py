@@ -1,0 +1,132 @@
+"""What all assets show and share: column schemas, previews, versions, the lake's lock, and errors in one line."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.lake import content_hash
+from star_pipeline.config import StarConfig
+from star_pipeline.core.errors import StarError
+from star_pipeline.core.tables import TableSpec
+from star_pipeline.partitions import OWNERS, POOL, SHARDS
+from star_pipeline.resources import LakeLockResource
+
+Metadata = Mapping[str, Any]
+_CELL = 160
+
+
+def lake_asset(
+    name: str,
+    group: str,
+    description: str,
+    *,
+    spec: TableSpec[Any] | None = None,
+    partitioned: bool = True,
+    locked: bool = True,
+    deps: Iterable[Any] = (),
+    kinds: frozenset[str] = frozenset({"parquet"}),
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """``dg.asset`` with what the project's assets have in common.
+
+    ``locked`` assets run only while this process holds the lake, in the pool of one run; StarErrors end a step as one line.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        @functools.wraps(function)
+        def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Any:
+            try:
+                if locked:
+                    inputs.pop("lake_lock").require()
+                return function(context, **inputs)
+            except StarError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+
+        if locked:
+            _add_parameter(guarded, function, "lake_lock", LakeLockResource)
+
+        return dg.asset(
+            name=name,
+            group_name=group,
+            description=description,
+            partitions_def=SHARDS if partitioned else None,
+            pool=POOL if locked else None,
+            deps=list(deps),
+            kinds=set(kinds),
+            owners=OWNERS,
+            metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
+        )(guarded)
+
+    return decorate
+
+
+def _add_parameter(guarded: Callable[..., Any], function: Callable[..., Any], name: str, kind: type) -> None:
+    """Let Dagster see a parameter more than ``function`` has: it reads an asset's resources off its signature."""
+    signature = inspect.signature(function)
+    parameter = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+    guarded.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
+    guarded.__annotations__ = {**function.__annotations__, name: kind}
+
+
+def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:
+    """The table's columns as the UI shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                c.name, str(c.type), c.description, dg.TableColumnConstraints(nullable=c.nullable, unique=spec.key == (c.name,))
+            )
+            for c in spec.columns
+        ]
+    )
+
+
+def made(
+    settings: StarConfig,
+    spec: TableSpec[Any],
+    rows: Sequence[Any],
+    preview: Sequence[str],
+    metadata: Metadata | None = None,
+) -> dg.MaterializeResult[pa.Table]:
+    """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns."""
+    table = spec.to_arrow(rows)
+    return dg.MaterializeResult(
+        value=table.replace_schema_metadata({"config_fingerprint": settings.fingerprint, "config_name": settings.name}),
+        data_version=dg.DataVersion(content_hash(table)),
+        metadata={
+            "dagster/row_count": table.num_rows,
+            **(metadata or {}),
+            "preview": markdown(table, preview),
+            "config_fingerprint": settings.fingerprint,
+        },
+    )
+
+
+def markdown(table: pa.Table, columns: Sequence[str], limit: int = 8) -> dg.MarkdownMetadataValue:
+    """The first rows as a Markdown table; long texts are cut, line breaks shown as spaces."""
+    rows = table.select(list(columns)).slice(0, limit).to_pylist()
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in columns) + " |" for row in rows]
+    if table.num_rows > limit:
+        lines.append(f"\n… and {table.num_rows - limit:,} more rows")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    return text if len(text) <= _CELL else f"{text[:_CELL]}…"
+
+
+def counts(values: Iterable[Any]) -> dict[str, int]:
+    """How often each value occurs, most frequent first; None is left out."""
+    found: dict[str, int] = {}
+    for value in values:
+        if value is not None:
+            found[str(value)] = found.get(str(value), 0) + 1
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,44 @@
+"""Eq. 4: how hard each response is to follow for the small and for the large model."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.difficulty import score_candidates
+from star_pipeline.core.records import Candidate, Seed
+from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline.resources import ProgressResource, ScorerResource, SettingsResource
+
+
+@lake_asset(
+    "ifd_scores",
+    "evaluate",
+    "Instruction-following difficulty of each candidate, PPL(R|I) / PPL(R) (Eq. 4), under the target model (small) and a larger one, "
+    "and the gap between the two: what the larger model follows and the target does not yet.",
+    spec=IFD_SCORES,
+    kinds=frozenset({"parquet", "huggingface"}),
+)
+def ifd_scores(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    candidates: list[Candidate],
+    settings: SettingsResource,
+    scorer: ScorerResource,
+    progress: ProgressResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    progress.progress().stage("IFD under both models", len(candidates))
+    rows = score_candidates(candidates, seed_shards, scorer.small, scorer.large)
+    gaps = [row.gap for row in rows if row.gap is not None]
+    return made(
+        config,
+        IFD_SCORES,
+        rows,
+        ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
+        {
+            "small": config.scoring.small,
+            "large": config.scoring.large,
+            "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),
+            "share_of_positive_gaps": sum(gap > 0 for gap in gaps) / len(gaps) if gaps else 0.0,
+        },
+    )

@@ -1,0 +1,52 @@
+"""Eq. 6: a judge LLM compares candidates with the reference, in both orders."""
+
+import asyncio
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.judging import Judge, JudgeRules
+from star_pipeline.core.prompts import PromptLibrary
+from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
+from star_pipeline.core.tables import JUDGE_VERDICTS
+from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
+
+
+@lake_asset(
+    "judge_verdicts",
+    "evaluate",
+    "Is a candidate better than the reference of its seed? A judge LLM compares the two in both orders (Eq. 6: 1, 0.5 or 0). Where the "
+    "gap is not positive nobody needs to be asked (`skipped`); a reply without a verdict or a failed call is never turned into a number.",
+    spec=JUDGE_VERDICTS,
+    kinds=frozenset({"parquet", "llm"}),
+)
+def judge_verdicts(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    candidates: list[Candidate],
+    ifd_scores: list[IfdScore],
+    settings: SettingsResource,
+    chat: ChatResource,
+    progress: ProgressResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    knobs = config.judge
+    rules = JudgeRules(knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params)
+
+    async def judge() -> list[JudgeVerdict]:
+        asked = Judge(chat.chat(), PromptLibrary(config.prompts), rules)
+        return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
+
+    rows = asyncio.run(judge())
+    return made(
+        config,
+        JUDGE_VERDICTS,
+        rows,
+        ["candidate_id", "verdict", "flipped", "pi_llm", "reply_first", "error"],
+        {
+            "verdicts": dg.MetadataValue.json(counts(row.verdict for row in rows)),
+            "calls_saved": 2 * sum(row.verdict == "skipped" for row in rows),
+            "cost_usd": sum(row.cost_usd for row in rows),
+        },
+    )

@@ -1,0 +1,52 @@
+"""Eq. 3: which pairs are called for which seed, before any LLM is."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.feedback import prior_snapshot
+from star_pipeline.core import identity
+from star_pipeline.core.records import Neighbour, Seed
+from star_pipeline.core.sampling import plan_shard
+from star_pipeline.core.tables import SAMPLING_PLAN
+from star_pipeline.partitions import prior_state
+from star_pipeline.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
+
+
+@lake_asset(
+    "sampling_plan",
+    "generate",
+    "Which agent-pairs are called for which seed (Eq. 3): the base pairs, the seed's own response, pairs that were good for similar "
+    "instructions (memory bank) and pairs drawn by their probability. Made from `seed_shards` and `prior_state`, before any LLM is "
+    "called; the same inputs draw the same plan.",
+    spec=SAMPLING_PLAN,
+    deps=[prior_state],
+    kinds=frozenset({"parquet", "lancedb"}),
+)
+def sampling_plan(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    lake: LakeResource,
+    settings: SettingsResource,
+    embedder: EmbedderResource,
+    memory: MemoryResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    snapshot = prior_snapshot(lake.open(), context.partition_key, config.sampled_ids)
+    neighbours: list[list[Neighbour]] = [[] for _ in seed_shards]
+    if config.sampling.from_memory:
+        vectors = embedder.embedder().embed([seed.instruction for seed in seed_shards])
+        sequence = identity.shard_number(context.partition_key)
+        neighbours = memory.bank().nearest(vectors, config.memory.neighbours, before=sequence)
+    plan = plan_shard(seed_shards, snapshot, neighbours, config.sampling_rules)
+    return made(
+        config,
+        SAMPLING_PLAN,
+        plan,
+        ["seed_id", "slot", "pair_id", "origin", "probability"],
+        {
+            "snapshot_id": snapshot.snapshot_id,
+            "origins": dg.MetadataValue.json(counts(row.origin for row in plan)),
+            "pairs": dg.MetadataValue.json(counts(row.pair_id for row in plan)),
+        },
+    )

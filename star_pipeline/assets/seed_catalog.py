@@ -1,0 +1,76 @@
+"""Which record is in which shard; it alone adds partition keys."""
+
+import dagster as dg
+
+from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.seed_files import lake_seeds, seed_files, take_in_starter
+from star_pipeline.assets.face import lake_asset, markdown
+from star_pipeline.core.catalog import CatalogUpdate, update_catalog
+from star_pipeline.core.errors import SeedError
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SEED_CATALOG, SHARD_MANIFEST
+from star_pipeline.config import StarConfig
+from star_pipeline.partitions import SHARDS, prior_state, shard_manifest
+from star_pipeline.resources import LakeResource, SettingsResource
+
+AWAITED = "awaiting the shard before"
+
+
+def look(lake: Lake, settings: StarConfig) -> CatalogUpdate:
+    """What the seed files hold, against the catalogue. Takes the starter seeds in where the profile says so and there are none."""
+    if not seed_files(lake.seeds):
+        if settings.seeds.starter and not lake.has_table(SEED_CATALOG):
+            take_in_starter(lake)
+        elif not lake.has_table(SEED_CATALOG):
+            raise SeedError(f"{lake.seeds}: no seed files; put a .json or .jsonl file there, or hand one in: star-pipeline run --seeds FILE")
+    return update_catalog(lake.catalog_rows(), lake_seeds(lake, settings.seeds.fields), settings.sampling.shard_size)
+
+
+@lake_asset(
+    "seed_catalog",
+    "seeds",
+    "Which seed record is in which shard, from the files under `seeds/`. New and changed records get new shards (partitions), "
+    "removed ones are tombstoned, equal ones are kept once. Materialise this first; then materialise the new partitions of the loop.",
+    spec=SEED_CATALOG,
+    partitioned=False,
+)
+def seed_catalog(context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource) -> dg.MaterializeResult[None]:
+    home = lake.open()
+    home.prepare()
+    update = look(home, settings.load())
+    for key, members in update.new_shards.items():
+        home.write_table(SHARD_MANIFEST, SHARD_MANIFEST.to_arrow(members), key)
+    table = SEED_CATALOG.to_arrow(update.entries)
+    home.write_table(SEED_CATALOG, table)
+    _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(content_hash(table)),
+        metadata={
+            "dagster/row_count": table.num_rows,
+            "records": update.records,
+            "live": update.live,
+            "duplicates": update.duplicates,
+            "added": update.added,
+            "removed": update.removed,
+            "returned": update.returned,
+            "new_shards": dg.MetadataValue.json(list(update.new_shards)),
+            "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
+        },
+    )
+
+
+def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> None:
+    """Observe what each new shard starts from, then add its key: the key comes last, so that a crash in between repeats all."""
+    known = set(instance.get_dynamic_partitions(str(SHARDS.name)))
+    new = [key for key in shards if key not in known]
+    for key in new:
+        before = shards.index(key) - 1
+        version = AWAITED
+        if before < 0 or lake.has_table(AGENT_PAIR_PROBABILITIES, shards[before]):
+            version = "initial" if before < 0 else content_hash(lake.read_arrow(AGENT_PAIR_PROBABILITIES, shards[before]))
+        manifest = content_hash(lake.read_arrow(SHARD_MANIFEST, key))
+        for asset_key, data_version in ((shard_manifest.key, manifest), (prior_state.key, version)):
+            instance.report_runless_asset_event(
+                dg.AssetObservation(asset_key, partition=key, tags={"dagster/data_version": data_version})
+            )
+    if new:
+        instance.add_dynamic_partitions(str(SHARDS.name), new)

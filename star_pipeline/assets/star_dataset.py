@@ -1,0 +1,59 @@
+"""The final data set: one row for each live seed."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.seed_catalog import seed_catalog
+from star_pipeline.core.dataset_card import dataset_card
+from star_pipeline.core.records import StarRow
+from star_pipeline.core.selection import star_rows
+from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, SEED_SHARDS, STAR_DATASET
+from star_pipeline.resources import LakeResource, SettingsResource
+
+_FROM_ALL_SHARDS = [
+    dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping()) for spec in (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
+]
+
+
+@lake_asset(
+    "star_dataset",
+    "publish",
+    "The final data set for trainers: the selected candidate of every live seed as chat `messages`, with its scores and where it comes "
+    "from. One Parquet file (it loads straight into `datasets` and TRL) and a data set card beside it. Shards that are not done are left "
+    "out and counted.",
+    spec=STAR_DATASET,
+    partitioned=False,
+    locked=False,
+    deps=[seed_catalog, *_FROM_ALL_SHARDS],
+)
+def star_dataset(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+) -> dg.MaterializeResult[pa.Table]:
+    config, home = settings.load(), lake.open()
+    entries = {entry.seed_id: entry for entry in home.catalog_rows()}
+    shards = sorted({entry.shard for entry in entries.values()})
+    done = [shard for shard in shards if home.has_table(COMPOSITE_SCORES, shard)]
+    rows: list[StarRow] = []
+    for shard in done:
+        rows += star_rows(
+            shard,
+            home.read_table(SEED_SHARDS, shard),
+            entries,
+            home.read_table(CANDIDATES, shard),
+            home.read_table(COMPOSITE_SCORES, shard),
+            home.read_table(IFD_SCORES, shard),
+        )
+    home.write_bytes(home.dataset_card, dataset_card(rows, config.name, config.model_dump(mode="json")).encode())
+    return made(
+        config,
+        STAR_DATASET,
+        rows,
+        ["instruction", "response", "pair_id", "pi", "selection", "source"],
+        {
+            "shards": len(done),
+            "shards_not_done": len(shards) - len(done),
+            "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
+            "pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows)),
+        },
+    )

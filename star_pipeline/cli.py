@@ -1,0 +1,131 @@
+"""The console script ``star-pipeline``. Options follow the subcommand; every user's mistake ends as one line."""
+
+import os
+import signal
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from star_pipeline.core.errors import ConfigError, StarError
+
+app = typer.Typer(
+    name="star-pipeline",
+    help="Star-Agents: rewrites, answers, scores and selects instruction data for one target model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Config = Annotated[str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")]
+LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
+
+
+@app.command()
+def run(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    seeds: Annotated[list[str] | None, typer.Option("--seeds", help="seed file or folder to take in; may be repeated")] = None,
+) -> None:
+    """Take the seeds in and make all that is new or changed, shard after shard.
+
+    Example: star-pipeline run --config local --lake my_lake --seeds alpaca.json
+    """
+    from rich.console import Console
+
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.commands.run import run_pipeline
+
+    home = Lake.at(lake)
+    terminal = Console(stderr=True)
+    if terminal.is_terminal:
+        with BarProgress(terminal) as bars:
+            outcome = run_pipeline(config, home, seeds or [], bars)
+    else:
+        outcome = run_pipeline(config, home, seeds or [], LineProgress())
+    from star_pipeline.commands.summary import print_summary
+
+    console = Console()
+    if outcome.idle:
+        console.print("Nothing new: every seed is done. Here is what the lake holds.", highlight=False)
+    if not print_summary(console, home, outcome):
+        raise typer.Exit(1)
+
+
+@app.command()
+def dev(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    host: Annotated[str, typer.Option(help="address the UI listens on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port the UI listens on", min=1, max=65535)] = 3000,
+) -> None:
+    """Open the Dagster UI and its daemon on this lake.
+
+    Example: star-pipeline dev --lake my_lake --port 3001
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.dev import serve
+
+    serve(config, Lake.at(lake), host, port)
+
+
+@app.command()
+def query(
+    sql: Annotated[str | None, typer.Argument(help="a SQL statement, or the name of a shipped query")] = None,
+    lake: LakeRoot = "data_lake",
+    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet (to standard output)")] = "table",
+    listing: Annotated[bool, typer.Option("--list", help="list the shipped queries")] = False,
+) -> None:
+    """Ask the inspection file: SQL, or a shipped query.
+
+    Example: star-pipeline query winners; star-pipeline query "SELECT * FROM pair_leaderboard" --format csv
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.query import run_query, shipped_queries
+
+    if listing:
+        for name, (answers, _) in shipped_queries().items():
+            print(f"{name:14} {answers}")
+    elif sql is None:
+        raise ConfigError("nothing asked; give a SQL statement or the name of a query (see --list)")
+    else:
+        run_query(Lake.at(lake), sql, form)
+
+
+@app.command()
+def doctor(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
+    """Check configuration, credentials, endpoints, models and lake, and say what to do.
+
+    Example: star-pipeline doctor --config my.yaml
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.doctor import examine
+
+    if not examine(config, Lake.at(lake)):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: exit 0 when done, 1 when a run failed, 2 for bad usage or configuration, 130 when interrupted."""
+    warnings.filterwarnings("ignore")  # of the libraries below; a user can do nothing about them
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except ConfigError as error:
+        _say(str(error))
+        sys.exit(2)
+    except StarError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped; what is finished stays, run the same command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _say(text: str) -> None:
+    print(f"star-pipeline: {text}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The console's commands, one a file. ``cli`` parses, these do."""

@@ -1,0 +1,27 @@
+"""``star-pipeline dev``: the Dagster UI and daemon on a lake, with DAGSTER_HOME inside it."""
+
+import os
+import sys
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.config import load_config
+from star_pipeline.instance import fail_dead_runs, open_instance
+
+
+def serve(config: str, lake: Lake, host: str, port: int) -> None:
+    """Becomes ``dagster dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it."""
+    load_config(config)
+    instance = open_instance(lake)
+    with instance:
+        for run_id in fail_dead_runs(instance):
+            print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
+    source = os.path.abspath(config) if os.path.isfile(config) else config
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": os.fspath(lake.dagster_home),
+        "STAR_LAKE": os.fspath(lake.root),
+        "STAR_CONFIG": source,
+    }
+    print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    command = ["-m", "dagster", "dev", "-m", "star_pipeline.definitions", "--host", host, "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, *command], environment)

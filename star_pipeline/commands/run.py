@@ -1,0 +1,178 @@
+"""``star-pipeline run``: everything new or changed, in order, through the same assets and instance that the UI shows."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.seed_files import take_in
+from star_pipeline.assets import LOOP_ASSETS
+from star_pipeline.assets.seed_catalog import look
+from star_pipeline.config import load_config
+from star_pipeline.core.catalog import CatalogUpdate
+from star_pipeline.core.errors import StarError
+from star_pipeline.core.ports import Progress
+from star_pipeline.core.tables import SHARD_TABLES, STAR_DATASET, TABLES
+from star_pipeline.definitions import build_defs
+from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.partitions import SHARDS
+from star_pipeline.resources import ProgressResource, process_tags
+
+LOOP = tuple(asset.key.path[-1] for asset in LOOP_ASSETS)
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunFailed(StarError):
+    """A Dagster run of this command failed; what was made before stays."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a ``run`` did; ``shards`` are those it worked on."""
+
+    update: CatalogUpdate
+    taken_in: tuple[str, ...]
+    shards: tuple[str, ...]
+    published: bool
+    seconds: float
+
+    @property
+    def idle(self) -> bool:
+        return not (self.shards or self.published or self.update.changed)
+
+
+def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progress) -> RunOutcome:
+    """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made."""
+    began = time.monotonic()
+    settings = load_config(config)
+    lake.prepare()
+    with hold(lake, "star-pipeline run"):
+        instance = open_instance(lake)
+        with instance:
+            for run_id in fail_dead_runs(instance):
+                progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
+            taken_in = take_in(lake, seeds, settings.seeds.fields)
+            update = look(lake, settings)
+            work = _Work(config, lake, instance, progress)
+            shards = work.all_shards(update)
+            worked = [shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")]
+            published = work.publish()
+    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began)
+
+
+class _Work:
+    """One run's dealings with Dagster."""
+
+    def __init__(self, config: str, lake: Lake, instance: dg.DagsterInstance, progress: Progress) -> None:
+        class Told(ProgressResource):
+            def progress(self) -> Progress:
+                return progress
+
+        self._defs = build_defs({"progress": Told()}, config, str(lake.root))
+        self._graph = self._defs.resolve_asset_graph()
+        self._lake, self._instance, self._progress = lake, instance, progress
+        self._ids: dict[str, dict[str, int]] = {}
+
+    def all_shards(self, update: CatalogUpdate) -> list[str]:
+        """The shards' keys in order, after the catalogue has been brought up to date where that is needed."""
+        shards = sorted({entry.shard for entry in update.entries})
+        known = set(self._instance.get_dynamic_partitions(str(SHARDS.name)))
+        if update.changed or not known.issuperset(shards) or not self._last("seed_catalog"):
+            self._progress.note(f"seeds: {update.live:,} live, {update.added:,} new in {len(update.new_shards):,} shards")
+            self._execute("take_in_seeds")
+        for name in LOOP:
+            self._ids[name] = dict(
+                self._instance.event_log_storage.get_latest_storage_id_by_partition(
+                    dg.AssetKey(name), dg.DagsterEventType.ASSET_MATERIALIZATION
+                )
+            )
+        return shards
+
+    def shard(self, shard: str, place: str) -> bool:
+        """Make what the shard lacks, or has from before a change upstream; returns whether there was anything."""
+        self._adopt(shard)
+        pending = self._pending(shard)
+        if not pending:
+            return False
+        self._progress.note(f"shard {shard} ({place}): {pending[0]} … {pending[-1]}" if len(pending) > 1 else f"shard {shard} ({place}): {pending[0]}")
+        self._execute("process_shard", shard, pending)
+        return True
+
+    def publish(self) -> bool:
+        """Rebuild the final data set and the inspection file where a shard or the catalogue is newer."""
+        made_of = ("seed_catalog", *LOOP)
+        newest = max((self._last(name) for name in made_of), default=0)
+        oldest = min(self._last("star_dataset"), self._last("inspection"))
+        if oldest > newest and self._lake.has_table(STAR_DATASET) and self._lake.inspection.exists():
+            return False
+        self._progress.note("publishing the final data set and the inspection file")
+        self._execute("publish")
+        return True
+
+    def _last(self, name: str) -> int:
+        records = self._instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+        return int(records[0].storage_id) if records else 0
+
+    def _adopt(self, shard: str) -> None:
+        """Tell Dagster of tables it does not know: written just before a kill, or by an instance that is gone. They are paid."""
+        for spec in SHARD_TABLES:
+            if shard not in self._ids[spec.name] and self._lake.has_table(spec, shard):
+                version = content_hash(self._lake.read_arrow(spec, shard))
+                self._instance.report_runless_asset_event(
+                    dg.AssetMaterialization(
+                        spec.name,
+                        description="Found in the lake; made by a run that was killed, or by another instance.",
+                        partition=shard,
+                        tags={"dagster/data_version": version},
+                    )
+                )
+                found = self._instance.event_log_storage.get_latest_storage_id_by_partition(
+                    dg.AssetKey(spec.name), dg.DagsterEventType.ASSET_MATERIALIZATION, {shard}
+                )
+                self._ids[spec.name].update(found)
+
+    def _pending(self, shard: str) -> list[str]:
+        """Assets of the shard that are missing or older than what they are made from.
+
+        A plan that is there is never drawn again: its candidates are paid.
+        """
+        pending: list[str] = []
+        for name in LOOP:
+            own = self._ids[name].get(shard)
+            gone = name in TABLES and not self._lake.has_table(TABLES[name], shard)
+            parents = [key.path[-1] for key in self._graph.get(dg.AssetKey(name)).parent_keys if key.path[-1] in LOOP]
+            older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
+            if own is None or gone or (older and name != "sampling_plan"):
+                pending.append(name)
+        return pending
+
+    def _execute(self, job: str, shard: str | None = None, assets: Sequence[str] = ()) -> None:
+        result: Any = self._defs.resolve_job_def(job).execute_in_process(
+            instance=self._instance,
+            partition_key=shard,
+            asset_selection=[dg.AssetKey(name) for name in assets] or None,
+            tags=process_tags(),
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise RunFailed(_reason(result))
+
+
+def _reason(result: Any) -> str:
+    """The failed step's own words: a dg.Failure's description, else the innermost error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return f"{event.step_key}: {data.user_failure_data.description}"
+            error = data.error
+            while error and error.cause:
+                error = error.cause
+            return f"{event.step_key}: {' '.join(error.message.split()) if error else 'failed'}"
+    failures = [event for event in result.all_events if event.is_failure]
+    return f"{result.run_id[:8]}: {failures[-1].message if failures else 'failed'}"

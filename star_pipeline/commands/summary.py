@@ -1,0 +1,73 @@
+"""What ``run`` ends with: what was made, what failed and why, which pairs rose and fell, what it cost, where things are."""
+
+import os
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.commands.run import RunOutcome
+
+
+def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
+    """Print it; returns whether every live seed has its row in the final data set."""
+    with duckdb.connect(os.fspath(lake.inspection), read_only=True) as database:
+
+        def rows(sql: str) -> list[tuple[Any, ...]]:
+            return database.execute(sql).fetchall()
+
+        live, gone = rows("SELECT count(*) FILTER (WHERE live), count(*) FILTER (WHERE NOT live) FROM seed_catalog")[0]
+        final = rows("SELECT count(*) FROM star_dataset")[0][0]
+        done, failed = rows("SELECT count(*), count(*) FILTER (WHERE status = 'failed') FROM candidates")[0]
+        kinds = rows("SELECT error_kind, count(*) FROM candidates WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1")
+        verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
+        selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
+        moves = rows(
+            "SELECT pair_id, arg_min(probability_before, shard), arg_max(probability, shard), sum(n_sampled), sum(reward) "
+            "FROM agent_pair_probabilities GROUP BY 1 ORDER BY 3 DESC, 1"
+        )
+        requests, cost = rows("SELECT coalesce(sum(requests), 0), coalesce(sum(cost_usd), 0) FROM costs")[0]
+        shards = rows("SELECT count(DISTINCT shard) FROM agent_pair_probabilities")[0][0]
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    notes = [f"{outcome.update.duplicates:,} duplicate records dropped"] if outcome.update.duplicates else []
+    notes += [f"{gone:,} no longer in the files"] if gone else []
+    facts.add_row("seeds", f"{live:,} in {shards:,} shards" + "".join(f"; {note}" for note in notes))
+    facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))
+    facts.add_row("verdicts", _listed(verdicts) or "none")
+    facts.add_row("selected", _listed(selections) or "none")
+    facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests")
+    facts.add_row("time", f"{outcome.seconds:.0f} s")
+
+    pairs = Table(title="Agent-pairs", title_justify="left", title_style="bold", box=None, padding=(0, 2), pad_edge=False)
+    for title in ("pair", "drawn", "reward", "probability", "change"):
+        pairs.add_column(title, justify="left" if title == "pair" else "right")
+    for pair_id, first, last, drawn, reward in moves:
+        change = last - first
+        style = "green" if change > 5e-5 else "red" if change < -5e-5 else ""
+        pairs.add_row(pair_id, f"{drawn:,}", f"{reward:.2f}", f"{last:.1%}", f"{change * 100:+.2f} points", style=style)
+
+    console.print()
+    console.print(facts)
+    console.print()
+    console.print(pairs)
+    console.print()
+    places = Table.grid(padding=(0, 2))
+    places.add_column(style="bold")
+    places.add_column(overflow="fold")
+    places.add_row("final data set", f"{lake.root / 'star_dataset' / 'star_dataset.parquet'} ({final:,} rows)")
+    places.add_row("for DuckDB", f"{lake.inspection} (star-pipeline query --list)")
+    places.add_row("in the UI", "star-pipeline dev")
+    console.print(places)
+    missing = live - final
+    if missing:
+        console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")
+    return bool(missing == 0)
+
+
+def _listed(pairs: list[tuple[Any, ...]]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in pairs)

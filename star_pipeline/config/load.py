@@ -1,0 +1,71 @@
+"""Reads a configuration: a shipped profile by its name, or a YAML file by its path."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from star_pipeline.config.models import StarConfig
+from star_pipeline.core.errors import ConfigError
+
+_PROFILES = resources.files("star_pipeline") / "profiles"
+
+
+def profile_names() -> list[str]:
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PROFILES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(name_or_path: str) -> StarConfig:
+    """The validated configuration. Raises ConfigError, naming file, field, what was expected and the remedy."""
+    path = Path(name_or_path)
+    if name_or_path in profile_names():
+        where, text, folder = f"profile {name_or_path}", (_PROFILES / f"{name_or_path}.yaml").read_text("utf-8"), Path()
+    elif path.is_file():
+        where, folder = str(path), path.parent
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    else:
+        raise ConfigError(f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}")
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
+    if isinstance(raw.get("prompts"), dict):
+        raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
+    try:
+        return StarConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_in_one_line(error)}") from error
+
+
+def _prompt_text(where: str, name: str, folder: Path, file: Any) -> str:
+    path = folder / str(file)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}, prompts.{name}: cannot read {path}: {error}; expected a Jinja file in UTF-8") from error
+
+
+def _in_one_line(error: ValidationError) -> str:
+    return "; ".join(_one(dict(problem)) for problem in error.errors())
+
+
+def _one(problem: dict[str, Any]) -> str:
+    field = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+    elif problem["type"] == "extra_forbidden":
+        message = "no such setting; check the spelling, or remove it"
+    elif problem["type"] == "missing":
+        message = "missing, and it has no default"
+    else:
+        given = problem.get("input")
+        shown = f" (given: {given!r:.60})" if isinstance(given, str | int | float | bool | None) else ""
+        message = str(problem["msg"]).replace("Input should", "should") + shown
+    return f"{field}: {message}" if field else message

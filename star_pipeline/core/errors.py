@@ -1,0 +1,37 @@
+"""What can go wrong, by who has to act. Every message says what, where, what was expected and the remedy, in one line."""
+
+
+class StarError(Exception):
+    """A user can act on it: it is shown as one line, without a traceback."""
+
+
+class ConfigError(StarError):
+    """The configuration or the command line asks for something that cannot be."""
+
+
+class SeedError(StarError):
+    """A seed file cannot be read as seeds; names file, row and field."""
+
+
+class LakeError(StarError):
+    """The lake is not as it should be: locked, unwritable, or a table does not fit its schema."""
+
+
+class ModelError(StarError):
+    """A scoring or embedding model cannot be loaded or used."""
+
+
+class OrderError(StarError):
+    """A shard was asked for before its predecessor's snapshot was there."""
+
+
+class CallError(StarError):
+    """One LLM call failed for good.
+
+    ``kind`` is a short name to count by (``timeout``, ``rate_limit``, ``authentication``, …); ``attempts`` counts the tries.
+    """
+
+    def __init__(self, kind: str, message: str, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.attempts = attempts

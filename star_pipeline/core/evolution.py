@@ -1,0 +1,96 @@
+"""Eq. 8: pairs that made good data are called more often. Snapshot k is a pure function of snapshot k-1 and shard k's tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from star_pipeline.core import identity
+from star_pipeline.core.records import CompositeScore, PairProbability, PlanRow, Seed
+
+NO_PARENT = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All pair probabilities at one moment; they sum to 1. The order of ``probabilities`` is the configuration's."""
+
+    snapshot_id: str
+    probabilities: Mapping[str, float]
+
+
+def initial_snapshot(pair_ids: Sequence[str]) -> Snapshot:
+    """Every sampled pair at 1/K."""
+    probabilities = {pair_id: 1 / len(pair_ids) for pair_id in pair_ids}
+    return Snapshot(identity.snapshot_id(NO_PARENT, "", list(probabilities.items())), probabilities)
+
+
+def snapshot_of(rows: Sequence[PairProbability]) -> Snapshot:
+    """The snapshot that a table holds."""
+    return Snapshot(rows[0].snapshot_id, {row.pair_id: row.probability for row in rows})
+
+
+def for_pairs(snapshot: Snapshot, pair_ids: Sequence[str]) -> Snapshot:
+    """The snapshot as a configuration with other pairs sees it; the snapshot itself where the pairs are the same.
+
+    A removed pair's share is spread over the rest in proportion; each new pair enters at 1/K and the others are scaled.
+    """
+    known = snapshot.probabilities
+    if set(known) == set(pair_ids):
+        return Snapshot(snapshot.snapshot_id, {pair_id: known[pair_id] for pair_id in pair_ids})
+    count = len(pair_ids)
+    stay = [pair_id for pair_id in pair_ids if pair_id in known]
+    total = sum(known[pair_id] for pair_id in stay)
+    if total <= 0:
+        adapted = {pair_id: 1 / count for pair_id in pair_ids}
+    else:
+        share = len(stay) / count
+        adapted = {pair_id: known[pair_id] / total * share if pair_id in known else 1 / count for pair_id in pair_ids}
+    return Snapshot(identity.snapshot_id(snapshot.snapshot_id, "pairs changed", list(adapted.items())), adapted)
+
+
+def reward_seed(probabilities: Mapping[str, float], earned: Iterable[tuple[str, float]], rate: float) -> dict[str, float]:
+    """p_j <- p_j + rate * pi for each (pair, pi) of one seed, then divide all by their sum once (Eq. 8)."""
+    raised = dict(probabilities)
+    for pair_id, pi in earned:
+        raised[pair_id] += rate * pi
+    total = sum(raised.values())
+    return {pair_id: p / total for pair_id, p in raised.items()}
+
+
+def apply_floor(probabilities: Mapping[str, float], floor: float) -> dict[str, float]:
+    """p <- (1 - K f) p + f, so that no pair is lost for good."""
+    keep = 1 - len(probabilities) * floor
+    return {pair_id: keep * p + floor for pair_id, p in probabilities.items()}
+
+
+def fold_shard(
+    before: Snapshot,
+    shard: str,
+    seeds: Sequence[Seed],
+    plan: Iterable[PlanRow],
+    scores: Iterable[CompositeScore],
+    rate: float,
+    floor: float,
+) -> list[PairProbability]:
+    """The snapshot after ``shard``: Eq. 8 seed by seed in ``seeds``' order, in float64, the floor once at the end.
+
+    Only candidates that were drawn (origin memory or explore) earn; a null pi counts 0.
+    """
+    pi_of = {score.candidate_id: score.pi or 0.0 for score in scores}
+    drawn: dict[str, list[tuple[str, float]]] = {}
+    counts = dict.fromkeys(before.probabilities, 0)
+    rewards = dict.fromkeys(before.probabilities, 0.0)
+    for row in plan:
+        if row.origin in ("memory", "explore") and row.pair_id in counts:
+            drawn.setdefault(row.seed_id, []).append((row.pair_id, pi_of[row.candidate_id]))
+            counts[row.pair_id] += 1
+            rewards[row.pair_id] += pi_of[row.candidate_id]
+    after = dict(before.probabilities)
+    for seed in seeds:
+        after = reward_seed(after, drawn.get(seed.seed_id, ()), rate)
+    if floor > 0:
+        after = apply_floor(after, floor)
+    name = identity.snapshot_id(before.snapshot_id, shard, list(after.items()))
+    return [
+        PairProbability(name, before.snapshot_id, shard, pair_id, counts[pair_id], rewards[pair_id], before.probabilities[pair_id], p)
+        for pair_id, p in after.items()
+    ]

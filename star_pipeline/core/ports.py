@@ -1,0 +1,108 @@
+"""Ports: a Protocol for every outside thing. Adapters make them real; ``adapters.fakes`` holds fakes for tests and trials."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from star_pipeline.core.records import MemoryEntry, Message, Neighbour
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One LLM request. ``sample`` counts the times the same question is asked for another answer.
+
+    All that decides the reply is in here or in the agent's configuration, so that a journal can key on it.
+    """
+
+    agent: str
+    messages: tuple[Message, ...]
+    template: str
+    template_version: str
+    params: dict[str, Any] = field(default_factory=dict)
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """``finish_reason`` is the provider's (``length`` = cut off); tokens and USD as billed, ``latency_s`` in seconds."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    latency_s: float
+    attempts: int = 1
+
+
+class ChatModel(Protocol):
+    """All the agents of a configuration behind one door: limits, retries and (to come) the journal live behind it."""
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Raises errors.CallError once the call has failed for good."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScoringSample:
+    """What the target is to be scored on: the response, given system, history and instruction."""
+
+    system: str | None
+    history: tuple[Message, ...]
+    instruction: str
+    response: str
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What of a response a model can take: ``status`` ok, empty_response or prompt_too_long; ``kept_chars`` of its text."""
+
+    status: str
+    kept_chars: int
+
+
+@dataclass(frozen=True)
+class ResponseLoss:
+    """Mean negative log-likelihoods, in nats, over the same ``n_tokens`` response tokens in both passes (Eq. 4)."""
+
+    n_tokens: int
+    nll_given: float
+    nll_alone: float
+
+
+class Scorer(Protocol):
+    """One causal LM that tells how hard a response is for it."""
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        """How many characters of each response fit into the model's limit beside the prompt."""
+        ...
+
+    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+        """Losses of each response cut to its first ``kept_chars`` characters (at most what ``fit`` told)."""
+        ...
+
+
+class Embedder(Protocol):
+    def embed(self, texts: Sequence[str]) -> Any:
+        """float32 array of shape (len(texts), dimension), rows of length 1."""
+        ...
+
+
+class MemoryBank(Protocol):
+    def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
+        """For each row of ``vectors`` the ``limit`` entries of highest cosine among those with ``sequence < before``."""
+        ...
+
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
+        """Make ``entries`` the only ones of ``shard``; returns the number of entries in the whole bank."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how far a long stage has come. Shards name themselves first, stages follow."""
+
+    def stage(self, name: str, total: int) -> None: ...
+
+    def advance(self, count: int = 1) -> None: ...
+
+    def note(self, text: str) -> None: ...

@@ -1,0 +1,31 @@
+"""How a scoring model is shown what comes before a response (Eq. 4): named templates."""
+
+from collections.abc import Sequence
+
+from star_pipeline.core.records import Message
+
+ALPACA_PREAMBLE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
+
+def prompt_text(template: str, system: str | None, history: Sequence[Message], instruction: str) -> str:
+    """The prompt's text.
+
+    ``alpaca``: Stanford Alpaca's form; a system prompt replaces the preamble, earlier turns come as blocks before the last.
+    ``plain``: system, history and instruction, each followed by one newline, and nothing else.
+    """
+    if template == "plain":
+        parts = [*([system] if system else []), *(turn.content for turn in history), instruction]
+        return "".join(f"{part}\n" for part in parts)
+    blocks = [system or ALPACA_PREAMBLE]
+    blocks += [f"### {'Response' if turn.role == 'assistant' else 'Instruction'}:\n{turn.content}" for turn in history]
+    blocks += [f"### Instruction:\n{instruction}", "### Response:"]
+    return "\n\n".join(blocks)
+
+
+def prompt_messages(system: str | None, history: Sequence[Message], instruction: str) -> list[dict[str, str]]:
+    """The same as chat messages, for the tokenizer's own ``chat`` template."""
+    opening = [{"role": "system", "content": system}] if system else []
+    turns = [{"role": turn.role, "content": turn.content} for turn in history]
+    return [*opening, *turns, {"role": "user", "content": instruction}]

@@ -1,0 +1,116 @@
+"""Eq. 1: the best candidate of each seed, and what is taken where there is none; then the rows of the final data set."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from star_pipeline.core.records import (
+    SEED_PAIR,
+    Candidate,
+    CatalogEntry,
+    CompositeScore,
+    IfdScore,
+    MemoryEntry,
+    Message,
+    Seed,
+    Selection,
+    StarRow,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A candidate as selection sees it; ``status`` is the candidate's (ok or failed)."""
+
+    candidate_id: str
+    slot: int
+    pair_id: str
+    status: str
+    gap: float | None
+    pi_dual: float | None
+    pi_llm: float | None
+    pi: float | None
+
+
+def select_in_seed(contenders: Sequence[Contender]) -> list[tuple[Contender, int | None, Selection | None]]:
+    """(contender, rank, selection) in the given order; exactly one has a selection.
+
+    Highest positive pi wins; ties go to the larger gap, then the smaller candidate_id. Where no pi is positive the reference
+    (slot 0) is taken, ``fallback_base``; where that failed, the seed itself, ``fallback_seed``: marked on the seed's own
+    candidate, or on slot 0 where the plan has none.
+    """
+    ranked = sorted(
+        (c for c in contenders if c.pi is not None),
+        key=lambda c: (-(c.pi or 0.0), -(c.gap or 0.0), c.candidate_id),
+    )
+    ranks = {c.candidate_id: place for place, c in enumerate(ranked, start=1)}
+    selection: Selection
+    if ranked and (ranked[0].pi or 0.0) > 0:
+        chosen, selection = ranked[0], "best"
+    else:
+        reference = min(contenders, key=lambda c: c.slot)
+        if reference.status == "ok":
+            chosen, selection = reference, "fallback_base"
+        else:
+            own = [c for c in contenders if c.pair_id == SEED_PAIR]
+            chosen, selection = (own or [reference])[0], "fallback_seed"
+    return [(c, ranks.get(c.candidate_id), selection if c is chosen else None) for c in contenders]
+
+
+def memory_entries(
+    shard: str, sequence: int, scores: Iterable[CompositeScore], candidates: Iterable[Candidate], min_pi: float
+) -> list[MemoryEntry]:
+    """What the memory bank keeps of a shard: the rows selected as ``best`` with pi >= ``min_pi``, in table order."""
+    candidate_of = {candidate.candidate_id: candidate for candidate in candidates}
+    return [
+        MemoryEntry(
+            score.seed_id, score.candidate_id, shard, sequence, candidate_of[score.candidate_id].instruction or "", score.pair_id, score.pi
+        )
+        for score in scores
+        if score.selection == "best" and score.pi is not None and score.pi >= min_pi
+    ]
+
+
+def star_rows(
+    shard: str,
+    seeds: Sequence[Seed],
+    entries: dict[str, CatalogEntry],
+    candidates: Iterable[Candidate],
+    scores: Iterable[CompositeScore],
+    ifd_scores: Iterable[IfdScore],
+) -> list[StarRow]:
+    """The shard's part of the final data set: one row for each seed that ``entries`` (the catalogue) says is live."""
+    candidate_of = {candidate.candidate_id: candidate for candidate in candidates}
+    ifd_of = {score.candidate_id: score for score in ifd_scores}
+    chosen = {score.seed_id: score for score in scores if score.selected}
+    rows = []
+    for seed in seeds:
+        entry = entries.get(seed.seed_id)
+        if entry is None or not entry.live:
+            continue
+        score = chosen[seed.seed_id]
+        candidate, difficulty = candidate_of[score.candidate_id], ifd_of[score.candidate_id]
+        own = score.selection == "fallback_seed"
+        instruction = seed.instruction if own else candidate.instruction or ""
+        response = seed.response if own else candidate.response or ""
+        opening = (Message("system", seed.system),) if seed.system else ()
+        rows.append(
+            StarRow(
+                seed_id=seed.seed_id,
+                messages=(*opening, *seed.history, Message("user", instruction), Message("assistant", response)),
+                instruction=instruction,
+                response=response,
+                pair_id=SEED_PAIR if own else score.pair_id,
+                pi=score.pi,
+                pi_dual=score.pi_dual,
+                pi_llm=score.pi_llm,
+                ifd_small=difficulty.ifd_small,
+                ifd_large=difficulty.ifd_large,
+                gap=score.gap,
+                shard=shard,
+                source=entry.source,
+                source_row=entry.source_row,
+                candidate_id=score.candidate_id,
+                selection=score.selection or "fallback_seed",
+            )
+        )
+    return rows

@@ -1,0 +1,289 @@
+"""One explicit Arrow schema a table. What is written is checked against it; the UI and the inspection file show its texts."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from star_pipeline.core import records
+from star_pipeline.core.errors import LakeError
+
+R = TypeVar("R")
+
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+MESSAGES = pa.list_(pa.struct([pa.field("role", TEXT), pa.field("content", TEXT)]))
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class TableSpec(Generic[R]):
+    """A table's name, the record of its rows, its columns and the columns that identify a row."""
+
+    name: str
+    record: type[R]
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in self.columns])
+
+    def to_arrow(self, rows: Sequence[R]) -> pa.Table:
+        """The rows as an Arrow table of exactly this schema.
+
+        Raises LakeError, naming table, row and column, for a null where none may be and for a row whose key came before.
+        """
+        data: dict[str, list[Any]] = {c.name: [_plain(getattr(row, c.name)) for row in rows] for c in self.columns}
+        for column in self.columns:
+            if not column.nullable and None in data[column.name]:
+                where = data[column.name].index(None)
+                raise LakeError(f"table {self.name}, row {where}, column {column.name}: null, expected {column.type}")
+        seen: set[tuple[Any, ...]] = set()
+        for number, identity in enumerate(zip(*(data[name] for name in self.key), strict=True)):
+            if identity in seen:
+                raise LakeError(f"table {self.name}, row {number}: {dict(zip(self.key, identity, strict=True))} is there twice")
+            seen.add(identity)
+        try:
+            return pa.Table.from_pydict(data, schema=self.schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise LakeError(f"table {self.name} does not fit its schema: {error}") from error
+
+    def from_arrow(self, table: pa.Table) -> list[R]:
+        """Inverse of ``to_arrow``; raises LakeError where a column is missing."""
+        names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            raise LakeError(f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again")
+        columns = [table.column(name).to_pylist() for name in names]
+        types = {column.name: str(column.type) for column in self.columns}
+        revive = [_REVIVE.get(types[name]) for name in names]
+        return [
+            self.record(*(make(value) if make and value is not None else value for make, value in zip(revive, row, strict=True)))
+            for row in zip(*columns, strict=True)
+        ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [{"role": v.role, "content": v.content} if isinstance(v, records.Message) else v for v in value]
+    return value
+
+
+def _messages(value: Iterable[dict[str, str]]) -> tuple[records.Message, ...]:
+    return tuple(records.Message(turn["role"], turn["content"]) for turn in value)
+
+
+_REVIVE: dict[str, Any] = {
+    str(MESSAGES): _messages,
+    str(pa.list_(TEXT)): tuple,
+    str(pa.list_(FLOAT)): tuple,
+}
+
+_SEED_ID = Column("seed_id", TEXT, "the seed, named by a hash of its content", False)
+_CANDIDATE_ID = Column("candidate_id", TEXT, "the candidate: a hash of seed_id, pair_id and snapshot_id", False)
+_SLOT = Column("slot", INT, "place among the seed's candidates; 0 is the reference", False)
+_PAIR_ID = Column("pair_id", TEXT, "instruction agent + response agent, or 'seed'", False)
+_PROMPT_TOKENS = Column("prompt_tokens", INT, "tokens sent, all calls of this row", False)
+_COMPLETION_TOKENS = Column("completion_tokens", INT, "tokens received, all calls of this row", False)
+_COST = Column("cost_usd", FLOAT, "USD for all calls of this row", False)
+_SOURCE = Column("source", TEXT, "seed file, relative to seeds/", False)
+_SOURCE_ROW = Column("source_row", INT, "record in the seed file, counted from 1", False)
+
+_SEED_COLUMNS = (
+    _SEED_ID,
+    _SOURCE,
+    _SOURCE_ROW,
+    Column("system", TEXT, "system prompt, if any"),
+    Column("history", MESSAGES, "earlier turns, oldest first", False),
+    Column("instruction", TEXT, "the last user turn", False),
+    Column("response", TEXT, "the seed's own response; may be empty", False),
+)
+
+SHARD_MANIFEST = TableSpec("shard_manifest", records.Seed, _SEED_COLUMNS, ("seed_id",))
+SEED_SHARDS = TableSpec("seed_shards", records.Seed, _SEED_COLUMNS, ("seed_id",))
+
+SEED_CATALOG = TableSpec(
+    "seed_catalog",
+    records.CatalogEntry,
+    (
+        _SEED_ID,
+        Column("shard", TEXT, "the shard that holds the seed, for good", False),
+        Column("position", INT, "row in the shard, from 0", False),
+        _SOURCE,
+        _SOURCE_ROW,
+        Column("live", BOOL, "false once no seed file holds the record any more (tombstone)", False),
+    ),
+    ("seed_id",),
+)
+
+SAMPLING_PLAN = TableSpec(
+    "sampling_plan",
+    records.PlanRow,
+    (
+        _CANDIDATE_ID,
+        _SEED_ID,
+        _SLOT,
+        _PAIR_ID,
+        Column("instruction_agent", TEXT, "rewrites the instruction; 'keep' changes nothing", False),
+        Column("response_agent", TEXT, "responds; 'seed' is the seed's own response", False),
+        Column("origin", TEXT, "base: called for every seed; seed: free; memory or explore: drawn (Eq. 3)", False),
+        Column("probability", FLOAT, "the pair's probability in the snapshot; null where it was not drawn"),
+        Column("snapshot_id", TEXT, "the snapshot that the draw used", False),
+        Column("neighbour_seed_ids", pa.list_(TEXT), "nearest seeds in the memory bank, nearest first", False),
+        Column("neighbour_pair_ids", pa.list_(TEXT), "the pairs that made those neighbours", False),
+        Column("neighbour_similarities", pa.list_(FLOAT), "cosines of those neighbours", False),
+    ),
+    ("candidate_id",),
+)
+
+CANDIDATES = TableSpec(
+    "candidates",
+    records.Candidate,
+    (
+        _CANDIDATE_ID,
+        _SEED_ID,
+        _SLOT,
+        _PAIR_ID,
+        Column("instruction", TEXT, "the instruction answered, rewritten or not (Eq. 2)"),
+        Column("response", TEXT, "the response (Eq. 2); null where the candidate failed"),
+        Column("status", TEXT, "ok or failed", False),
+        Column("error_kind", TEXT, "why it failed, as a word to count by"),
+        Column("error", TEXT, "why it failed, in full"),
+        Column("attempts", INT, "LLM requests sent, retries counted in", False),
+        _PROMPT_TOKENS,
+        _COMPLETION_TOKENS,
+        _COST,
+        Column("latency_s", FLOAT, "seconds spent waiting for the LLMs", False),
+    ),
+    ("candidate_id",),
+)
+
+
+def _ifd_columns(model: str) -> tuple[Column, ...]:
+    return (
+        Column(f"n_tokens_{model}", INT, f"response tokens scored by the {model} model"),
+        Column(f"nll_given_{model}", FLOAT, f"mean loss given the instruction, nats a token, {model} model"),
+        Column(f"nll_alone_{model}", FLOAT, f"mean loss without the instruction, nats a token, {model} model"),
+        Column(f"ifd_{model}", FLOAT, f"PPL(R|I) / PPL(R) under the {model} model (Eq. 4)"),
+    )
+
+
+IFD_SCORES = TableSpec(
+    "ifd_scores",
+    records.IfdScore,
+    (
+        _CANDIDATE_ID,
+        _SEED_ID,
+        Column("status", TEXT, "ok, no_candidate, empty_response, prompt_too_long or not_finite", False),
+        Column("truncated", BOOL, "the response was cut at its end to fit", False),
+        *_ifd_columns("small"),
+        *_ifd_columns("large"),
+        Column("gap", FLOAT, "ifd_small - ifd_large"),
+    ),
+    ("candidate_id",),
+)
+
+JUDGE_VERDICTS = TableSpec(
+    "judge_verdicts",
+    records.JudgeVerdict,
+    (
+        _CANDIDATE_ID,
+        _SEED_ID,
+        Column("base_candidate_id", TEXT, "the reference compared with; null: the seed's own response, no candidate"),
+        Column("template", TEXT, "judge_answers or judge_samples; null where nothing was asked"),
+        Column("verdict", TEXT, "better, worse, tie, inconsistent, unparsed, skipped or failed", False),
+        Column("verdict_first", TEXT, "the candidate's fate as answer A: better, worse, tie or null"),
+        Column("verdict_swapped", TEXT, "the candidate's fate as answer B: better, worse, tie or null"),
+        Column("flipped", BOOL, "a win in one order was a loss in the other", False),
+        Column("pi_llm", FLOAT, "1, 0.5, 0 or null (Eq. 6)"),
+        Column("reply_first", TEXT, "the judge's words, candidate as answer A"),
+        Column("reply_swapped", TEXT, "the judge's words, candidate as answer B"),
+        Column("error", TEXT, "why there is no verdict"),
+        Column("attempts", INT, "LLM requests sent, retries and re-asks counted in", False),
+        _PROMPT_TOKENS,
+        _COMPLETION_TOKENS,
+        _COST,
+    ),
+    ("candidate_id",),
+)
+
+COMPOSITE_SCORES = TableSpec(
+    "composite_scores",
+    records.CompositeScore,
+    (
+        _CANDIDATE_ID,
+        _SEED_ID,
+        _SLOT,
+        _PAIR_ID,
+        Column("gap", FLOAT, "ifd_small - ifd_large"),
+        Column("pi_dual", FLOAT, "min(1, max(gap, 0) / divisor) (Eq. 5)"),
+        Column("pi_llm", FLOAT, "the judge's part (Eq. 6); 0.5 for the reference"),
+        Column("pi", FLOAT, "pi_llm * pi_dual (Eq. 7)"),
+        Column("rank", INT, "place in the seed, best first; null where pi is"),
+        Column("selected", BOOL, "the seed's one candidate for the final data set (Eq. 1)", False),
+        Column("selection", TEXT, "best, fallback_base, fallback_seed; null where not selected"),
+    ),
+    ("candidate_id",),
+)
+
+AGENT_PAIR_PROBABILITIES = TableSpec(
+    "agent_pair_probabilities",
+    records.PairProbability,
+    (
+        Column("snapshot_id", TEXT, "this snapshot, named by its history and numbers", False),
+        Column("parent_snapshot_id", TEXT, "the snapshot before", False),
+        Column("shard", TEXT, "the shard after which it was taken", False),
+        _PAIR_ID,
+        Column("n_sampled", INT, "candidates of this pair drawn in the shard", False),
+        Column("reward", FLOAT, "sum of their pi", False),
+        Column("probability_before", FLOAT, "before the shard", False),
+        Column("probability", FLOAT, "after the shard (Eq. 8)", False),
+    ),
+    ("pair_id",),
+)
+
+STAR_DATASET = TableSpec(
+    "star_dataset",
+    records.StarRow,
+    (
+        _SEED_ID,
+        Column("messages", MESSAGES, "system, history, instruction and response as chat messages", False),
+        Column("instruction", TEXT, "the selected instruction", False),
+        Column("response", TEXT, "the selected response", False),
+        _PAIR_ID,
+        Column("pi", FLOAT, "pi_llm * pi_dual of the selected candidate"),
+        Column("pi_dual", FLOAT, "Eq. 5"),
+        Column("pi_llm", FLOAT, "Eq. 6"),
+        Column("ifd_small", FLOAT, "IFD under the small model (Eq. 4)"),
+        Column("ifd_large", FLOAT, "IFD under the large model (Eq. 4)"),
+        Column("gap", FLOAT, "ifd_small - ifd_large"),
+        Column("shard", TEXT, "the shard it was made in", False),
+        _SOURCE,
+        _SOURCE_ROW,
+        _CANDIDATE_ID,
+        Column("selection", TEXT, "best, fallback_base or fallback_seed", False),
+    ),
+    ("seed_id",),
+)
+
+SHARD_TABLES: tuple[TableSpec[Any], ...] = (
+    SEED_SHARDS,
+    SAMPLING_PLAN,
+    CANDIDATES,
+    IFD_SCORES,
+    JUDGE_VERDICTS,
+    COMPOSITE_SCORES,
+    AGENT_PAIR_PROBABILITIES,
+)
+"""The tables with one file a shard, in the order of the flow."""
+
+TABLES: dict[str, TableSpec[Any]] = {spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, STAR_DATASET)}

@@ -1,0 +1,59 @@
+"""One builder of the definitions, the same for production and tests; ``defs`` is what Dagster loads."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from star_pipeline.assets import ALL_ASSETS
+from star_pipeline.io_managers import LakeTables
+from star_pipeline.jobs import JOBS
+from star_pipeline.partitions import prior_state, shard_manifest
+from star_pipeline.resources import (
+    ChatResource,
+    EmbedderResource,
+    LakeLockResource,
+    LakeResource,
+    MemoryResource,
+    ProgressResource,
+    ScorerResource,
+    SettingsResource,
+)
+
+DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
+
+
+def build_defs(
+    resource_overrides: Mapping[str, Any] | None = None, config: str | None = None, lake: str | None = None
+) -> dg.Definitions:
+    """The project's definitions.
+
+    ``config`` is a profile's name or a YAML path (default: environment STAR_CONFIG, else ``offline``), ``lake`` the lake's
+    root (default: STAR_LAKE, else ``data_lake`` in the working folder). ``resource_overrides`` replaces resources by name.
+    """
+    root = LakeResource(root=os.path.abspath(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
+    settings = SettingsResource(config=config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG)
+    progress = (resource_overrides or {}).get("progress") or ProgressResource()
+    resources: dict[str, Any] = {
+        "lake": root,
+        "settings": settings,
+        "lake_lock": LakeLockResource(lake=root),
+        "chat": ChatResource(settings=settings),
+        "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
+        "embedder": EmbedderResource(settings=settings),
+        "memory": MemoryResource(lake=root),
+        "progress": progress,
+        "io_manager": LakeTables(lake=root),
+        **(resource_overrides or {}),
+    }
+    return dg.Definitions(
+        assets=[shard_manifest, prior_state, *ALL_ASSETS],
+        jobs=JOBS,
+        resources=resources,
+        # concurrency inside a shard is asyncio within an asset; a process for each step would cost seconds a step
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,65 @@
+"""Builds ``inspect.duckdb`` beside the old one and puts it in its place, so that a reader never sees half of it."""
+
+import os
+from importlib import resources
+
+import duckdb
+import pyarrow as pa
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, Column
+
+VIEWS = ("pair_leaderboard", "probability_history", "judge_bias", "costs", "failures", "lineage")
+_SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
+
+
+def build_inspection(lake: Lake) -> dict[str, int]:
+    """Write the inspection file; returns the rows of each table. A table without files is there, and empty."""
+    partial = lake.inspection.with_name(f".inspect.{os.getpid()}.partial.duckdb")
+    partial.unlink(missing_ok=True)
+    sizes: dict[str, int] = {}
+    try:
+        with duckdb.connect(os.fspath(partial)) as database:
+            for spec in SHARD_TABLES:
+                files = [os.fspath(lake.table(spec, shard)) for shard in lake.shards_of(spec)]
+                if files:
+                    read = "SELECT * EXCLUDE (filename), parse_filename(filename, true) AS shard" if not _has_shard(spec.columns) else "SELECT * EXCLUDE (filename)"
+                    database.execute(f"CREATE TABLE {spec.name} AS {read} FROM read_parquet(?, filename = true)", [files])
+                else:
+                    columns = spec.columns if _has_shard(spec.columns) else (*spec.columns, _SHARD)
+                    _create_empty(database, spec.name, pa.schema([pa.field(c.name, c.type) for c in columns]))
+            for spec in (SEED_CATALOG, STAR_DATASET):
+                if lake.has_table(spec):
+                    database.execute(f"CREATE TABLE {spec.name} AS SELECT * FROM read_parquet(?)", [os.fspath(lake.table(spec))])
+                else:
+                    _create_empty(database, spec.name, spec.schema)
+            for spec in (*SHARD_TABLES, SEED_CATALOG, STAR_DATASET):
+                for column in spec.columns:
+                    text = column.description.replace("'", "''")
+                    database.execute(f"COMMENT ON COLUMN {spec.name}.{column.name} IS '{text}'")
+                sizes[spec.name] = _count(database, spec.name)
+            for view in VIEWS:
+                sql = (resources.files("star_pipeline.inspection") / "views" / f"{view}.sql").read_text("utf-8")
+                database.execute(f"CREATE VIEW {view} AS {sql}")
+        os.replace(os.fspath(partial), os.fspath(lake.inspection))
+    except (OSError, duckdb.IOException) as error:
+        raise LakeError(f"cannot write {lake.inspection}: {error}; free some space or mend the permissions, then run again") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return sizes
+
+
+def _has_shard(columns: tuple[Column, ...]) -> bool:
+    return any(column.name == "shard" for column in columns)
+
+
+def _create_empty(database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
+    database.register("empty", schema.empty_table())
+    database.execute(f"CREATE TABLE {name} AS SELECT * FROM empty")
+    database.unregister("empty")
+
+
+def _count(database: duckdb.DuckDBPyConnection, name: str) -> int:
+    row = database.execute(f"SELECT count(*) FROM {name}").fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,24 @@
+"""Tables between assets: written as Parquet in the lake, schema checked, atomically; read back as frozen records."""
+
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.core.tables import TABLES
+from star_pipeline.resources import LakeResource
+
+
+class LakeTables(dg.ConfigurableIOManager):
+    """An asset's output is an Arrow table; its consumers get the list of that table's records."""
+
+    lake: LakeResource
+
+    def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
+        shard = context.partition_key if context.has_partition_key else None
+        path = self.lake.open().write_table(TABLES[context.asset_key.path[-1]], obj, shard)
+        context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
+
+    def load_input(self, context: dg.InputContext) -> list[Any]:
+        shard = context.partition_key if context.has_partition_key else None
+        return self.lake.open().read_table(TABLES[context.asset_key.path[-1]], shard)

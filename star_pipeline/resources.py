@@ -1,0 +1,142 @@
+"""What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil
+from pydantic import Field, PrivateAttr
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.config import StarConfig, load_config
+from star_pipeline.core.errors import LakeError, ModelError
+from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
+
+HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
+
+
+def process_tags() -> dict[str, str]:
+    """Run tags that name the process a run lives in, so that a run whose process is dead can be told."""
+    return {
+        HOST_TAG: socket.gethostname(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: f"{psutil.Process().create_time():.2f}",
+    }
+
+
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where everything is kept."""
+
+    root: str = Field(description="the lake's folder")
+
+    def open(self) -> Lake:
+        return Lake.at(self.root)
+
+
+class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The configuration of the run."""
+
+    config: str = Field(description="a profile (offline, local, paper) or the path of a YAML file")
+
+    def load(self) -> StarConfig:
+        return load_config(self.config)
+
+
+class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
+
+    lake: LakeResource
+    _refused: str | None = PrivateAttr(default=None)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self.lake.open(), f"run {(context.run_id or 'of Dagster')[:8]}"))
+            except LakeError as error:
+                self._refused = str(error)
+            else:
+                if context.instance and context.run_id and context.instance.has_run(context.run_id):
+                    context.instance.add_run_tags(context.run_id, process_tags())
+            yield self
+
+    def require(self) -> None:
+        """Raises LakeError where another process holds the lake."""
+        if self._refused:
+            raise LakeError(self._refused)
+
+
+class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Who is told how far a stage has come; nobody, unless ``run`` puts its terminal here."""
+
+    def progress(self) -> Progress:
+        return SilentProgress()
+
+
+class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The configuration's agents, through litellm."""
+
+    settings: SettingsResource
+
+    def chat(self) -> ChatModel:
+        """To be made inside the event loop that uses it."""
+        from star_pipeline.adapters.llm import LitellmChat
+
+        return LitellmChat(self.settings.load().agents)
+
+
+class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The two models that Eq. 4 needs."""
+
+    settings: SettingsResource
+    lake: LakeResource
+    progress: ProgressResource
+
+    def small(self) -> Scorer:
+        return self._scorer(self.settings.load().scoring.small)
+
+    def large(self) -> Scorer:
+        return self._scorer(self.settings.load().scoring.large)
+
+    def _scorer(self, name: str) -> Scorer:
+        from star_pipeline.adapters.scorer import TransformersScorer, load_model
+
+        scoring = self.settings.load().scoring
+        source = name
+        if name.startswith("offline/"):
+            from star_pipeline.adapters.offline.models import ensure_models
+
+            trained = ensure_models(Path(self.lake.open().models), self.progress.progress().note)
+            if name not in trained:
+                raise ModelError(f"scoring model {name!r}: the offline profile has {', '.join(trained)}")
+            source = str(trained[name])
+        loaded = load_model(source, scoring.dtype, scoring.device)
+        return TransformersScorer(loaded, scoring.template, scoring.max_length, scoring.batch_tokens)
+
+
+class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The sentence embedding of instructions."""
+
+    settings: SettingsResource
+
+    def embedder(self) -> Embedder:
+        from star_pipeline.adapters.embedder import SentenceEmbedder
+
+        return SentenceEmbedder(self.settings.load().memory.embedding)
+
+
+class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The memory bank in LanceDB."""
+
+    lake: LakeResource
+
+    def bank(self) -> MemoryBank:
+        from star_pipeline.adapters.memory import LanceMemoryBank
+
+        return LanceMemoryBank(self.lake.open().memory_bank)
+

@@ -1,0 +1,112 @@
+"""An OpenAI-compatible chat server on loopback, scripted by a function from request to reply."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole."""
+
+    text: str = ""
+    status: int = 200
+    finish_reason: str = "stop"
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    delay_s: float = 0.0
+
+
+Script = Callable[[dict[str, Any]], Reply | str]
+
+
+class ChatServer(ThreadingHTTPServer):
+    """``requests`` are the parsed bodies received, in order; ``most_at_once`` is the peak of concurrent requests."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self.requests: list[dict[str, Any]] = []
+        self.active = self.most_at_once = 0
+        self.guard = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of some tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ChatServer
+
+    def do_GET(self) -> None:
+        self._send(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode(), {})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked["authorization"] = self.headers.get("Authorization")
+        with self.server.guard:
+            self.server.requests.append(asked)
+            self.server.active += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.active)
+        try:
+            said = self.server.script(asked)
+        finally:
+            with self.server.guard:
+                self.server.active -= 1
+        reply = Reply(said) if isinstance(said, str) else said
+        if reply.delay_s:
+            threading.Event().wait(reply.delay_s)
+        if reply.body is not None:
+            self._send(reply.status, reply.body, reply.headers)
+        elif reply.status != 200:
+            self._send(reply.status, json.dumps({"error": {"message": f"scripted {reply.status}", "code": reply.status}}).encode(), reply.headers)
+        else:
+            self._send(200, json.dumps(completion(asked, reply)).encode(), reply.headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+def completion(asked: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    prompt = sum(len(str(message["content"]).split()) for message in asked["messages"])
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": asked["model"],
+        "choices": [{"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant", "content": reply.text}}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": len(reply.text.split()), "total_tokens": prompt + len(reply.text.split())},
+    }
+
+
+@contextmanager
+def chat_server(script: Script) -> Iterator[ChatServer]:
+    """A running server on a free port of loopback."""
+    server = ChatServer(script)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
