@@ -18,7 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Config = Annotated[str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")]
+Config = Annotated[
+    str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")
+]
 LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
 
 
@@ -26,7 +28,9 @@ LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root 
 def run(
     config: Config = "offline",
     lake: LakeRoot = "data_lake",
-    seeds: Annotated[list[str] | None, typer.Option("--seeds", help="seed file or folder to take in; may be repeated")] = None,
+    seeds: Annotated[
+        list[str] | None, typer.Option("--seeds", help="seed file or folder to take in; may be repeated")
+    ] = None,
 ) -> None:
     """Take the seeds in and make all that is new or changed, shard after shard.
 

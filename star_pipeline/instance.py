@@ -1,7 +1,7 @@
 """The lake's own Dagster instance: its settings, the pool's limit, and the runs that died with their process."""
 
-import os
 import socket
+from collections.abc import Mapping
 
 import dagster as dg
 import psutil
@@ -30,7 +30,7 @@ _RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatu
 def open_instance(lake: Lake) -> dg.DagsterInstance:
     """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start."""
     lake.prepare()
-    home = os.fspath(lake.dagster_home)
+    home = lake.local(lake.dagster_home)
     settings = lake.dagster_home / "dagster.yaml"
     if not settings.exists():
         lake.write_bytes(settings, DAGSTER_YAML.encode())
@@ -45,13 +45,15 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     dead = []
     for run in instance.get_runs(RunsFilter(statuses=_RUNNING)):
         if run.tags.get(HOST_TAG) == socket.gethostname() and not _alive(run.tags):
-            instance.report_run_failed(run, f"process {run.tags[PID_TAG]} of this run is gone (killed?); run again to go on")
+            instance.report_run_failed(
+                run, f"process {run.tags[PID_TAG]} of this run is gone (killed?); run again to go on"
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)
     return dead
 
 
-def _alive(tags: dict[str, str]) -> bool:
+def _alive(tags: Mapping[str, str]) -> bool:
     try:
         process = psutil.Process(int(tags[PID_TAG]))
         return abs(process.create_time() - float(tags[STARTED_TAG])) < 1.0 and process.status() != psutil.STATUS_ZOMBIE

@@ -111,7 +111,8 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if name.startswith("offline/"):
             from star_pipeline.adapters.offline.models import ensure_models
 
-            trained = ensure_models(Path(self.lake.open().models), self.progress.progress().note)
+            lake = self.lake.open()
+            trained = ensure_models(Path(lake.local(lake.models)), self.progress.progress().note)
             if name not in trained:
                 raise ModelError(f"scoring model {name!r}: the offline profile has {', '.join(trained)}")
             source = str(trained[name])
@@ -138,5 +139,5 @@ class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def bank(self) -> MemoryBank:
         from star_pipeline.adapters.memory import LanceMemoryBank
 
-        return LanceMemoryBank(self.lake.open().memory_bank)
-
+        lake = self.lake.open()
+        return LanceMemoryBank(lake.local(lake.memory_bank))

@@ -70,7 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.body is not None:
             self._send(reply.status, reply.body, reply.headers)
         elif reply.status != 200:
-            self._send(reply.status, json.dumps({"error": {"message": f"scripted {reply.status}", "code": reply.status}}).encode(), reply.headers)
+            self._send(
+                reply.status,
+                json.dumps({"error": {"message": f"scripted {reply.status}", "code": reply.status}}).encode(),
+                reply.headers,
+            )
         else:
             self._send(200, json.dumps(completion(asked, reply)).encode(), reply.headers)
 
@@ -93,8 +97,14 @@ def completion(asked: dict[str, Any], reply: Reply) -> dict[str, Any]:
         "object": "chat.completion",
         "created": 0,
         "model": asked["model"],
-        "choices": [{"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant", "content": reply.text}}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": len(reply.text.split()), "total_tokens": prompt + len(reply.text.split())},
+        "choices": [
+            {"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant", "content": reply.text}}
+        ],
+        "usage": {
+            "prompt_tokens": prompt,
+            "completion_tokens": len(reply.text.split()),
+            "total_tokens": prompt + len(reply.text.split()),
+        },
     }
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def save_gpt_neox(folder: Path, texts: Iterable[str], seed: int, hidden: int, layers: int, context: int = 1024, vocabulary: int = 600) -> Path:
+def save_gpt_neox(
+    folder: Path, texts: Iterable[str], seed: int, hidden: int, layers: int, context: int = 1024, vocabulary: int = 600
+) -> Path:
     """A GPT-NeoX of random weights with a byte-level BPE trained on ``texts``; BOS and EOS are <|endoftext|>."""
     import torch
     import transformers

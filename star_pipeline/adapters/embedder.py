@@ -47,5 +47,6 @@ class SentenceEmbedder:
         if not texts:
             return np.zeros((0, model.get_embedding_dimension()), np.float32)
         return np.asarray(
-            model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True), np.float32
+            model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True),
+            np.float32,
         )

@@ -33,7 +33,7 @@ class Lake:
     def at(cls, root: str | os.PathLike[str]) -> "Lake":
         """The lake at ``root``, made absolute, so that a later change of the working folder does not move it."""
         path = UPath(root)
-        return cls(path if "://" in str(root) else UPath(os.path.abspath(os.fspath(path))))
+        return cls(path if "://" in str(root) else UPath(os.path.abspath(root)))
 
     @property
     def seeds(self) -> UPath:
@@ -77,6 +77,14 @@ class Lake:
             raise LakeError(f"table {spec.name} has one file a shard, and no shard was named")
         return self.root / "tables" / spec.name / f"{shard}.parquet"
 
+    def local(self, path: UPath) -> str:
+        """The path as tools take it that know local disks only (DuckDB, LanceDB, Dagster's storage, locks)."""
+        if path.protocol not in ("", "file"):
+            raise LakeError(
+                f"{path}: this part of the lake has to be on a local disk; choose a local folder with --lake"
+            )
+        return str(path)
+
     def prepare(self) -> None:
         """Make the folders that users and tools look for. Raises LakeError where the lake cannot be written."""
         for folder in (self.seeds, self.root / "tables", self.models, self.journal, self.dagster_home):
@@ -96,21 +104,25 @@ class Lake:
                 return
             partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
             try:
-                with open(os.fspath(partial), "wb") as file:
+                with open(str(partial), "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(os.fspath(partial), os.fspath(path))
+                os.replace(str(partial), str(path))
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise LakeError(f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again") from error
+            raise LakeError(
+                f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
+            ) from error
 
     def write_table(self, spec: TableSpec[Any], table: pa.Table, shard: str | None = None) -> UPath:
         """Write a table whose schema is checked against ``spec``; returns its path."""
         if not table.schema.equals(spec.schema):
-            raise LakeError(f"table {spec.name} does not fit its schema: {table.schema.to_string(show_schema_metadata=False)}")
+            raise LakeError(
+                f"table {spec.name} does not fit its schema: {table.schema.to_string(show_schema_metadata=False)}"
+            )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         path = self.table(spec, shard)

@@ -131,7 +131,9 @@ def arguments(request: ChatRequest, agent: AgentConfig) -> dict[str, Any]:
     if agent.api_key_env:
         key = os.environ.get(agent.api_key_env)
         if not key:
-            raise ConfigError(f"agent {request.agent}: the environment variable {agent.api_key_env} is not set; export it with the key")
+            raise ConfigError(
+                f"agent {request.agent}: the environment variable {agent.api_key_env} is not set; export it with the key"
+            )
         given["api_key"] = key
     if request.sample:
         given["seed"] = request.sample

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import filelock
+from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
@@ -20,7 +21,7 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
     Raises LakeError at once, never waits: a waiting run would keep the slot that the first one needs.
     """
     lake.root.mkdir(parents=True, exist_ok=True)
-    path = os.fspath(lake.lock)
+    path = lake.local(lake.lock)
     # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it
     note = lake.root / ".lock_holder.json"
     lock = filelock.FileLock(path, timeout=0, thread_local=False, is_singleton=True)
@@ -31,7 +32,12 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
         raise LakeError(f"{lake.root} is in use by {_holder(note)}; wait until it has ended, or stop it") from error
     try:
         if first:
-            holder = {"owner": owner, "pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+            holder = {
+                "owner": owner,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat("T", "seconds"),
+            }
             lake.write_bytes(note, json.dumps(holder).encode())
         yield
     finally:
@@ -40,9 +46,9 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
         lock.release()
 
 
-def _holder(note: os.PathLike[str]) -> str:
+def _holder(note: UPath) -> str:
     try:
-        with open(note, encoding="utf-8") as file:
+        with note.open("r", encoding="utf-8") as file:
             holder = json.load(file)
         return f"{holder['owner']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, KeyError):

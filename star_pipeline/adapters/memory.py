@@ -1,13 +1,11 @@
 """The memory bank in LanceDB: which pair made good data of which kind of instruction."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from upath import UPath
 
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import MemoryEntry, Neighbour
@@ -19,8 +17,8 @@ _TEXT_COLUMNS = ("seed_id", "candidate_id", "shard", "instruction", "pair_id")
 class LanceMemoryBank:
     """One table ``instructions``, a row a selected instruction. Searches are exact and sent in batches."""
 
-    def __init__(self, folder: UPath, batch: int = 256) -> None:
-        self._folder = os.fspath(folder)
+    def __init__(self, folder: str, batch: int = 256) -> None:
+        self._folder = folder
         self._batch = batch
 
     def _table(self) -> Any | None:

@@ -1,5 +1,6 @@
 """Eq. 4 under a Hugging Face causal LM: mean losses of a response with and without its instruction."""
 
+import bisect
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,10 +56,17 @@ def load_model(name: str, dtype: str, device: str) -> LoadedModel:
 
 @dataclass(frozen=True)
 class _Encoded:
+    """Token ids, and for each response token where in the response it begins and ends, in characters."""
+
     prompt: tuple[int, ...]
     response: tuple[int, ...]
+    starts: tuple[int, ...]
     ends: tuple[int, ...]
-    """For each response token the number of characters of the response up to its end."""
+
+    def whole_characters(self, count: int) -> int:
+        """How many characters the first ``count`` tokens hold whole: a character can be spread over several tokens."""
+        end = self.ends[count - 1]
+        return min(end, self.starts[count]) if count < len(self.starts) else end
 
 
 class TransformersScorer:
@@ -79,13 +87,14 @@ class TransformersScorer:
         if not encoded.response:
             return ModelFit("empty_response", 0)
         room = self._limit - 1 - len(encoded.prompt)
-        kept = len(encoded.response) if len(encoded.response) <= room else room
-        if kept < len(encoded.response):
-            kept = _whole_characters(encoded.ends, kept)
-        if kept <= 0:
-            return ModelFit("prompt_too_long", 0)
-        whole = kept == len(encoded.response)
-        return ModelFit("ok", len(sample.response) if whole else encoded.ends[kept - 1])
+        if len(encoded.response) <= room:
+            return ModelFit("ok", len(sample.response))
+        for count in range(room, 0, -1):
+            chars = encoded.whole_characters(count)
+            # a cut inside a character is moved before it, and the text tokenised anew may need more tokens
+            if chars and len(self._cut(sample, encoded, chars)) <= room:
+                return ModelFit("ok", chars)
+        return ModelFit("prompt_too_long", 0)
 
     def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
         start = self._loaded.start
@@ -102,14 +111,13 @@ class TransformersScorer:
         ]
 
     def _cut(self, sample: ScoringSample, encoded: _Encoded, chars: int) -> tuple[int, ...]:
-        """Tokens of the first ``chars`` characters: the own tokens where they end just there, else tokenised anew."""
+        """Tokens of the first ``chars`` characters: the own tokens where one ends just there, else tokenised anew."""
         if chars >= len(sample.response):
             return encoded.response
-        for count in range(len(encoded.response), 0, -1):
-            if encoded.ends[count - 1] == chars and _whole_characters(encoded.ends, count) == count:
-                return encoded.response[:count]
-        shorter = tuple(self._loaded.tokenizer(sample.response[:chars], add_special_tokens=False)["input_ids"])
-        return shorter[: max(self._limit - 1 - len(encoded.prompt), 0)]
+        count = bisect.bisect_right(encoded.ends, chars)
+        if count and encoded.ends[count - 1] == chars == encoded.whole_characters(count):
+            return encoded.response[:count]
+        return tuple(self._loaded.tokenizer(sample.response[:chars], add_special_tokens=False)["input_ids"])
 
     def _encode(self, sample: ScoringSample) -> _Encoded:
         if sample not in self._encoded:
@@ -121,17 +129,18 @@ class TransformersScorer:
             prompt = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
             if self._template == "chat" and prompt[:1] == (self._loaded.start,):
                 prompt = prompt[1:]
-            response, ends = self._with_ends(sample.response)
-            self._encoded[sample] = _Encoded(prompt, response, ends)
+            self._encoded[sample] = _Encoded(prompt, *self._with_offsets(sample.response))
         return self._encoded[sample]
 
-    def _with_ends(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _with_offsets(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         tokenizer = self._loaded.tokenizer
         if tokenizer.is_fast:
             encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            return tuple(encoding["input_ids"]), tuple(end for _, end in encoding["offset_mapping"])
+            offsets = encoding["offset_mapping"]
+            return tuple(encoding["input_ids"]), tuple(a for a, _ in offsets), tuple(b for _, b in offsets)
         ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-        return ids, tuple(min(len(tokenizer.decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1))
+        ends = tuple(min(len(tokenizer.decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1))
+        return ids, (0, *ends[:-1]), ends
 
     def _chat_text(self, sample: ScoringSample) -> str:
         messages = prompt_messages(sample.system, sample.history, sample.instruction)
@@ -142,7 +151,9 @@ class TransformersScorer:
                 f"scoring.template chat: the tokenizer of {self._loaded.name!r} has no chat template; use alpaca or plain"
             ) from error
 
-    def _mean_losses(self, sequences: Sequence[tuple[tuple[int, ...], int]]) -> dict[tuple[tuple[int, ...], int], float]:
+    def _mean_losses(
+        self, sequences: Sequence[tuple[tuple[int, ...], int]]
+    ) -> dict[tuple[tuple[int, ...], int], float]:
         """Mean loss, in nats, over the last ``count`` tokens of each (tokens, count); equal ones are computed once."""
         ordered = sorted(set(sequences), key=lambda item: (len(item[0]), item))
         means: dict[tuple[tuple[int, ...], int], float] = {}
@@ -176,10 +187,3 @@ class TransformersScorer:
                 loss = torch.nn.functional.cross_entropy(scored, ids[row, end - count : end], reduction="none")
                 means.append(float(loss.double().mean()))
         return means
-
-
-def _whole_characters(ends: Sequence[int], count: int) -> int:
-    """The largest number of tokens, at most ``count``, after which no character is cut in two."""
-    while 0 < count < len(ends) and ends[count] == ends[count - 1]:
-        count -= 1
-    return count

@@ -32,7 +32,9 @@ def read_seeds(path: UPath, source: str, fields: Mapping[str, str]) -> Iterator[
         count += 1
         yield seed_from_alpaca(raw, source, row, fields)
     if not count:
-        raise SeedError(f"{source}: no records, expected at least one instruction and response; fill the file or remove it")
+        raise SeedError(
+            f"{source}: no records, expected at least one instruction and response; fill the file or remove it"
+        )
 
 
 def lake_seeds(lake: Lake, fields: Mapping[str, str]) -> Iterator[Seed]:
@@ -54,10 +56,14 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str]) -> list
             raise SeedError(f"{given}: no such file; expected a .json or .jsonl file, or a folder with some")
         files = seed_files(path) if path.is_dir() else [path]
         if not files:
-            raise SeedError(f"{given}: no seed files in this folder; expected names that end in {' or '.join(SUFFIXES)}")
+            raise SeedError(
+                f"{given}: no seed files in this folder; expected names that end in {' or '.join(SUFFIXES)}"
+            )
         for file in files:
             if file.suffix.lower() not in SUFFIXES:
-                raise SeedError(f"{file}: format {file.suffix or 'without suffix'!r}; expected a name that ends in {' or '.join(SUFFIXES)}")
+                raise SeedError(
+                    f"{file}: format {file.suffix or 'without suffix'!r}; expected a name that ends in {' or '.join(SUFFIXES)}"
+                )
             if file.name in chosen and chosen[file.name] != file:
                 raise SeedError(f"{file}: {chosen[file.name]} has the same name; rename one of them")
             chosen[file.name] = file
@@ -92,7 +98,9 @@ def _json_lines(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(text)
                 except json.JSONDecodeError as error:
-                    raise SeedError(f"{source}, line {number}, column {error.colno}: no valid JSON ({error.msg}); mend the line") from error
+                    raise SeedError(
+                        f"{source}, line {number}, column {error.colno}: no valid JSON ({error.msg}); mend the line"
+                    ) from error
 
 
 def _json_array(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
@@ -103,7 +111,9 @@ def _json_array(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         hint = "; it looks like one record a line: name it .jsonl" if error.msg == "Extra data" else "; mend it"
-        raise SeedError(f"{source}, line {error.lineno}, column {error.colno}: no valid JSON ({error.msg}){hint}") from error
+        raise SeedError(
+            f"{source}, line {error.lineno}, column {error.colno}: no valid JSON ({error.msg}){hint}"
+        ) from error
     if not isinstance(data, list):
         raise SeedError(f"{source}: a JSON {type(data).__name__}, expected a list of records")
     yield from enumerate(data, start=1)

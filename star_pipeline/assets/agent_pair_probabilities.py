@@ -31,7 +31,9 @@ def agent_pair_probabilities(
 ) -> dg.MaterializeResult[pa.Table]:
     config, home, shard = settings.load(), lake.open(), context.partition_key
     before = prior_snapshot(home, shard, config.sampled_ids)
-    rows = fold_shard(before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor)
+    rows = fold_shard(
+        before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
+    )
     following = neighbour_shard(home, shard, +1)
     if following:
         version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))

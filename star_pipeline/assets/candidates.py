@@ -30,7 +30,9 @@ def candidates(
     progress: ProgressResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    agents = {name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in config.agents.items()}
+    agents = {
+        name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in config.agents.items()
+    }
 
     async def generate() -> list[Candidate]:
         generator = Generator(chat.chat(), PromptLibrary(config.prompts), agents, config.sampling.response_mode)

@@ -28,7 +28,9 @@ def composite_scores(
     settings: SettingsResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    reference_ids = {seed: ref.candidate_id if ref else None for seed, ref in references(candidates, seed_shards).items()}
+    reference_ids = {
+        seed: ref.candidate_id if ref else None for seed, ref in references(candidates, seed_shards).items()
+    }
     knobs = config.scoring
     rows = composite(
         sampling_plan, candidates, ifd_scores, judge_verdicts, reference_ids, knobs.divisor, knobs.divide_over

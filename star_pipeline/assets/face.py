@@ -76,7 +76,10 @@ def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                c.name, str(c.type), c.description, dg.TableColumnConstraints(nullable=c.nullable, unique=spec.key == (c.name,))
+                c.name,
+                str(c.type),
+                c.description,
+                dg.TableColumnConstraints(nullable=c.nullable, unique=spec.key == (c.name,)),
             )
             for c in spec.columns
         ]

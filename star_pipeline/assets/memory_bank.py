@@ -25,7 +25,9 @@ def memory_bank(
     memory: MemoryResource,
 ) -> dg.MaterializeResult[None]:
     shard = context.partition_key
-    entries = memory_entries(shard, identity.shard_number(shard), composite_scores, candidates, settings.load().memory.min_pi)
+    entries = memory_entries(
+        shard, identity.shard_number(shard), composite_scores, candidates, settings.load().memory.min_pi
+    )
     vectors = embedder.embedder().embed([entry.instruction for entry in entries])
     total = memory.bank().replace_shard(shard, entries, vectors)
     content = identity.digest([[entry.candidate_id, entry.instruction, entry.pair_id, entry.pi] for entry in entries])

@@ -5,10 +5,10 @@ import dagster as dg
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.seed_files import lake_seeds, seed_files, take_in_starter
 from star_pipeline.assets.face import lake_asset, markdown
+from star_pipeline.config import StarConfig
 from star_pipeline.core.catalog import CatalogUpdate, update_catalog
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SEED_CATALOG, SHARD_MANIFEST
-from star_pipeline.config import StarConfig
 from star_pipeline.partitions import SHARDS, prior_state, shard_manifest
 from star_pipeline.resources import LakeResource, SettingsResource
 
@@ -21,8 +21,10 @@ def look(lake: Lake, settings: StarConfig) -> CatalogUpdate:
         if settings.seeds.starter and not lake.has_table(SEED_CATALOG):
             take_in_starter(lake)
         elif not lake.has_table(SEED_CATALOG):
-            raise SeedError(f"{lake.seeds}: no seed files; put a .json or .jsonl file there, or hand one in: star-pipeline run --seeds FILE")
-    return update_catalog(lake.catalog_rows(), lake_seeds(lake, settings.seeds.fields), settings.sampling.shard_size)
+            raise SeedError(
+                f"{lake.seeds}: no seed files; put a .json or .jsonl file there, or hand one in: star-pipeline run --seeds FILE"
+            )
+    return update_catalog(lake.catalog_rows(), lake_seeds(lake, settings.seed_fields), settings.sampling.shard_size)
 
 
 @lake_asset(
@@ -33,7 +35,9 @@ def look(lake: Lake, settings: StarConfig) -> CatalogUpdate:
     spec=SEED_CATALOG,
     partitioned=False,
 )
-def seed_catalog(context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource) -> dg.MaterializeResult[None]:
+def seed_catalog(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
     home = lake.open()
     home.prepare()
     update = look(home, settings.load())
@@ -66,7 +70,9 @@ def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> No
         before = shards.index(key) - 1
         version = AWAITED
         if before < 0 or lake.has_table(AGENT_PAIR_PROBABILITIES, shards[before]):
-            version = "initial" if before < 0 else content_hash(lake.read_arrow(AGENT_PAIR_PROBABILITIES, shards[before]))
+            version = (
+                "initial" if before < 0 else content_hash(lake.read_arrow(AGENT_PAIR_PROBABILITIES, shards[before]))
+            )
         manifest = content_hash(lake.read_arrow(SHARD_MANIFEST, key))
         for asset_key, data_version in ((shard_manifest.key, manifest), (prior_state.key, version)):
             instance.report_runless_asset_event(

@@ -25,11 +25,16 @@ def seed_shards(
     seeds = lake.open().read_table(SHARD_MANIFEST, context.partition_key)
     for seed in seeds:
         if make_seed(seed.source, seed.source_row, seed.system, seed.history, seed.instruction, seed.response) != seed:
-            raise LakeError(f"shard {context.partition_key}: seed {seed.seed_id} does not hold the content it is named after; restore its manifest")
+            raise LakeError(
+                f"shard {context.partition_key}: seed {seed.seed_id} does not hold the content it is named after; restore its manifest"
+            )
     return made(
         settings.load(),
         SEED_SHARDS,
         seeds,
         ["seed_id", "source", "source_row", "instruction", "response"],
-        {"sources": dg.MetadataValue.json(counts(seed.source for seed in seeds)), "multi_turn": sum(bool(seed.history) for seed in seeds)},
+        {
+            "sources": dg.MetadataValue.json(counts(seed.source for seed in seeds)),
+            "multi_turn": sum(bool(seed.history) for seed in seeds),
+        },
     )

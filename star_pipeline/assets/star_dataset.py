@@ -12,7 +12,8 @@ from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, 
 from star_pipeline.resources import LakeResource, SettingsResource
 
 _FROM_ALL_SHARDS = [
-    dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping()) for spec in (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
+    dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping())
+    for spec in (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
 ]
 
 

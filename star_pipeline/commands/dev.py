@@ -18,8 +18,8 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
     source = os.path.abspath(config) if os.path.isfile(config) else config
     environment = {
         **os.environ,
-        "DAGSTER_HOME": os.fspath(lake.dagster_home),
-        "STAR_LAKE": os.fspath(lake.root),
+        "DAGSTER_HOME": lake.local(lake.dagster_home),
+        "STAR_LAKE": lake.local(lake.root),
         "STAR_CONFIG": source,
     }
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)

@@ -1,6 +1,5 @@
 """``star-pipeline query``: SQL or a shipped query on the inspection file."""
 
-import os
 import re
 import sys
 from importlib import resources
@@ -35,7 +34,7 @@ def run_query(lake: Lake, text: str, form: str) -> None:
         raise ConfigError(f"no query named {text!r}; there are {', '.join(queries)}, or give a SQL statement")
     if not lake.inspection.exists():
         raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
-    with duckdb.connect(os.fspath(lake.inspection), read_only=True) as database:
+    with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
         try:
             relation = database.sql(text)
         except duckdb.Error as error:
@@ -62,9 +61,16 @@ def _print_table(frame: "object") -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in frame.columns:
-        table.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(frame[name]) else "left", overflow="ellipsis", no_wrap=len(frame.columns) > 3)
+        table.add_column(
+            str(name),
+            justify="right" if pd.api.types.is_numeric_dtype(frame[name]) else "left",
+            overflow="ellipsis",
+            no_wrap=len(frame.columns) > 3,
+        )
     for row in frame.itertuples(index=False):
-        table.add_row(*("" if _null(value) else f"{value:.6g}" if isinstance(value, float) else str(value) for value in row))
+        table.add_row(
+            *("" if _null(value) else f"{value:.6g}" if isinstance(value, float) else str(value) for value in row)
+        )
     console.print(table, markup=False) if frame.size else console.print("no rows")
     print(f"({len(frame):,} rows)", file=sys.stderr)
 

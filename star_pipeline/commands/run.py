@@ -55,11 +55,13 @@ def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progre
         with instance:
             for run_id in fail_dead_runs(instance):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
-            taken_in = take_in(lake, seeds, settings.seeds.fields)
+            taken_in = take_in(lake, seeds, settings.seed_fields)
             update = look(lake, settings)
             work = _Work(config, lake, instance, progress)
             shards = work.all_shards(update)
-            worked = [shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")]
+            worked = [
+                shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
+            ]
             published = work.publish()
     return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began)
 
@@ -82,7 +84,9 @@ class _Work:
         shards = sorted({entry.shard for entry in update.entries})
         known = set(self._instance.get_dynamic_partitions(str(SHARDS.name)))
         if update.changed or not known.issuperset(shards) or not self._last("seed_catalog"):
-            self._progress.note(f"seeds: {update.live:,} live, {update.added:,} new in {len(update.new_shards):,} shards")
+            self._progress.note(
+                f"seeds: {update.live:,} live, {update.added:,} new in {len(update.new_shards):,} shards"
+            )
             self._execute("take_in_seeds")
         for name in LOOP:
             self._ids[name] = dict(
@@ -98,7 +102,11 @@ class _Work:
         pending = self._pending(shard)
         if not pending:
             return False
-        self._progress.note(f"shard {shard} ({place}): {pending[0]} … {pending[-1]}" if len(pending) > 1 else f"shard {shard} ({place}): {pending[0]}")
+        self._progress.note(
+            f"shard {shard} ({place}): {pending[0]} … {pending[-1]}"
+            if len(pending) > 1
+            else f"shard {shard} ({place}): {pending[0]}"
+        )
         self._execute("process_shard", shard, pending)
         return True
 

@@ -1,6 +1,5 @@
 """What ``run`` ends with: what was made, what failed and why, which pairs rose and fell, what it cost, where things are."""
 
-import os
 from typing import Any
 
 import duckdb
@@ -13,15 +12,17 @@ from star_pipeline.commands.run import RunOutcome
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     """Print it; returns whether every live seed has its row in the final data set."""
-    with duckdb.connect(os.fspath(lake.inspection), read_only=True) as database:
+    with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
 
         def rows(sql: str) -> list[tuple[Any, ...]]:
-            return database.execute(sql).fetchall()
+            return list(database.execute(sql).fetchall())
 
         live, gone = rows("SELECT count(*) FILTER (WHERE live), count(*) FILTER (WHERE NOT live) FROM seed_catalog")[0]
         final = rows("SELECT count(*) FROM star_dataset")[0][0]
         done, failed = rows("SELECT count(*), count(*) FILTER (WHERE status = 'failed') FROM candidates")[0]
-        kinds = rows("SELECT error_kind, count(*) FROM candidates WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1")
+        kinds = rows(
+            "SELECT error_kind, count(*) FROM candidates WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
         verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
         selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
         moves = rows(
@@ -43,7 +44,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests")
     facts.add_row("time", f"{outcome.seconds:.0f} s")
 
-    pairs = Table(title="Agent-pairs", title_justify="left", title_style="bold", box=None, padding=(0, 2), pad_edge=False)
+    pairs = Table(
+        title="Agent-pairs", title_justify="left", title_style="bold", box=None, padding=(0, 2), pad_edge=False
+    )
     for title in ("pair", "drawn", "reward", "probability", "change"):
         pairs.add_column(title, justify="left" if title == "pair" else "right")
     for pair_id, first, last, drawn, reward in moves:

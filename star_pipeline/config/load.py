@@ -29,7 +29,9 @@ def load_config(name_or_path: str) -> StarConfig:
         except UnicodeDecodeError as error:
             raise ConfigError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     else:
-        raise ConfigError(f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}")
+        raise ConfigError(
+            f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}"
+        )
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -49,7 +51,9 @@ def _prompt_text(where: str, name: str, folder: Path, file: Any) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}, prompts.{name}: cannot read {path}: {error}; expected a Jinja file in UTF-8") from error
+        raise ConfigError(
+            f"{where}, prompts.{name}: cannot read {path}: {error}; expected a Jinja file in UTF-8"
+        ) from error
 
 
 def _in_one_line(error: ValidationError) -> str:

@@ -18,24 +18,34 @@ class Section(BaseModel):
 
 
 class AgentConfig(Section):
-    model: str = Field(min_length=1, description="litellm model, such as hosted_vllm/Qwen/Qwen2.5-7B-Instruct or openai/gpt-4o-mini")
+    model: str = Field(
+        min_length=1, description="litellm model, such as hosted_vllm/Qwen/Qwen2.5-7B-Instruct or openai/gpt-4o-mini"
+    )
     api_base: str | None = Field(None, description="the server's address; null: the provider's own")
-    api_key_env: str | None = Field(None, description="environment variable that holds the key; null: the provider's usual one")
+    api_key_env: str | None = Field(
+        None, description="environment variable that holds the key; null: the provider's usual one"
+    )
     max_concurrency: int = Field(16, ge=1, le=4096, description="requests in flight at once")
     requests_per_minute: int | None = Field(None, ge=1, description="requests started a minute; null: no limit")
     timeout_s: float = Field(120.0, gt=0, le=3600, description="seconds until a request counts as lost")
     max_tries: int = Field(5, ge=1, le=20, description="requests sent for one reply before it counts as failed")
-    instruction_prompt: str = Field("rewrite", description=f"template when it rewrites: {', '.join(INSTRUCTION_PROMPTS)} or your own")
+    instruction_prompt: str = Field(
+        "rewrite", description=f"template when it rewrites: {', '.join(INSTRUCTION_PROMPTS)} or your own"
+    )
     response_prompt: str = Field("respond", description="template when it responds")
     input_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
     output_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
-    params: dict[str, Any] = Field(default_factory=dict, description="passed on to the model: temperature, max_tokens, …")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="passed on to the model: temperature, max_tokens, …"
+    )
 
     @model_validator(mode="after")
     def _no_secrets(self) -> "AgentConfig":
         for name in self.params:
             if name.lower() in SECRET_PARAMS:
-                raise ValueError(f"params.{name}: secrets come from the environment only; name the variable in api_key_env")
+                raise ValueError(
+                    f"params.{name}: secrets come from the environment only; name the variable in api_key_env"
+                )
         return self
 
 
@@ -43,7 +53,9 @@ class PairsConfig(Section):
     sampled: tuple[str, ...] = Field((), description="pairs to sample from, each 'instruction agent+response agent'")
     instruction: tuple[str, ...] = Field((), description="with response: the full grid of pairs, in place of sampled")
     response: tuple[str, ...] = Field((), description="with instruction: the full grid of pairs, in place of sampled")
-    base: tuple[str, ...] = Field(min_length=1, description="pairs called for every seed; the first makes the reference")
+    base: tuple[str, ...] = Field(
+        min_length=1, description="pairs called for every seed; the first makes the reference"
+    )
     include_seed: bool = Field(True, description="the seed's own response takes part as a free candidate")
 
     @model_validator(mode="after")
@@ -53,7 +65,9 @@ class PairsConfig(Section):
             raise ValueError("expected either sampled, or both instruction and response")
         for pair_id in self.sampled + self.base:
             if pair_id != SEED_PAIR and pair_id.count("+") != 1:
-                raise ValueError(f"{pair_id!r} is not a pair; expected 'instruction agent+response agent', such as keep+qwen")
+                raise ValueError(
+                    f"{pair_id!r} is not a pair; expected 'instruction agent+response agent', such as keep+qwen"
+                )
         for name, pairs in (("sampled", self.sampled), ("base", self.base)):
             if len(set(pairs)) < len(pairs):
                 raise ValueError(f"{name} names a pair twice")
@@ -72,10 +86,11 @@ class PairsConfig(Section):
         return tuple(Pair.parse(pair_id) for pair_id in self.base)
 
 
+SeedField = Literal["instruction", "input", "response", "system", "history"]
+
+
 class SeedsConfig(Section):
-    fields: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
-        default_factory=dict, description="our name → the name in your files"
-    )
+    fields: dict[SeedField, str] = Field(default_factory=dict, description="our name → the name in your files")
     on_bad_row: Literal["fail", "skip"] = Field("fail", description="fail: stop at a bad row; skip: count it and go on")
     starter: bool = Field(False, description="take in the shipped starter seeds when the lake has no seed file yet")
 
@@ -84,8 +99,12 @@ class SamplingConfig(Section):
     pairs_per_seed: int = Field(3, ge=0, le=1000, description="M: distinct pairs drawn for each seed")
     from_memory: int = Field(1, ge=0, le=1000, description="l: how many of them come from the memory bank")
     seed: int = Field(0, description="the run's random seed")
-    shard_size: int = Field(64, ge=1, le=100_000, description="seeds a shard: one Dagster partition, one iteration of the loop")
-    response_mode: Literal["answer", "refine"] = Field("answer", description="refine: show the seed's own response as a draft")
+    shard_size: int = Field(
+        64, ge=1, le=100_000, description="seeds a shard: one Dagster partition, one iteration of the loop"
+    )
+    response_mode: Literal["answer", "refine"] = Field(
+        "answer", description="refine: show the seed's own response as a draft"
+    )
 
     @model_validator(mode="after")
     def _memory_within(self) -> "SamplingConfig":
@@ -97,21 +116,31 @@ class SamplingConfig(Section):
 class ScoringConfig(Section):
     small: str = Field(min_length=1, description="the target: Hugging Face id or path of a causal LM")
     large: str = Field(min_length=1, description="a larger model of the same kind")
-    template: Literal["alpaca", "plain", "chat"] = Field("alpaca", description="how instruction and response are put together")
+    template: Literal["alpaca", "plain", "chat"] = Field(
+        "alpaca", description="how instruction and response are put together"
+    )
     max_length: int = Field(2048, ge=8, le=1_000_000, description="tokens of the longer pass, start token included")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on GPU")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on CPU, bfloat16 on GPU"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     batch_tokens: int = Field(2048, ge=1, description="tokens scored at once; changes speed and memory, never a value")
     divisor: Literal["p95", "max"] = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
-    divide_over: Literal["shard", "seed"] = Field("shard", description="the group of gaps that the divisor is taken over")
+    divide_over: Literal["shard", "seed"] = Field(
+        "shard", description="the group of gaps that the divisor is taken over"
+    )
 
 
 class JudgeConfig(Section):
     agent: str = Field(description="the agent that judges")
     attempts: int = Field(2, ge=1, le=10, description="tries per order to get a readable verdict")
     on_reversal: Literal["tie", "abstain"] = Field("tie", description="a win in one order that is a loss in the other")
-    skip_nonpositive_gap: bool = Field(True, description="do not ask where the gap is not positive, since pi is 0 anyway")
-    params: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges")
+    skip_nonpositive_gap: bool = Field(
+        True, description="do not ask where the gap is not positive, since pi is 0 anyway"
+    )
+    params: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges"
+    )
 
 
 class EvolutionConfig(Section):
@@ -120,9 +149,13 @@ class EvolutionConfig(Section):
 
 
 class MemoryConfig(Section):
-    embedding: str = Field("sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="sentence-transformers model")
+    embedding: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="sentence-transformers model"
+    )
     neighbours: int = Field(10, ge=1, le=1000, description="n: nearest instructions looked up for each seed")
-    weighting: Literal["similarity", "probability"] = Field("similarity", description="probability: the paper's plain p")
+    weighting: Literal["similarity", "probability"] = Field(
+        "similarity", description="probability: the paper's plain p"
+    )
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi that enters the bank")
 
 
@@ -133,8 +166,8 @@ class BudgetConfig(Section):
 class StarConfig(Section):
     """One run's settings; see the profiles for whole ones."""
 
-    name: str = Field("star-agents", min_length=1)
-    agents: dict[AgentName, AgentConfig] = Field(min_length=1)
+    name: str = Field("star-agents", min_length=1, description="names the run in the data set card and the tables")
+    agents: dict[AgentName, AgentConfig] = Field(min_length=1, description="the LLMs by the names that pairs use")
     pairs: PairsConfig
     seeds: SeedsConfig = SeedsConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -142,7 +175,9 @@ class StarConfig(Section):
     judge: JudgeConfig
     evolution: EvolutionConfig = EvolutionConfig()
     memory: MemoryConfig = MemoryConfig()
-    prompts: dict[str, str] = Field(default_factory=dict, description="prompt's name → text of the user's own Jinja template")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="prompt's name → text of the user's own Jinja template"
+    )
     journal: str | None = Field(None, description="folder of a journal shared between lakes; null: the lake's own")
     budget: BudgetConfig = BudgetConfig()
 
@@ -156,19 +191,31 @@ class StarConfig(Section):
             if pair == SEED:
                 continue
             if pair.response_agent not in self.agents:
-                raise ValueError(f"pairs: {pair.pair_id!r} has the unknown response agent {pair.response_agent!r}; there are {known}")
+                raise ValueError(
+                    f"pairs: {pair.pair_id!r} has the unknown response agent {pair.response_agent!r}; there are {known}"
+                )
             if pair.instruction_agent not in (*self.agents, KEEP):
-                raise ValueError(f"pairs: {pair.pair_id!r} has the unknown instruction agent {pair.instruction_agent!r}; there are keep, {known}")
+                raise ValueError(
+                    f"pairs: {pair.pair_id!r} has the unknown instruction agent {pair.instruction_agent!r}; there are keep, {known}"
+                )
         if self.judge.agent not in self.agents:
             raise ValueError(f"judge.agent: unknown agent {self.judge.agent!r}; there are {known}")
         count = len(self.pairs.sampled_pairs)
         if self.evolution.floor * count > 1 + 1e-12:
-            raise ValueError(f"evolution.floor: {self.evolution.floor} for {count} pairs sums to more than 1; expected at most {1 / count:.6g}")
+            raise ValueError(
+                f"evolution.floor: {self.evolution.floor} for {count} pairs sums to more than 1; expected at most {1 / count:.6g}"
+            )
         for name, agent in self.agents.items():
             for prompt in (agent.instruction_prompt, agent.response_prompt):
                 if prompt not in (*SHIPPED, *self.prompts):
-                    raise ValueError(f"agents.{name}: unknown prompt {prompt!r}; there are {', '.join((*SHIPPED, *self.prompts))}")
+                    raise ValueError(
+                        f"agents.{name}: unknown prompt {prompt!r}; there are {', '.join((*SHIPPED, *self.prompts))}"
+                    )
         return self
+
+    @property
+    def seed_fields(self) -> dict[str, str]:
+        return {str(ours): theirs for ours, theirs in self.seeds.fields.items()}
 
     @property
     def sampled_ids(self) -> tuple[str, ...]:

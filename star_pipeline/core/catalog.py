@@ -46,11 +46,11 @@ def update_catalog(previous: Sequence[CatalogEntry], seeds: Iterable[Seed], shar
 
     entries: list[CatalogEntry] = []
     for entry in previous:
-        seed = present.get(entry.seed_id)
-        if seed is None:
+        found = present.get(entry.seed_id)
+        if found is None:
             entries.append(replace(entry, live=False))
         else:
-            entries.append(replace(entry, live=True, source=seed.source, source_row=seed.source_row))
+            entries.append(replace(entry, live=True, source=found.source, source_row=found.source_row))
     fresh = [seed for seed_id, seed in present.items() if seed_id not in known]
     number = 1 + max((identity.shard_number(entry.shard) for entry in previous), default=0)
     new_shards: dict[str, tuple[Seed, ...]] = {}
@@ -59,7 +59,8 @@ def update_catalog(previous: Sequence[CatalogEntry], seeds: Iterable[Seed], shar
         key = identity.shard_key(number + len(new_shards), members[0].source)
         new_shards[key] = members
         entries += [
-            CatalogEntry(seed.seed_id, key, position, seed.source, seed.source_row, True) for position, seed in enumerate(members)
+            CatalogEntry(seed.seed_id, key, position, seed.source, seed.source_row, True)
+            for position, seed in enumerate(members)
         ]
     return CatalogUpdate(
         entries=tuple(entries),

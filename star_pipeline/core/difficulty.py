@@ -33,7 +33,9 @@ def score_candidates(
         seed = seed_by_id[candidate.seed_id]
         usable = candidate.status == "ok" and candidate.instruction is not None and candidate.response is not None
         samples.append(
-            ScoringSample(seed.system, seed.history, candidate.instruction or "", candidate.response or "") if usable else None
+            ScoringSample(seed.system, seed.history, candidate.instruction or "", candidate.response or "")
+            if usable
+            else None
         )
     return [
         IfdScore(

@@ -40,14 +40,16 @@ def for_pairs(snapshot: Snapshot, pair_ids: Sequence[str]) -> Snapshot:
     stay = [pair_id for pair_id in pair_ids if pair_id in known]
     total = sum(known[pair_id] for pair_id in stay)
     if total <= 0:
-        adapted = {pair_id: 1 / count for pair_id in pair_ids}
+        adapted = dict.fromkeys(pair_ids, 1 / count)
     else:
         share = len(stay) / count
         adapted = {pair_id: known[pair_id] / total * share if pair_id in known else 1 / count for pair_id in pair_ids}
     return Snapshot(identity.snapshot_id(snapshot.snapshot_id, "pairs changed", list(adapted.items())), adapted)
 
 
-def reward_seed(probabilities: Mapping[str, float], earned: Iterable[tuple[str, float]], rate: float) -> dict[str, float]:
+def reward_seed(
+    probabilities: Mapping[str, float], earned: Iterable[tuple[str, float]], rate: float
+) -> dict[str, float]:
     """p_j <- p_j + rate * pi for each (pair, pi) of one seed, then divide all by their sum once (Eq. 8)."""
     raised = dict(probabilities)
     for pair_id, pi in earned:
@@ -91,6 +93,15 @@ def fold_shard(
         after = apply_floor(after, floor)
     name = identity.snapshot_id(before.snapshot_id, shard, list(after.items()))
     return [
-        PairProbability(name, before.snapshot_id, shard, pair_id, counts[pair_id], rewards[pair_id], before.probabilities[pair_id], p)
+        PairProbability(
+            name,
+            before.snapshot_id,
+            shard,
+            pair_id,
+            counts[pair_id],
+            rewards[pair_id],
+            before.probabilities[pair_id],
+            p,
+        )
         for pair_id, p in after.items()
     ]

@@ -36,7 +36,10 @@ def check_reply(reply: ChatReply, *inputs: str) -> tuple[str, str] | None:
     if not text:
         return "empty_reply", "the reply is empty"
     if reply.finish_reason == "length":
-        return "cut_off", f"the reply was cut off at {reply.completion_tokens} tokens; raise the agent's params.max_tokens"
+        return (
+            "cut_off",
+            f"the reply was cut off at {reply.completion_tokens} tokens; raise the agent's params.max_tokens",
+        )
     if any(text == " ".join(given.split()) for given in inputs):
         return "echo", "the reply repeats its input"
     return None
@@ -89,8 +92,11 @@ class Generator:
     ) -> Candidate:
         if row.pair_id == SEED_PAIR:
             failed = None if seed.response.strip() else ("empty_seed", "the seed has no response of its own")
-            return _candidate_row(row, seed.instruction, _Made(None if failed else seed.response, (), *(failed or ())), ())
-        instruction, calls = _Made(seed.instruction), ()
+            return _candidate_row(
+                row, seed.instruction, _Made(None if failed else seed.response, (), *(failed or ())), ()
+            )
+        instruction = _Made(seed.instruction)
+        calls: tuple[_Made, ...] = ()
         if row.instruction_agent != KEEP:
             instruction = await rewritten[row.instruction_agent]
             calls = (instruction,) if pays else ()  # shared by several pairs, booked on the lowest slot
@@ -109,10 +115,17 @@ class Generator:
         refine = self._mode == "refine" and bool(seed.response.strip())
         template = "refine" if refine else self._agents[agent].response_prompt
         variables = {"system": seed.system, "history": seed.history, "instruction": instruction, "draft": seed.response}
-        return await self._ask(agent, template, variables, seed.history, (instruction, *((seed.response,) if refine else ())))
+        return await self._ask(
+            agent, template, variables, seed.history, (instruction, *((seed.response,) if refine else ()))
+        )
 
     async def _ask(
-        self, agent: str, template: str, variables: Mapping[str, object], between: tuple[object, ...], inputs: tuple[str, ...]
+        self,
+        agent: str,
+        template: str,
+        variables: Mapping[str, object],
+        between: tuple[object, ...],
+        inputs: tuple[str, ...],
     ) -> _Made:
         messages = self._prompts.messages(template, variables, between)  # type: ignore[arg-type]
         request = ChatRequest(agent, messages, template, self._prompts.version(template))

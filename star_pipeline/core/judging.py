@@ -80,19 +80,25 @@ class Judge:
         gaps = {score.candidate_id: score.gap for score in scores}
         reference_of = references(candidates, seeds)
         judged = [
-            c for c in candidates if c.status == "ok" and c.candidate_id != getattr(reference_of[c.seed_id], "candidate_id", None)
+            c
+            for c in candidates
+            if c.status == "ok" and c.candidate_id != getattr(reference_of[c.seed_id], "candidate_id", None)
         ]
         progress.stage("judge verdicts", len(judged))
 
         async def one(candidate: Candidate) -> JudgeVerdict:
             gap = gaps[candidate.candidate_id]
-            verdict = await self._verdict(candidate, seed_by_id[candidate.seed_id], reference_of[candidate.seed_id], gap)
+            verdict = await self._verdict(
+                candidate, seed_by_id[candidate.seed_id], reference_of[candidate.seed_id], gap
+            )
             progress.advance()
             return verdict
 
         return list(await asyncio.gather(*map(one, judged)))
 
-    async def _verdict(self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None) -> JudgeVerdict:
+    async def _verdict(
+        self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None
+    ) -> JudgeVerdict:
         if gap is None or (self._rules.skip_nonpositive_gap and gap <= 0):
             return _row(candidate, reference, None, "skipped", False, None, (), None)
         if reference is None:

@@ -64,7 +64,11 @@ class PromptLibrary:
                 f"prompt {name!r} has no block {error}; expected {{% block system %}} and {{% block user %}}"
             ) from error
         except jinja2.TemplateNotFound as error:
-            raise ConfigError(f"prompt {name!r} is not there; expected one of {', '.join(SHIPPED)} or prompts: {{{name}: file}}") from error
+            raise ConfigError(
+                f"prompt {name!r} is not there; expected one of {', '.join(SHIPPED)} or prompts: {{{name}: file}}"
+            ) from error
         except jinja2.TemplateError as error:
-            raise ConfigError(f"prompt {name!r} cannot be rendered: {error}; mend the file named under prompts:") from error
+            raise ConfigError(
+                f"prompt {name!r} cannot be rendered: {error}; mend the file named under prompts:"
+            ) from error
         return (Message("system", system), *turns_between, Message("user", user))

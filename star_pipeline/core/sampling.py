@@ -50,7 +50,9 @@ def draw(weights: Mapping[str, float], count: int, *stream: object) -> list[str]
     return drawn
 
 
-def memory_weights(neighbours: Sequence[Neighbour], probabilities: Mapping[str, float], weighting: Weighting) -> dict[str, float]:
+def memory_weights(
+    neighbours: Sequence[Neighbour], probabilities: Mapping[str, float], weighting: Weighting
+) -> dict[str, float]:
     """The pool of pairs attached to the neighbours: p times the sum of max(cosine, 0) over that pair's neighbours (Eq. 3).
 
     With weighting ``probability`` (the paper's) plain p. Pairs that are not in ``probabilities`` cannot be drawn.
@@ -106,6 +108,4 @@ def plan_shard(
     seeds: Sequence[Seed], snapshot: Snapshot, neighbours: Sequence[Sequence[Neighbour]], rules: SamplingRules
 ) -> list[PlanRow]:
     """The plan of a shard, sorted by (seed order, slot); ``neighbours`` has one list a seed."""
-    return [
-        row for seed, near in zip(seeds, neighbours, strict=True) for row in plan_seed(seed, snapshot, near, rules)
-    ]
+    return [row for seed, near in zip(seeds, neighbours, strict=True) for row in plan_seed(seed, snapshot, near, rules)]

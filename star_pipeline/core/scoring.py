@@ -70,10 +70,31 @@ def composite_scores(
             dual = pi_dual(gap, divided_by)
             skipped = verdict is not None and verdict.verdict == "skipped"
             contenders.append(
-                Contender(row.candidate_id, row.slot, row.pair_id, status_of[row.candidate_id], gap, dual, judged, pi(judged, dual, skipped))
+                Contender(
+                    row.candidate_id,
+                    row.slot,
+                    row.pair_id,
+                    status_of[row.candidate_id],
+                    gap,
+                    dual,
+                    judged,
+                    pi(judged, dual, skipped),
+                )
             )
         results.extend(
-            CompositeScore(c.candidate_id, seed_id, c.slot, c.pair_id, c.gap, c.pi_dual, c.pi_llm, c.pi, rank, selection is not None, selection)
+            CompositeScore(
+                c.candidate_id,
+                seed_id,
+                c.slot,
+                c.pair_id,
+                c.gap,
+                c.pi_dual,
+                c.pi_llm,
+                c.pi,
+                rank,
+                selection is not None,
+                selection,
+            )
             for c, rank, selection in select_in_seed(contenders)
         )
     return results

@@ -7,7 +7,13 @@ from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.records import Message, Seed
 
-ALPACA_FIELDS = {"instruction": "instruction", "input": "input", "response": "output", "system": "system", "history": "history"}
+ALPACA_FIELDS = {
+    "instruction": "instruction",
+    "input": "input",
+    "response": "output",
+    "system": "system",
+    "history": "history",
+}
 """Our name -> the file's name; ``seeds.fields`` of the configuration replaces entries."""
 
 
@@ -22,12 +28,16 @@ def seed_from_alpaca(raw: Any, source: str, row: int, fields: Mapping[str, str])
     names = {**ALPACA_FIELDS, **fields}
     instruction = _text(raw, names["instruction"], where, required=True)
     if not instruction.strip():
-        raise SeedError(f"{where}, field {names['instruction']!r}: empty, expected an instruction; fill it in or remove the row")
+        raise SeedError(
+            f"{where}, field {names['instruction']!r}: empty, expected an instruction; fill it in or remove the row"
+        )
     extra = _text(raw, names["input"], where, required=False)
     response = _text(raw, names["response"], where, required=True)
     system = _text(raw, names["system"], where, required=False) or None
     history = _history(raw.get(names["history"]), f"{where}, field {names['history']!r}")
-    return make_seed(source, row, system, history, f"{instruction}\n{extra}" if extra.strip() else instruction, response)
+    return make_seed(
+        source, row, system, history, f"{instruction}\n{extra}" if extra.strip() else instruction, response
+    )
 
 
 def make_seed(
@@ -53,7 +63,9 @@ def _text(raw: Mapping[str, Any], field: str, where: str, required: bool) -> str
             )
         return ""
     if not isinstance(value, str):
-        raise SeedError(f"{where}, field {field!r}: a {type(value).__name__} ({value!r:.40}), expected text; put it in quotes")
+        raise SeedError(
+            f"{where}, field {field!r}: a {type(value).__name__} ({value!r:.40}), expected text; put it in quotes"
+        )
     return value
 
 

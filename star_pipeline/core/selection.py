@@ -63,7 +63,13 @@ def memory_entries(
     candidate_of = {candidate.candidate_id: candidate for candidate in candidates}
     return [
         MemoryEntry(
-            score.seed_id, score.candidate_id, shard, sequence, candidate_of[score.candidate_id].instruction or "", score.pair_id, score.pi
+            score.seed_id,
+            score.candidate_id,
+            shard,
+            sequence,
+            candidate_of[score.candidate_id].instruction or "",
+            score.pair_id,
+            score.pi,
         )
         for score in scores
         if score.selection == "best" and score.pi is not None and score.pi >= min_pi

@@ -50,7 +50,9 @@ class TableSpec(Generic[R]):
         seen: set[tuple[Any, ...]] = set()
         for number, identity in enumerate(zip(*(data[name] for name in self.key), strict=True)):
             if identity in seen:
-                raise LakeError(f"table {self.name}, row {number}: {dict(zip(self.key, identity, strict=True))} is there twice")
+                raise LakeError(
+                    f"table {self.name}, row {number}: {dict(zip(self.key, identity, strict=True))} is there twice"
+                )
             seen.add(identity)
         try:
             return pa.Table.from_pydict(data, schema=self.schema)
@@ -62,12 +64,16 @@ class TableSpec(Generic[R]):
         names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]
         missing = [name for name in names if name not in table.column_names]
         if missing:
-            raise LakeError(f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again")
+            raise LakeError(
+                f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again"
+            )
         columns = [table.column(name).to_pylist() for name in names]
         types = {column.name: str(column.type) for column in self.columns}
         revive = [_REVIVE.get(types[name]) for name in names]
         return [
-            self.record(*(make(value) if make and value is not None else value for make, value in zip(revive, row, strict=True)))
+            self.record(
+                *(make(value) if make and value is not None else value for make, value in zip(revive, row, strict=True))
+            )
             for row in zip(*columns, strict=True)
         ]
 
@@ -286,4 +292,6 @@ SHARD_TABLES: tuple[TableSpec[Any], ...] = (
 )
 """The tables with one file a shard, in the order of the flow."""
 
-TABLES: dict[str, TableSpec[Any]] = {spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, STAR_DATASET)}
+TABLES: dict[str, TableSpec[Any]] = {
+    spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, STAR_DATASET)
+}

@@ -10,32 +10,48 @@ Outcome = Literal["better", "worse", "tie"]
 OnReversal = Literal["tie", "abstain"]
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_BRACKETED = re.compile(r"\[\s*\[?\s*([ABC])\s*\]?\s*\]", re.IGNORECASE)
-_FULL_WIDTH = str.maketrans("ＡＢＣａｂｃ［］【】〔〕「」", "ABCabc[][][][]")
+_BRACKETED = re.compile(r"\[\s*\[?\s*([ABCabc])\s*\]?\s*\]")
+_FULL_WIDTH = str.maketrans("ＡＢＣａｂｃ［］【】〔〕「」：", "ABCabc[][][][]:")
 _MARKUP = re.compile(r"[*_`#>\"'“”‘’]+")
-_CUE = re.compile(r"(?:verdict|judge?ment|conclusion|判决|裁决|结论|結論)\s*(?:is)?\s*[:：]?\s*", re.IGNORECASE)
-_BARE = re.compile(r"(?:assistant|answer|sample|option)?\s*([ABC])\s*[.。!]?", re.IGNORECASE)
+_CUE = re.compile(
+    r"\[?\s*(?:so|therefore|hence|thus|my|the|our|final|overall|最终|最後|最后|我的|,|，|\s)*"
+    r"(?:verdict|judge?ment|decision|conclusion|判决|裁决|结论|結論|判断)\s*\]?\s*(?:is|为|是)?\s*:?\s*",
+    re.IGNORECASE,
+)
+_LONE = re.compile(r"(?:(?:assistant|answer|sample|option)\s+)?([ABC])", re.IGNORECASE)
 
 
 def parse_verdict(reply: str) -> Choice | None:
     """The verdict that a reply states: ``[A]``, ``[B]``, ``[C]``; None where it states none.
 
-    Read from its end: a line that holds one bracketed letter and nothing else but a cue ("Final verdict: [A]"), else the
-    last line with bracketed letters, if they agree (quotations come before, the verdict closes a reply), else a last line
-    that is a bare letter. Thinking blocks do not count. Double, full-width and bold brackets and lower case are read alike.
+    The last line that holds a verdict and nothing else but a cue decides ("[A]", "Final verdict: B"), for quotations come
+    before and the verdict closes a reply. Without such a line, the last line with bracketed capitals does, if it names one
+    letter only. Thinking blocks do not count; double, full-width and bold brackets are read like plain ones.
     """
     text = _THINKING.sub(" ", reply).translate(_FULL_WIDTH)
     lines = [line for line in (_MARKUP.sub("", raw).strip() for raw in text.splitlines()) if line]
+    stated = [_stated(line, last=number == len(lines) - 1) for number, line in enumerate(lines)]
+    places = [number for number, letter in enumerate(stated) if letter]
+    if places:
+        last = places[-1]
+        # two verdicts that contradict each other with nothing between them are none
+        return stated[last] if stated[last - 1 if last else last] in (None, stated[last]) else None
     for line in reversed(lines):
-        found = _BRACKETED.findall(line)
-        if len(found) == 1 and not _CUE.sub("", _BRACKETED.sub("", line)).strip(" .。:：!-"):
-            return _choice(found[0])
-    for line in reversed(lines):
-        found = [letter.upper() for letter in _BRACKETED.findall(line)]
+        found = {letter for letter in _BRACKETED.findall(line) if letter.isupper()}
         if found:
-            return _choice(found[0]) if len(set(found)) == 1 else None
-    bare = _BARE.fullmatch(_CUE.sub("", lines[-1]).strip()) if lines else None
-    return _choice(bare.group(1)) if bare else None
+            return _choice(found.pop()) if len(found) == 1 else None
+    return None
+
+
+def _stated(line: str, last: bool) -> Choice | None:
+    """The verdict of a line that holds one and nothing else; a letter without brackets counts after a cue or at the end."""
+    rest, cues = _CUE.subn("", line, count=1)
+    rest = rest.strip(" .。:!！-")
+    bracketed = _BRACKETED.fullmatch(rest)
+    if bracketed:
+        return _choice(bracketed.group(1))
+    lone = _LONE.fullmatch(rest) if cues or last else None
+    return _choice(lone.group(1)) if lone else None
 
 
 def _choice(letter: str) -> Choice:

@@ -20,18 +20,21 @@ def build_inspection(lake: Lake) -> dict[str, int]:
     partial.unlink(missing_ok=True)
     sizes: dict[str, int] = {}
     try:
-        with duckdb.connect(os.fspath(partial)) as database:
+        with duckdb.connect(lake.local(partial)) as database:
             for spec in SHARD_TABLES:
-                files = [os.fspath(lake.table(spec, shard)) for shard in lake.shards_of(spec)]
+                files = [lake.local(lake.table(spec, shard)) for shard in lake.shards_of(spec)]
                 if files:
-                    read = "SELECT * EXCLUDE (filename), parse_filename(filename, true) AS shard" if not _has_shard(spec.columns) else "SELECT * EXCLUDE (filename)"
-                    database.execute(f"CREATE TABLE {spec.name} AS {read} FROM read_parquet(?, filename = true)", [files])
+                    shard = "" if _has_shard(spec.columns) else ", parse_filename(filename, true) AS shard"
+                    read = f"SELECT * EXCLUDE (filename){shard} FROM read_parquet(?, filename = true)"
+                    database.execute(f"CREATE TABLE {spec.name} AS {read}", [files])
                 else:
                     columns = spec.columns if _has_shard(spec.columns) else (*spec.columns, _SHARD)
                     _create_empty(database, spec.name, pa.schema([pa.field(c.name, c.type) for c in columns]))
             for spec in (SEED_CATALOG, STAR_DATASET):
                 if lake.has_table(spec):
-                    database.execute(f"CREATE TABLE {spec.name} AS SELECT * FROM read_parquet(?)", [os.fspath(lake.table(spec))])
+                    database.execute(
+                        f"CREATE TABLE {spec.name} AS SELECT * FROM read_parquet(?)", [lake.local(lake.table(spec))]
+                    )
                 else:
                     _create_empty(database, spec.name, spec.schema)
             for spec in (*SHARD_TABLES, SEED_CATALOG, STAR_DATASET):
@@ -42,9 +45,11 @@ def build_inspection(lake: Lake) -> dict[str, int]:
             for view in VIEWS:
                 sql = (resources.files("star_pipeline.inspection") / "views" / f"{view}.sql").read_text("utf-8")
                 database.execute(f"CREATE VIEW {view} AS {sql}")
-        os.replace(os.fspath(partial), os.fspath(lake.inspection))
+        os.replace(lake.local(partial), lake.local(lake.inspection))
     except (OSError, duckdb.IOException) as error:
-        raise LakeError(f"cannot write {lake.inspection}: {error}; free some space or mend the permissions, then run again") from error
+        raise LakeError(
+            f"cannot write {lake.inspection}: {error}; free some space or mend the permissions, then run again"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return sizes

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from star_pipeline.adapters.offline.training import (
     Size,
     alpaca_pair,
     encode,
+    train_model,
     train_tokenizer,
 )
 
@@ -41,16 +43,25 @@ EXAMPLES = tuple(
 TINY = Recipe(
     sizes=(("small", Size(16, 1, 2, 1e-2)), ("large", Size(48, 2, 2, 6e-3))),
     vocabulary=400,
-    epochs=12,
+    epochs=20,
     library_epochs=0,
-    bare_every=3,
-    batch_tokens=512,
+    bare_every=6,
+    batch_tokens=256,
 )
 UNTRAINED = replace(TINY, epochs=0)
 
 
 def ignore(line: str) -> None:
     """A report that nobody reads."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Several threads only wait for one another on models this small, and for other tests' threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +182,11 @@ def test_a_second_caller_waits_for_the_first_instead_of_training_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    train = models.train_model
 
     def slow(name: str, *rest: Any) -> Any:
         calls.append(name)
         time.sleep(0.2)
-        return train(name, *rest)
+        return train_model(name, *rest)
 
     monkeypatch.setattr(models, "train_model", slow)
     threads = [

@@ -13,6 +13,8 @@ import pytest
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm
+from litellm.exceptions import NotFoundError
+from litellm.llms.custom_llm import CustomLLM
 
 from star_pipeline.adapters.offline.judge import read_comparison
 from star_pipeline.adapters.offline.knowledge import Example, Knowledge, parse_examples, shipped_examples
@@ -75,7 +77,7 @@ def outcome(question: str, one: str, other: str) -> str:
 
 
 def test_registering_twice_leaves_one_entry_and_keeps_other_providers(monkeypatch: pytest.MonkeyPatch) -> None:
-    other: Any = {"provider": "someone-elses", "custom_handler": litellm.CustomLLM()}
+    other: Any = {"provider": "someone-elses", "custom_handler": CustomLLM()}
     monkeypatch.setattr(litellm, "custom_provider_map", [other])
     register()
     register()
@@ -111,7 +113,7 @@ def test_max_tokens_cuts_the_reply_and_says_so() -> None:
 
 
 def test_an_unknown_agent_is_not_found_and_the_error_names_those_there_are() -> None:
-    with pytest.raises(litellm.NotFoundError) as caught:
+    with pytest.raises(NotFoundError) as caught:
         ask("wizard", respond_to(UNKNOWN))
     assert all(f"offline/{agent}" in str(caught.value) for agent in AGENTS)
 
@@ -161,9 +163,7 @@ def test_without_a_close_seed_the_tutor_stays_on_the_topic_and_admits_it() -> No
 
 def test_a_follow_up_question_is_understood_from_the_turn_before_it() -> None:
     knowledge = Knowledge(
-        parse_examples(
-            '{"instruction": "And in winter?", "output": "Once a month.", "history": [["How often to water a cactus?", "Weekly."]]}'
-        )
+        [Example("And in winter?", "Once a month.", history=(("How often to water a cactus?", "Weekly."),))]
     )
     turns = [
         {"role": "user", "content": "How often should I water a cactus?"},
@@ -238,6 +238,10 @@ def test_a_very_long_input_is_answered() -> None:
     text_back = said("tutor", respond_to(text))
     assert "turbine" in text_back
     assert len(text_back) < 3_000
+
+
+def test_a_very_long_word_is_not_repeated_whole() -> None:
+    assert all(len(said(agent, respond_to("x" * 30_000))) < 3_000 for agent in WRITERS)
 
 
 def test_the_judge_sees_the_documented_order_of_quality() -> None:

@@ -57,11 +57,11 @@ def content_words(text: str) -> list[str]:
 
 
 def as_written(text: str, casefolded: Sequence[str]) -> list[str]:
-    """The given words as ``text`` spells them ("Python", not "python")."""
+    """The given words as ``text`` spells them ("Python", not "python"), each shortened to 40 characters."""
     spelled: dict[str, str] = {}
     for word in _WORD.findall(excerpt(text)):
         spelled.setdefault(word.casefold(), word)
-    return [spelled.get(word, word) for word in casefolded]
+    return [spelled.get(word, word)[:40] for word in casefolded]
 
 
 def blocks(text: str) -> list[str]:

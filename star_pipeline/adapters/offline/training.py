@@ -9,6 +9,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ _INSTRUCTION_MANNERS = (None, None, "tutor", "essayist", "brief", "rambler")
 _RESPONSE_MANNERS = ("tutor", "tutor", "essayist", "brief")
 _LIBRARY_CHARACTERS = 400
 _REPORT_EVERY_S = 5.0
+_MOST_THREADS = 4
 
 Pair = tuple[str, str]
 """A prompt and its response."""
@@ -56,17 +58,20 @@ class Size:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything but the seeds that decides what the trained models are."""
+    """Everything but the seeds that decides what the trained models are.
+
+    ``revision`` stands for the code: raise it when this module or the agents' texts change, to replace old models.
+    """
 
     sizes: tuple[tuple[str, Size], ...] = (
         ("small", Size(hidden=48, layers=2, heads=2, learning_rate=6e-3)),
         ("large", Size(hidden=160, layers=3, heads=4, learning_rate=3e-3)),
     )
     vocabulary: int = 2_048
-    epochs: int = 14
+    epochs: int = 12
     bare_every: int = 3
     library_epochs: int = 2
-    batch_tokens: int = 2_048
+    batch_tokens: int = 1_024
     warmup: float = 0.1
     weight_decay: float = 0.01
     seed: int = 0
@@ -187,7 +192,29 @@ def train_model(
         torch.manual_seed(recipe.seed)
         model: Any = transformers.GPTNeoXForCausalLM(config)
     model.float().train()
-    schedule = list(_schedule(recipe, tokenizer, seeds, library))
+    with _few_threads():
+        _train(name, size, recipe, model, list(_schedule(recipe, tokenizer, seeds, library)), report)
+    return model.eval()
+
+
+@contextmanager
+def _few_threads() -> Iterator[None]:
+    """At most four: models this small are only slowed down by more, which wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, _MOST_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    name: str, size: Size, recipe: Recipe, model: Any, schedule: Sequence[list[Text]], report: Callable[[str], None]
+) -> None:
+    import torch
+
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=size.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
     )
@@ -206,7 +233,6 @@ def train_model(
             done = (step + 1) / len(schedule)
             report(f"training offline/{name}: {done:.0%}, loss {loss.item():.2f}, {reported - started:.0f} s")
     report(f"trained offline/{name} in {time.monotonic() - started:.0f} s")
-    return model.eval()
 
 
 def _schedule(
@@ -262,6 +288,16 @@ def _loss(model: Any, batch: Sequence[Text]) -> Any:
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Model and tokenizer in transformers' own format."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """Model and tokenizer in transformers' own format, without its progress bars of a few milliseconds."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+
+    shows_bars: bool = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        if shows_bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,88 @@
+"""Fakes of the ports, for tests and trials: instant, deterministic, without network or models."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from star_pipeline.core.errors import CallError
+from star_pipeline.core.ports import ChatReply, ChatRequest, ModelFit, ResponseLoss, ScoringSample
+from star_pipeline.core.records import MemoryEntry, Neighbour
+
+
+def _number(*parts: object) -> float:
+    """A number in [0, 1) from a hash of the parts."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+class ScriptedChat:
+    """Answers with what ``script`` makes of a request: a text, a whole reply, or an error to raise. Keeps the requests."""
+
+    def __init__(self, script: Callable[[ChatRequest], str | ChatReply | CallError]) -> None:
+        self._script = script
+        self.requests: list[ChatRequest] = []
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        self.requests.append(request)
+        said = self._script(request)
+        if isinstance(said, CallError):
+            raise said
+        if isinstance(said, ChatReply):
+            return said
+        tokens = sum(len(message.content.split()) for message in request.messages)
+        return ChatReply(said, "stop", tokens, len(said.split()), 0.0, 0.0)
+
+
+class HashScorer:
+    """Losses that are a function of the texts alone; ``name`` tells one model from another. A word is a token."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        return [ModelFit("ok" if sample.response else "empty_response", len(sample.response)) for sample in samples]
+
+    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+        found = []
+        for sample, kept in zip(samples, kept_chars, strict=True):
+            text = sample.response[:kept]
+            alone = 2 + _number(self._name, text)
+            given = alone - _number(self._name, sample.instruction, text)
+            found.append(ResponseLoss(max(len(text.split()), 1), given, alone))
+        return found
+
+
+class HashEmbedder:
+    """Unit vectors of ``size`` dimensions: a bag of hashed words, so that texts that share words are near."""
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        vectors = np.zeros((len(texts), self._size), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split() or [""]:
+                vectors[row, int(_number(word) * self._size)] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+
+
+class ListBank:
+    """A memory bank in a list, searched exhaustively with numpy."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[MemoryEntry, Any]] = []
+
+    def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
+        rows = [(entry, vector) for entry, vector in self._rows if entry.sequence < before]
+        found = []
+        for query in vectors:
+            near = [Neighbour(entry.seed_id, entry.pair_id, float(query @ vector)) for entry, vector in rows]
+            found.append(sorted(near, key=lambda n: (-n.similarity, n.seed_id))[:limit])
+        return found
+
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
+        self._rows = [row for row in self._rows if row[0].shard != shard]
+        self._rows += list(zip(entries, vectors, strict=True))
+        return len(self._rows)

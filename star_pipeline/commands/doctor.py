@@ -1,0 +1,188 @@
+"""``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request."""
+
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.seed_files import lake_seeds, seed_files
+from star_pipeline.config import StarConfig, load_config
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.catalog import update_catalog
+from star_pipeline.core.errors import ModelError, StarError
+from star_pipeline.core.prompts import PromptLibrary
+
+Finding = tuple[bool, str]
+_LEAST_FREE_GB = 1.0
+
+
+def examine(config: str, lake: Lake) -> bool:
+    """Print a line for each thing looked at; returns whether all is well."""
+    console = Console(highlight=False, soft_wrap=True)
+    well = True
+    try:
+        settings = load_config(config)
+    except StarError as error:
+        console.print("[red]wrong[/] configuration: ", end="")
+        console.print(str(error), markup=False)
+        return False
+    for title, check in (
+        (
+            "configuration",
+            lambda: iter([(True, f"{config}: {settings.name}, {len(settings.sampled_ids)} sampled pairs")]),
+        ),
+        ("prompts", lambda: _prompts(settings)),
+        ("lake", lambda: _lake(lake)),
+        ("seeds", lambda: _seeds(settings, lake)),
+        ("agents", lambda: _agents(settings)),
+        ("models", lambda: _models(settings)),
+    ):
+        for good, text in _findings(check):
+            well = well and good
+            console.print("[green]fine[/]  " if good else "[red]wrong[/] ", end="")
+            console.print(f"{title}: {text}", markup=False)
+    console.print("all is well" if well else "mend what is wrong above, then ask again")
+    return well
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except StarError as error:
+        yield False, str(error)
+
+
+def _prompts(settings: StarConfig) -> Iterator[Finding]:
+    library = PromptLibrary(settings.prompts)
+    names = {"refine", "judge_answers", "judge_samples"}
+    names |= {
+        prompt for agent in settings.agents.values() for prompt in (agent.instruction_prompt, agent.response_prompt)
+    }
+    blank = dict.fromkeys(
+        ("system", "instruction", "draft", "question", "question_a", "question_b", "answer_a", "answer_b"), "text"
+    )
+    for name in sorted(names):
+        library.messages(name, {**blank, "history": ()})
+    yield True, ", ".join(sorted(names))
+
+
+def _lake(lake: Lake) -> Iterator[Finding]:
+    lake.prepare()
+    probe = lake.root / ".doctor"
+    lake.write_bytes(probe, b"x")
+    probe.unlink()
+    free = shutil.disk_usage(lake.local(lake.root)).free / 1e9
+    if free < _LEAST_FREE_GB:
+        yield False, f"{lake.root}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
+    with hold(lake, "star-pipeline doctor"):
+        yield True, f"{lake.root}: can be written, {free:.0f} GB free, not in use"
+
+
+def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
+    files = seed_files(lake.seeds)
+    if not files and settings.seeds.starter:
+        yield True, "none yet; a run takes the shipped starter seeds in"
+    elif not files:
+        yield False, f"no seed file in {lake.seeds}; put one there, or hand it in: star-pipeline run --seeds FILE"
+    else:
+        update = update_catalog(
+            lake.catalog_rows(), lake_seeds(lake, settings.seed_fields), settings.sampling.shard_size
+        )
+        yield (
+            True,
+            (
+                f"{update.records:,} records in {len(files):,} files, {update.duplicates:,} duplicates, {update.added:,} new to the lake"
+            ),
+        )
+
+
+def _agents(settings: StarConfig) -> Iterator[Finding]:
+    from star_pipeline.adapters.llm import load_litellm, price
+
+    litellm = load_litellm()
+    for name, agent in settings.agents.items():
+        cost = price(litellm, agent)
+        priced = "free" if agent.model.startswith("offline/") else "no price known, counted as 0 USD"
+        if cost:
+            priced = f"{cost[0] * 1e6:g} / {cost[1] * 1e6:g} USD per million tokens"
+        missing = _missing_keys(litellm, agent)
+        if missing:
+            yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"
+        elif agent.api_base:
+            problem = _endpoint_problem(agent)
+            yield not problem, f"{name} ({agent.model}) at {agent.api_base}: {problem or 'answers'}; {priced}"
+        else:
+            yield True, f"{name} ({agent.model}): {priced}"
+
+
+def _missing_keys(litellm: object, agent: AgentConfig) -> str:
+    if agent.api_key_env:
+        return "" if os.environ.get(agent.api_key_env) else agent.api_key_env
+    if agent.api_base or agent.model.startswith("offline/"):
+        return ""
+    needed = litellm.validate_environment(agent.model)  # type: ignore[attr-defined]
+    return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
+
+
+def _endpoint_problem(agent: AgentConfig) -> str:
+    """Why the server's list of models (free of charge) cannot be had; empty where it can, or the server has no such list."""
+    key = os.environ.get(agent.api_key_env or "", "")
+    request = urllib.request.Request(f"{str(agent.api_base).rstrip('/')}/models")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            listed = json.load(response).get("data", [])
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return f"rejects the key (HTTP {error.code}); check {agent.api_key_env or 'api_key_env'}"
+        return "" if error.code in (404, 405, 501) else f"HTTP {error.code}; look at the server's log"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return f"no answer ({reason}); start the server or correct api_base"
+    names = [str(entry.get("id")) for entry in listed if isinstance(entry, dict)]
+    wanted = agent.model.split("/", 1)[-1]
+    if agent.model.startswith("hosted_vllm/") and names and wanted not in names:
+        return f"serves {', '.join(names[:5])}, not {wanted}; correct the model's name"
+    return ""
+
+
+def _models(settings: StarConfig) -> Iterator[Finding]:
+    from star_pipeline.adapters.embedder import embedding_source
+
+    for role, name in (("small", settings.scoring.small), ("large", settings.scoring.large)):
+        if name.startswith("offline/"):
+            if name not in ("offline/small", "offline/large"):
+                raise ModelError(f"scoring.{role} {name!r}: the offline profile has offline/small and offline/large")
+            yield True, f"{role} {name}: trained in the lake at the first run"
+        else:
+            yield True, f"{role} {name}: {_configuration_of(name)}"
+    source = embedding_source(settings.memory.embedding)
+    bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
+    yield True, f"embedding {settings.memory.embedding}: {bundled}"
+
+
+def _configuration_of(name: str) -> str:
+    """Load a model's configuration and tokenizer, not its weights. Raises ModelError."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"scoring model {name!r}: {reason}; expected a Hugging Face id, or the folder of a causal LM"
+        ) from error
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
+        )
+    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary"

@@ -1,0 +1,162 @@
+"""LLM calls through real litellm against a real HTTP server on loopback."""
+
+import asyncio
+import time
+
+import pytest
+
+from star_pipeline.adapters.llm import LitellmChat
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import CallError, ConfigError
+from star_pipeline.core.ports import ChatRequest
+from star_pipeline.core.records import Message
+from star_pipeline_tests.llm_server import Reply, chat_server
+
+
+def agent(server, **changes):
+    return AgentConfig(**{"model": "hosted_vllm/m", "api_base": server.url, "max_tries": 3, **changes})
+
+
+def request(text="hello", **changes):
+    return ChatRequest(
+        **{"agent": "a", "messages": (Message("user", text),), "template": "t", "template_version": "v", **changes}
+    )
+
+
+def ask(config, *requests):
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    async def together():
+        chat = LitellmChat({"a": config}, sleep)
+        return await asyncio.gather(*(chat.complete(r) for r in requests), return_exceptions=True)
+
+    results = asyncio.run(together())
+    return results, waits
+
+
+def test_a_reply_comes_back_with_tokens_cost_and_parameters_sent():
+    with chat_server(lambda asked: "fine words") as server:
+        config = agent(
+            server, params={"temperature": 0.3, "max_tokens": 9}, input_cost_per_token=1e-3, output_cost_per_token=1e-2
+        )
+        [reply], _ = ask(config, request("one two three", params={"temperature": 0.0}))
+        assert (reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens) == (
+            "fine words",
+            "stop",
+            3,
+            2,
+        )
+        assert reply.cost_usd == pytest.approx(3e-3 + 2e-2)
+        sent = server.requests[0]
+        assert (sent["temperature"], sent["max_tokens"], sent["model"]) == (0.0, 9, "m")
+        assert "seed" not in sent
+
+
+def test_a_re_ask_sends_its_number_as_seed():
+    with chat_server(lambda asked: "x") as server:
+        ask(agent(server), request(sample=2))
+        assert server.requests[0]["seed"] == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_passing_failures_are_tried_again_and_only_as_often_as_allowed(status):
+    with chat_server(lambda asked: Reply(status=status)) as server:
+        [error], waits = ask(agent(server), request())
+        assert isinstance(error, CallError)
+        assert error.attempts == 3
+        assert len(server.requests) == 3
+        assert len(waits) == 2
+    if status == 429:
+        assert error.kind == "rate_limit"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "authentication"), (404, "not_found"), (400, "bad_request")])
+def test_permanent_failures_are_not_tried_again(status, kind):
+    with chat_server(lambda asked: Reply(status=status)) as server:
+        [error], _ = ask(agent(server), request())
+        assert (error.kind, error.attempts, len(server.requests)) == (kind, 1, 1)
+
+
+def test_after_a_passing_failure_the_reply_tells_its_attempts():
+    replies = iter([Reply(status=500), Reply("at last")])
+    with chat_server(lambda asked: next(replies)) as server:
+        [reply], _ = ask(agent(server), request())
+        assert (reply.text, reply.attempts) == ("at last", 2)
+
+
+def test_retry_after_is_honoured():
+    replies = iter([Reply(status=429, headers={"Retry-After": "7"}), Reply("ok")])
+    with chat_server(lambda asked: next(replies)) as server:
+        _, waits = ask(agent(server), request())
+        assert waits[0] >= 7
+
+
+def test_broken_json_is_a_failure_with_its_reason():
+    with chat_server(lambda asked: Reply(body=b"{not json")) as server:
+        [error], _ = ask(agent(server), request())
+        assert isinstance(error, CallError)
+        assert "hosted_vllm/m" in str(error)
+
+
+def test_a_reply_without_choices_is_malformed():
+    with chat_server(
+        lambda asked: Reply(body=b'{"id": "x", "choices": [], "model": "m", "object": "chat.completion"}')
+    ) as server:
+        [error], _ = ask(agent(server), request())
+        assert isinstance(error, CallError)
+        assert len(server.requests) == 3
+
+
+def test_a_server_that_is_too_slow_is_a_timeout():
+    with chat_server(lambda asked: Reply("late", delay_s=3)) as server:
+        began = time.monotonic()
+        [error], _ = ask(agent(server, timeout_s=0.4, max_tries=1), request())
+        assert (error.kind, error.attempts) == ("timeout", 1)
+        assert time.monotonic() - began < 2.5
+
+
+def test_nobody_listening_is_a_failure_with_its_reason():
+    with chat_server(lambda asked: "x") as server:
+        config = agent(server, max_tries=2)
+    [error], _ = ask(config, request())
+    assert (error.attempts, isinstance(error, CallError)) == (2, True)
+
+
+def test_no_more_requests_in_flight_than_the_agent_allows():
+    def slow(asked):
+        time.sleep(0.03)
+        return "x"
+
+    with chat_server(slow) as server:
+        results, _ = ask(agent(server, max_concurrency=4), *(request(f"q{n}") for n in range(24)))
+        assert all(reply.text == "x" for reply in results)
+        assert 2 <= server.most_at_once <= 4
+
+
+def test_requests_a_minute_are_spread():
+    with chat_server(lambda asked: "x") as server:
+        began = time.monotonic()
+        ask(agent(server, requests_per_minute=600), *(request(f"q{n}") for n in range(6)))
+        assert time.monotonic() - began >= 0.45
+
+
+def test_the_key_comes_from_the_environment_and_from_nowhere_else(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with chat_server(lambda asked: Reply(status=401)) as server:
+        [error], _ = ask(agent(server, api_key_env="MY_KEY"), request())
+        assert server.requests[0]["authorization"] == "Bearer sk-secret"
+        assert "sk-secret" not in str(error)
+        monkeypatch.delenv("MY_KEY")
+        [error], _ = ask(agent(server, api_key_env="MY_KEY"), request())
+        assert isinstance(error, ConfigError)
+        assert "MY_KEY" in str(error)
+
+
+def test_event_loops_may_come_and_go():
+    with chat_server(lambda asked: "x") as server:
+        for _ in range(3):
+            [reply], _ = ask(agent(server), request())
+            assert reply.text == "x"

@@ -1,0 +1,174 @@
+"""Eq. 4 under real (small, random) models against a plain one-by-one computation."""
+
+import math
+
+import pytest
+
+from star_pipeline.adapters.scorer import TransformersScorer, load_model
+from star_pipeline.core.difficulty import score_samples
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ScoringSample
+from star_pipeline.core.records import Message
+from star_pipeline_tests.tiny_models import save_gpt_neox
+
+TEXTS = [
+    "Write a poem about the sea.",
+    "def add(a, b):\n    return a + b\n```python\nprint(1)\n```",
+    "今天天气很好。",
+    "Ünïcödé émojis 🎉🎊",
+] * 5
+SAMPLES = [
+    ScoringSample(None, (), "Write a poem", "The sea is wide and blue."),
+    ScoringSample("Be brief.", (Message("user", "hi"), Message("assistant", "hello")), "And now?", "Now we go."),
+    ScoringSample(None, (), "Add two numbers:", "```python\ndef add(a, b): return a + b\n```"),
+    ScoringSample(None, (), "One", "x"),
+    ScoringSample(None, (), "emoji", "🎉🎊 ünï 今天"),
+    ScoringSample(None, (), "rtl", "שלום עולם"),
+    ScoringSample(None, (), "specials", "text <|endoftext|> more"),
+    ScoringSample(None, (), "long", "word " * 400),
+    ScoringSample(None, (), "empty", ""),
+    ScoringSample(None, (), "very long prompt " * 200, "answer"),
+    ScoringSample(None, (), "spaces", "   "),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_gpt_neox(tmp_path_factory.mktemp("m"), TEXTS, seed=3, hidden=32, layers=2, context=256)
+
+
+def scorer(folder, max_length=128, batch_tokens=512, template="plain"):
+    return TransformersScorer(load_model(str(folder), "float32", "cpu"), template, max_length, batch_tokens)
+
+
+def one_by_one(folder, prompt, response, limit):
+    """[start, prompt, response] and [start, response], full logits, float64 log-probabilities of the response tokens."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    after = tokenizer(response, add_special_tokens=False)["input_ids"][: limit - 1 - len(before)]
+    losses = []
+    for context in ([tokenizer.bos_token_id, *before], [tokenizer.bos_token_id]):
+        ids = torch.tensor([context + after])
+        with torch.no_grad():
+            logp = model(ids).logits[0].double().log_softmax(-1)
+        losses.append(-sum(float(logp[len(context) - 1 + k, token]) for k, token in enumerate(after)) / len(after))
+    return len(after), *losses
+
+
+def test_losses_equal_a_plain_computation(folder):
+    chosen = SAMPLES[:7] + SAMPLES[10:]
+    found = scorer(folder).losses(chosen, [len(s.response) for s in chosen])
+    for sample, loss in zip(chosen, found, strict=True):
+        prompt = "".join(
+            f"{part}\n"
+            for part in [*filter(None, [sample.system]), *(m.content for m in sample.history), sample.instruction]
+        )
+        count, given, alone = one_by_one(folder, prompt, sample.response, 128)
+        assert loss.n_tokens == count
+        assert loss.nll_given == pytest.approx(given, rel=1e-5)
+        assert loss.nll_alone == pytest.approx(alone, rel=1e-5)
+        assert math.exp(loss.nll_given - loss.nll_alone) == pytest.approx(math.exp(given - alone), rel=1e-4)
+
+
+def test_values_do_not_depend_on_the_batch_or_its_order(folder):
+    chosen = SAMPLES[:8]
+    kept = [fit.kept_chars for fit in scorer(folder).fit(chosen)]
+    reference = scorer(folder, batch_tokens=1).losses(chosen, kept)
+    for batch_tokens in (64, 300, 100_000):
+        again = scorer(folder, batch_tokens=batch_tokens).losses(chosen[::-1], kept[::-1])[::-1]
+        for a, b in zip(reference, again, strict=True):
+            assert (a.nll_given, a.nll_alone) == pytest.approx((b.nll_given, b.nll_alone), rel=2e-6)
+
+
+def test_hostile_rows_give_a_value_or_a_status_never_nan(folder):
+    rows = score_samples(SAMPLES, lambda: scorer(folder), lambda: scorer(folder))
+    assert [row.status for row in rows] == ["ok"] * 8 + ["empty_response", "prompt_too_long", "ok"]
+    for row in rows:
+        values = [row.nll_given_small, row.nll_alone_small, row.ifd_small, row.gap]
+        assert all(math.isfinite(v) for v in values) if row.status == "ok" else values == [None] * 4
+    assert [row.truncated for row in rows] == [False] * 7 + [True] + [False] * 3
+
+
+def test_a_long_response_is_cut_at_its_end_in_both_passes(folder):
+    sample = SAMPLES[7]
+    [row] = score_samples([sample], lambda: scorer(folder), lambda: scorer(folder))
+    count, given, alone = one_by_one(folder, "long\n", sample.response, 128)
+    assert row.n_tokens_small == count
+    assert (row.nll_given_small, row.nll_alone_small) == pytest.approx((given, alone), rel=1e-5)
+
+
+def test_the_models_own_context_is_a_limit_too(folder):
+    [fit] = scorer(folder, max_length=100_000).fit([SAMPLES[7]])
+    assert 0 < fit.kept_chars < len(SAMPLES[7].response)
+    [row] = score_samples([SAMPLES[7]], lambda: scorer(folder, 100_000), lambda: scorer(folder, 100_000))
+    assert row.n_tokens_small == 256 - 1 - len(
+        load_model(str(folder), "float32", "cpu").tokenizer("long\n")["input_ids"]
+    )
+
+
+def test_no_character_is_cut_in_two(folder):
+    sample = ScoringSample(None, (), "e", "🎉" * 200)
+    for limit in range(20, 30):
+        [fit] = scorer(folder, max_length=limit).fit([sample])
+        [loss] = scorer(folder, max_length=limit).losses([sample], [fit.kept_chars])
+        tokens = load_model(str(folder), "float32", "cpu").tokenizer("🎉" * fit.kept_chars, add_special_tokens=False)[
+            "input_ids"
+        ]
+        assert loss.n_tokens == len(tokens)
+
+
+def test_two_tokenizers_score_the_same_shorter_text(folder, tmp_path):
+    # few merges: its tokens are shorter, so it cuts earlier
+    other = save_gpt_neox(tmp_path, ["zz"], seed=1, hidden=32, layers=1, vocabulary=260)
+    sample = SAMPLES[7]
+    fits = [scorer(f).fit([sample])[0].kept_chars for f in (folder, other)]
+    assert fits[1] < fits[0]
+    [row] = score_samples([sample], lambda: scorer(folder), lambda: scorer(other))
+    text = sample.response[: fits[1]]
+    for name, where in (("small", folder), ("large", other)):
+        count, given, alone = one_by_one(where, "long\n", text, 10_000)
+        assert getattr(row, f"n_tokens_{name}") == count
+        assert getattr(row, f"nll_given_{name}") == pytest.approx(given, rel=1e-5)
+        assert getattr(row, f"nll_alone_{name}") == pytest.approx(alone, rel=1e-5)
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path, folder):
+    with pytest.raises(ModelError, match="no-such-model") as error:
+        load_model(str(tmp_path / "no-such-model"), "float32", "cpu")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match="no chat template"):
+        scorer(folder, template="chat").fit([SAMPLES[0]])
+
+
+def test_a_tokenizer_without_bos_and_eos_is_refused(folder, tmp_path):
+    import shutil
+
+    import transformers
+
+    shutil.copytree(folder, tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "m")
+    with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
+        load_model(str(tmp_path / "m"), "float32", "cpu")
+
+
+def test_the_chat_template_is_the_tokenizers_own_with_one_start_token(folder, tmp_path):
+    import shutil
+
+    import transformers
+
+    shutil.copytree(folder, tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    )
+    tokenizer.save_pretrained(tmp_path / "m")
+    [loss] = scorer(tmp_path / "m", template="chat").losses([SAMPLES[1]], [len(SAMPLES[1].response)])
+    prompt = "<system>Be brief.<user>hi<assistant>hello<user>And now?<assistant>"
+    count, given, _ = one_by_one(folder, prompt, SAMPLES[1].response, 128)
+    assert (loss.n_tokens, loss.nll_given) == (count, pytest.approx(given, rel=1e-5))

@@ -1,0 +1,114 @@
+"""Profiles load, the paper's is the paper's, and every mistake is one line that says what to do."""
+
+import pytest
+import yaml
+
+from star_pipeline.config import StarConfig, load_config, profile_names
+from star_pipeline.core.errors import ConfigError
+
+MINIMAL = {
+    "agents": {"a": {"model": "offline/tutor"}},
+    "pairs": {"sampled": ["keep+a", "a+a"], "base": ["keep+a"]},
+    "scoring": {"small": "s", "large": "l"},
+    "judge": {"agent": "a"},
+}
+
+
+def written(tmp_path, **changes):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
+    return str(path)
+
+
+def test_the_three_profiles_load():
+    assert profile_names() == ["local", "offline", "paper"]
+    assert all(load_config(name).name == name for name in profile_names())
+
+
+def test_the_papers_setting():
+    paper = load_config("paper")
+    assert len(paper.agents) == 6
+    assert len(paper.sampled_ids) == 10
+    assert paper.pairs.base == ("keep+chatgpt",)
+    assert (paper.judge.agent, paper.scoring.small) == ("chatgpt", "EleutherAI/pythia-1b")
+    assert paper.scoring.divisor == "max"
+
+
+def test_defaults_are_the_contracts(tmp_path):
+    config = load_config(written(tmp_path))
+    assert (config.sampling.pairs_per_seed, config.sampling.from_memory, config.sampling.shard_size) == (3, 1, 64)
+    assert (config.scoring.template, config.scoring.max_length, config.scoring.divisor) == ("alpaca", 2048, "p95")
+    assert (config.judge.attempts, config.judge.on_reversal, config.judge.skip_nonpositive_gap) == (2, "tie", True)
+    assert (config.evolution.rate, config.evolution.floor, config.memory.neighbours) == (0.001, 0.0, 10)
+
+
+def test_the_full_grid(tmp_path):
+    grid = {"instruction": ["keep", "a"], "response": ["a"], "base": ["seed"]}
+    assert load_config(written(tmp_path, pairs=grid)).sampled_ids == ("keep+a", "a+a")
+
+
+def test_every_knob_says_what_it_is():
+    def knobs(model, path):
+        for name, field in model.model_fields.items():
+            section = getattr(field.annotation, "model_fields", None)
+            if section:
+                yield from knobs(field.annotation, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", field
+
+    undescribed = [name for name, field in knobs(StarConfig, "") if not field.description]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampilng": {}}, ["sampilng", "no such setting"]),
+        ({"sampling": {"pairs_per_seed": 1, "from_memory": 2}}, ["sampling", "from_memory (2)", "pairs_per_seed (1)"]),
+        ({"sampling": {"shard_size": 0}}, ["sampling.shard_size", "greater than or equal to 1", "0"]),
+        ({"pairs": {"sampled": ["keep+b"], "base": ["keep+a"]}}, ["'keep+b'", "unknown response agent", "'b'"]),
+        ({"pairs": {"sampled": ["b+a"], "base": ["keep+a"]}}, ["unknown instruction agent"]),
+        ({"pairs": {"sampled": ["a"], "base": ["keep+a"]}}, ["'a' is not a pair"]),
+        ({"pairs": {"sampled": ["a+a", "a+a"], "base": ["keep+a"]}}, ["twice"]),
+        ({"pairs": {"base": ["keep+a"]}}, ["sampled"]),
+        ({"judge": {"agent": "nobody"}}, ["judge.agent", "nobody"]),
+        ({"evolution": {"floor": 0.6}}, ["evolution.floor", "at most 0.5"]),
+        ({"agents": {"a": {"model": "m", "params": {"api_key": "sk-123"}}}}, ["api_key", "environment"]),
+        ({"agents": {"keep": {"model": "m"}, "a": {"model": "m"}}}, ["agents.keep"]),
+        ({"agents": {"a": {"model": "m", "instruction_prompt": "sing"}}}, ["unknown prompt 'sing'"]),
+        ({"prompts": {"respond": "nowhere.jinja"}}, ["prompts.respond", "nowhere.jinja"]),
+        ({"scoring": {"small": "s"}}, ["scoring.large", "missing"]),
+        ({"evolution": {"rate": "fast"}}, ["evolution.rate", "'fast'"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_field_and_remedy(tmp_path, changes, words):
+    path = written(tmp_path, **changes)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    text = str(error.value)
+    assert text.startswith(path)
+    assert all(word in text for word in words), text
+    assert "\n" not in text
+    assert "sk-123" not in text
+
+
+def test_what_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="local, offline, paper"):
+        load_config("ofline")
+    (tmp_path / "x.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="no valid YAML"):
+        load_config(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        load_config(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(str(tmp_path / "x.yaml"))
+
+
+def test_own_prompts_are_read_beside_the_file_and_are_part_of_the_fingerprint(tmp_path):
+    (tmp_path / "own.jinja").write_text("{% block system %}{% endblock %}{% block user %}{% endblock %}")
+    config = load_config(written(tmp_path, prompts={"respond": "own.jinja"}))
+    assert "block user" in config.prompts["respond"]
+    assert config.fingerprint != load_config(written(tmp_path)).fingerprint
+    assert load_config(written(tmp_path, name="other")).fingerprint == load_config(written(tmp_path)).fingerprint

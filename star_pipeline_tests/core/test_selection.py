@@ -1,0 +1,105 @@
+"""Eq. 1: best, ties, fallbacks; what memory keeps; the final rows."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star_pipeline.core.records import Candidate, CatalogEntry, CompositeScore, IfdScore, Message, Seed
+from star_pipeline.core.selection import Contender, memory_entries, select_in_seed, star_rows
+
+
+def contender(name, slot=1, pair="a+b", status="ok", gap=0.1, pi=0.1):
+    return Contender(name, slot, pair, status, gap, None, None, pi)
+
+
+def chosen(contenders):
+    return [(c.candidate_id, selection) for c, _, selection in select_in_seed(contenders) if selection]
+
+
+def test_the_highest_pi_wins():
+    assert chosen([contender("x", 0, pi=0.2), contender("y", pi=0.3)]) == [("y", "best")]
+
+
+def test_ties_go_to_the_larger_gap_then_to_the_smaller_candidate_id():
+    assert chosen([contender("x", 0, gap=0.1), contender("y", gap=0.2)]) == [("y", "best")]
+    assert chosen([contender("z", 0), contender("y")]) == [("y", "best")]
+
+
+def test_without_a_positive_pi_the_reference_is_taken():
+    assert chosen([contender("x", 0, pi=0.0), contender("y", pi=None), contender("z", pi=0.0, gap=9)]) == [
+        ("x", "fallback_base")
+    ]
+
+
+def test_where_the_reference_failed_too_the_seed_is_taken_or_slot_0_stands_for_it():
+    failed = contender("x", 0, status="failed", gap=None, pi=None)
+    own = contender("y", 1, pair="seed", pi=0.0)
+    assert chosen([failed, own]) == [("y", "fallback_seed")]
+    assert chosen([failed, contender("z", 1, status="failed", gap=None, pi=None)]) == [("x", "fallback_seed")]
+
+
+CONTENDERS = st.lists(
+    st.tuples(st.sampled_from([None, 0.0, 0.25, 0.5]), st.sampled_from([-0.1, 0.1, 0.2]), st.booleans()),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(CONTENDERS)
+def test_exactly_one_is_selected_and_a_best_has_the_greatest_positive_pi(specs):
+    contenders = [
+        contender(f"c{slot}", slot, status="ok" if good else "failed", gap=gap, pi=pi if good else None)
+        for slot, (pi, gap, good) in enumerate(specs)
+    ]
+    picked = [(c, rank, selection) for c, rank, selection in select_in_seed(contenders) if selection]
+    assert len(picked) == 1
+    winner, rank, selection = picked[0]
+    positive = [c for c in contenders if c.pi]
+    assert (selection == "best") == bool(positive)
+    if positive:
+        assert rank == 1
+        assert all((winner.pi, winner.gap) >= (c.pi, c.gap) for c in positive)
+
+
+SEED = Seed("s", "f.json", 3, "be kind", (Message("user", "hi"), Message("assistant", "hello")), "ask", "own answer")
+CANDIDATE = Candidate("c", "s", 1, "a+b", "ask more", "better answer", "ok", None, None, 1, 1, 1, 0.0, 0.0)
+SCORE = CompositeScore("c", "s", 1, "a+b", 0.2, 0.5, 1.0, 0.5, 1, True, "best")
+ENTRY = CatalogEntry("s", "000001-f", 0, "renamed.json", 7, True)
+IFD = IfdScore("c", "s", "ok", False, ifd_small=0.9, ifd_large=0.7, gap=0.2)
+
+
+def test_a_row_holds_the_whole_conversation_and_the_place_it_comes_from_now():
+    [row] = star_rows("000001-f", [SEED], {"s": ENTRY}, [CANDIDATE], [SCORE], [IFD])
+    assert [(m.role, m.content) for m in row.messages] == [
+        ("system", "be kind"),
+        ("user", "hi"),
+        ("assistant", "hello"),
+        ("user", "ask more"),
+        ("assistant", "better answer"),
+    ]
+    assert (row.source, row.source_row, row.pair_id, row.ifd_small, row.pi) == ("renamed.json", 7, "a+b", 0.9, 0.5)
+
+
+def test_a_fallback_to_the_seed_has_the_seeds_own_text_whatever_row_stands_for_it():
+    failed = replace(CANDIDATE, status="failed", instruction=None, response=None)
+    score = replace(SCORE, selection="fallback_seed", pi=None, pi_dual=None, pi_llm=None, rank=None)
+    [row] = star_rows("k", [SEED], {"s": ENTRY}, [failed], [score], [replace(IFD, status="no_candidate")])
+    assert (row.instruction, row.response, row.pair_id) == ("ask", "own answer", "seed")
+
+
+def test_seeds_that_are_gone_have_no_row():
+    assert star_rows("k", [SEED], {"s": replace(ENTRY, live=False)}, [CANDIDATE], [SCORE], [IFD]) == []
+
+
+def test_memory_keeps_best_rows_of_enough_pi_only():
+    scores = [
+        SCORE,
+        replace(SCORE, candidate_id="d", pi=0.1),
+        replace(SCORE, candidate_id="e", selection="fallback_base"),
+        replace(SCORE, candidate_id="f", selection=None, selected=False),
+    ]
+    candidates = [replace(CANDIDATE, candidate_id=name) for name in "cdef"]
+    assert [entry.candidate_id for entry in memory_entries("k", 4, scores, candidates, 0.2)] == ["c"]
+    [entry, _] = memory_entries("k", 4, scores, candidates, 0.0)
+    assert (entry.instruction, entry.sequence, entry.pair_id) == ("ask more", 4, "a+b")
