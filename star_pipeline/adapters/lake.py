@@ -1,6 +1,5 @@
 """The lake: every path, built from one root, and atomic writes. Nothing else knows where things are."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET, TableSpec
 
@@ -17,12 +17,9 @@ R = TypeVar("R")
 
 
 def content_hash(table: pa.Table) -> str:
-    """16 hex digits that name a table's rows and columns (not its metadata): its data version."""
-    sink = pa.BufferOutputStream()
-    plain = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(sink, plain.schema) as writer:
-        writer.write_table(plain)
-    return hashlib.sha256(sink.getvalue()).hexdigest()[:16]
+    """16 hex digits that name a table's values, whether it was just made or read back: its data version."""
+    # through JSON, since Arrow's own bytes depend on chunks, buffers and field metadata that Parquet does not keep
+    return identity.digest(table.to_pydict())
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def agent_pair_probabilities(
     return made(
         config,
         AGENT_PAIR_PROBABILITIES,
-        sorted(rows, key=lambda row: -row.probability),
+        rows,
         ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
         {"snapshot_id": top.snapshot_id, "top_pair": top.pair_id, "top_probability": top.probability},
     )

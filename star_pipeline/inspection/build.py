@@ -2,13 +2,16 @@
 
 import os
 from importlib import resources
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, Column
+
+if TYPE_CHECKING:
+    import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 VIEWS = ("pair_leaderboard", "probability_history", "judge_bias", "costs", "failures", "lineage")
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
@@ -16,6 +19,8 @@ _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
 def build_inspection(lake: Lake) -> dict[str, int]:
     """Write the inspection file; returns the rows of each table. A table without files is there, and empty."""
+    import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
+
     partial = lake.inspection.with_name(f".inspect.{os.getpid()}.partial.duckdb")
     partial.unlink(missing_ok=True)
     sizes: dict[str, int] = {}
@@ -59,12 +64,12 @@ def _has_shard(columns: tuple[Column, ...]) -> bool:
     return any(column.name == "shard" for column in columns)
 
 
-def _create_empty(database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
+def _create_empty(database: "duckdb.DuckDBPyConnection", name: str, schema: pa.Schema) -> None:
     database.register("empty", schema.empty_table())
     database.execute(f"CREATE TABLE {name} AS SELECT * FROM empty")
     database.unregister("empty")
 
 
-def _count(database: duckdb.DuckDBPyConnection, name: str) -> int:
+def _count(database: "duckdb.DuckDBPyConnection", name: str) -> int:
     row = database.execute(f"SELECT count(*) FROM {name}").fetchone()
     return int(row[0]) if row else 0

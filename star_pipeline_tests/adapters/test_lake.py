@@ -1,0 +1,144 @@
+"""Paths, atomic writes, the lock: real files, real processes, real kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.lock import hold
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.records import Seed
+from star_pipeline.core.tables import SEED_CATALOG, SEED_SHARDS, STAR_DATASET
+
+
+def seeds(*names):
+    return [Seed(name, "f", row, None, (), "i", "r") for row, name in enumerate(names, start=1)]
+
+
+def test_the_lake_is_laid_out_as_the_contract_says(tmp_path):
+    lake = Lake.at(tmp_path)
+    places = {
+        lake.table(SEED_SHARDS, "000001-x"): "tables/seed_shards/000001-x.parquet",
+        lake.table(STAR_DATASET): "star_dataset/star_dataset.parquet",
+        lake.table(SEED_CATALOG): "tables/seed_catalog.parquet",
+        lake.dataset_card: "star_dataset/README.md",
+        lake.seeds: "seeds",
+        lake.memory_bank: "memory_bank",
+        lake.journal: "journal",
+        lake.models: "models",
+        lake.inspection: "inspect.duckdb",
+        lake.dagster_home: "dagster_home",
+    }
+    assert {path.relative_to(lake.root).as_posix() for path in places} == set(places.values())
+
+
+def test_a_lake_is_absolute_from_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lake = Lake.at("here")
+    monkeypatch.chdir("/")
+    assert str(lake.root) == str(tmp_path / "here")
+
+
+def test_what_is_written_comes_back_and_is_named_by_its_content(tmp_path):
+    lake = Lake.at(tmp_path)
+    table = SEED_SHARDS.to_arrow(seeds("a", "b"))
+    lake.write_table(SEED_SHARDS, table, "k")
+    assert lake.read_table(SEED_SHARDS, "k") == seeds("a", "b")
+    first = lake.table(SEED_SHARDS, "k").read_bytes()
+    lake.write_table(SEED_SHARDS, SEED_SHARDS.to_arrow(seeds("a", "b")), "k")
+    assert lake.table(SEED_SHARDS, "k").read_bytes() == first
+    assert content_hash(table) == content_hash(lake.read_arrow(SEED_SHARDS, "k"))
+    assert content_hash(table) != content_hash(SEED_SHARDS.to_arrow(seeds("a", "c")))
+
+
+def test_a_table_of_another_schema_is_refused(tmp_path):
+    with pytest.raises(LakeError, match="schema"):
+        Lake.at(tmp_path).write_table(SEED_SHARDS, SEED_SHARDS.to_arrow(seeds("a")).drop_columns(["response"]), "k")
+
+
+def test_a_missing_table_says_what_to_do(tmp_path):
+    with pytest.raises(LakeError, match=r"seed_shards\[k\].*star-pipeline run"):
+        Lake.at(tmp_path).read_table(SEED_SHARDS, "k")
+
+
+def test_a_lake_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LakeError, match="--lake"):
+        Lake.at(tmp_path / "file").prepare()
+
+
+def run_python(code, *args, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], stdout=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_writer_that_is_killed_leaves_the_old_content_whole(tmp_path):
+    target = tmp_path / "f"
+    target.write_bytes(b"old")
+    code = """
+        import sys
+        from star_pipeline.adapters.lake import Lake
+        lake = Lake.at(sys.argv[1])
+        print("ready", flush=True)
+        while True:
+            lake.write_bytes(lake.root / "f", b"x" * 30_000_000)
+    """
+    for _ in range(3):
+        writer = run_python(code, tmp_path)
+        writer.stdout.readline()
+        time.sleep(0.05)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert target.read_bytes() in (b"old", b"x" * 30_000_000)
+
+
+HOLDER = """
+    import sys, time
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.lock import hold
+    with hold(Lake.at(sys.argv[1]), "the first"):
+        print("held", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_naming_the_first_and_a_killed_holder_holds_nothing(tmp_path):
+    lake = Lake.at(tmp_path)
+    first = run_python(HOLDER, tmp_path)
+    assert first.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(LakeError, match=f"the first .process {first.pid}"), hold(lake, "second"):
+            pass
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+    with hold(lake, "second"):
+        pass
+
+
+def test_one_process_may_hold_the_lake_twice_and_gives_it_back_at_the_end(tmp_path):
+    lake = Lake.at(tmp_path)
+    attempt = """
+        import sys
+        from star_pipeline.adapters.lake import Lake
+        from star_pipeline.adapters.lock import hold
+        from star_pipeline.core.errors import LakeError
+        try:
+            with hold(Lake.at(sys.argv[1]), "other"):
+                print("got it")
+        except LakeError as error:
+            print("refused", error)
+    """
+    with hold(lake, "outer"):
+        with hold(lake, "inner"):
+            pass
+        said = run_python(attempt, tmp_path).communicate()[0]
+        assert said.startswith("refused")
+        assert "outer" in said
+    assert run_python(attempt, tmp_path).communicate()[0] == "got it\n"

@@ -1,0 +1,78 @@
+"""The memory bank in real LanceDB, against an exhaustive search, with the real embedding model."""
+
+import numpy as np
+import pytest
+
+from star_pipeline.adapters.embedder import SentenceEmbedder, embedding_source
+from star_pipeline.adapters.fakes import ListBank
+from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.core.errors import LakeError, ModelError
+from star_pipeline.core.records import MemoryEntry
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def entries(shard, sequence, texts, pair="a+b"):
+    return [
+        MemoryEntry(f"s{sequence}-{n}", f"c{sequence}-{n}", shard, sequence, text, pair, 0.5)
+        for n, text in enumerate(texts)
+    ]
+
+
+def unit(rows, size=16, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(rows, size)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_nearest_equals_an_exhaustive_search_over_earlier_shards_only(tmp_path):
+    banks = [LanceMemoryBank(str(tmp_path), batch=7), ListBank()]
+    for sequence in range(1, 5):
+        rows = entries(f"{sequence:06d}-x", sequence, [f"text {n}" for n in range(30)])
+        assert {bank.replace_shard(f"{sequence:06d}-x", rows, unit(30, seed=sequence)) for bank in banks} == {
+            30 * sequence
+        }
+    queries = unit(20, seed=99)
+    for before in (1, 3, 5):
+        found, expected = (bank.nearest(queries, 6, before) for bank in banks)
+        assert [[n.seed_id for n in near] for near in found] == [[n.seed_id for n in near] for near in expected]
+        for near, near_expected in zip(found, expected, strict=True):
+            assert [n.similarity for n in near] == pytest.approx([n.similarity for n in near_expected], abs=1e-5)
+            assert len(near) == (0 if before == 1 else 6)
+
+
+def test_an_empty_bank_has_no_neighbours(tmp_path):
+    assert LanceMemoryBank(str(tmp_path)).nearest(unit(3), 5, 10) == [[], [], []]
+    assert LanceMemoryBank(str(tmp_path)).replace_shard("k", [], unit(0)) == 0
+
+
+def test_writing_a_shard_again_replaces_it(tmp_path):
+    bank = LanceMemoryBank(str(tmp_path))
+    bank.replace_shard("000001-x", entries("000001-x", 1, "ab"), unit(2))
+    bank.replace_shard("000002-y", entries("000002-y", 2, "abc"), unit(3))
+    assert bank.replace_shard("000001-x", entries("000001-x", 1, "a", "c+d"), unit(1)) == 4
+    assert bank.replace_shard("000002-y", [], unit(0)) == 1
+    [[only]] = LanceMemoryBank(str(tmp_path)).nearest(unit(1), 5, 9)
+    assert (only.pair_id, only.similarity) == ("c+d", pytest.approx(1, abs=1e-5))
+
+
+def test_an_embedding_of_another_size_is_refused_with_a_remedy(tmp_path):
+    bank = LanceMemoryBank(str(tmp_path))
+    bank.replace_shard("k", entries("k", 1, "a"), unit(1, 16))
+    with pytest.raises(LakeError, match="memory.embedding"):
+        bank.replace_shard("k", entries("k", 1, "a"), unit(1, 8))
+
+
+def test_the_default_embedding_is_real_and_comes_without_a_download(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert embedding_source(MODEL) != MODEL
+    assert embedding_source("other/model") == "other/model"
+    vectors = SentenceEmbedder(MODEL).embed(["How do I bake bread?", "A recipe for a loaf", "Sort a list in Python"])
+    assert vectors.shape == (3, 384)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+    assert SentenceEmbedder(MODEL).embed([]).shape == (0, 384)
+
+
+def test_an_embedding_that_is_not_there_is_said_in_one_line(tmp_path):
+    with pytest.raises(ModelError, match=r"memory\.embedding"):
+        SentenceEmbedder(str(tmp_path / "nothing")).embed(["x"])

@@ -1,0 +1,112 @@
+"""Seed files: found, read record by record, taken in whole or not at all."""
+
+import json
+
+import pytest
+from upath import UPath
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.seed_files import lake_seeds, read_seeds, seed_files, take_in, take_in_starter
+from star_pipeline.core.errors import SeedError
+
+ROWS = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(3)]
+
+
+def written(folder, name, content):
+    path = UPath(folder / name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(path, fields=None):
+    return list(read_seeds(path, path.name, fields or {}))
+
+
+def test_json_and_jsonl_hold_the_same_seeds(tmp_path):
+    one = read(written(tmp_path, "a.json", json.dumps(ROWS)))
+    lines = "\n".join(json.dumps(row) for row in ROWS)
+    two = read(written(tmp_path, "a.jsonl", "\ufeff" + lines.replace("\n", "\r\n\r\n")))
+    assert [seed.seed_id for seed in one] == [seed.seed_id for seed in two]
+    assert [seed.source_row for seed in one] == [1, 2, 3]
+    assert [seed.source_row for seed in two] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "", ["empty"]),
+        ("a.json", "[]", ["no records"]),
+        ("a.json", "{}", ["dict", "list of records"]),
+        ("a.json", '[{"instruction": "x"', ["line 1", "no valid JSON"]),
+        ("a.json", '{"instruction": "x", "output": "y"}\n{"instruction": "x", "output": "y"}', [".jsonl"]),
+        ("a.jsonl", '{"instruction": "x", "output": "y"}\n{broken\n', ["line 2", "no valid JSON"]),
+        ("a.jsonl", b'{"instruction": "x", "output": "y"}\n{"instruction": "\xff"}', ["line 2", "UTF-8"]),
+        ("a.json", b'["\xff"]', ["UTF-8"]),
+        ("a.json", json.dumps([*ROWS, {"instruction": "", "output": "x"}]), ["row 4", "'instruction'", "empty"]),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named_with_its_place(tmp_path, name, content, words):
+    with pytest.raises(SeedError) as error:
+        read(written(tmp_path, name, content))
+    assert str(error.value).startswith(name)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_files_are_found_in_the_order_of_their_names_hidden_and_foreign_ones_left_out(tmp_path):
+    for name in ("b.json", "a/z.jsonl", ".hidden.json", "c.txt", ".git/x.json", "a.JSON"):
+        written(tmp_path, name, "x")
+    assert [path.relative_to(UPath(tmp_path)).as_posix() for path in seed_files(UPath(tmp_path))] == [
+        "a.JSON",
+        "a/z.jsonl",
+        "b.json",
+    ]
+
+
+def test_taking_in_copies_beside_what_is_there(tmp_path):
+    lake = Lake.at(tmp_path / "lake")
+    one = written(tmp_path, "one.json", json.dumps(ROWS))
+    assert take_in(lake, [str(one)], {}) == ["one.json"]
+    assert take_in(lake, [str(one)], {}) == []
+    written(tmp_path / "more", "two.jsonl", json.dumps({"instruction": "x", "output": "y"}))
+    assert take_in(lake, [str(tmp_path / "more")], {}) == ["two.jsonl"]
+    assert [seed.instruction for seed in lake_seeds(lake, {})] == ["q0", "q1", "q2", "x"]
+    written(tmp_path, "one.json", json.dumps(ROWS[:1]))
+    assert take_in(lake, [str(one)], {}) == ["one.json"]
+    assert [seed.instruction for seed in lake_seeds(lake, {})] == ["q0", "x"]
+
+
+def test_one_bad_file_and_none_is_copied(tmp_path):
+    lake = Lake.at(tmp_path / "lake")
+    good = written(tmp_path, "good.json", json.dumps(ROWS))
+    bad = written(tmp_path, "bad.json", json.dumps([{"instruction": 3}]))
+    with pytest.raises(SeedError, match=r"bad\.json, row 1"):
+        take_in(lake, [str(good), str(bad)], {})
+    assert not lake.seeds.exists()
+
+
+def test_what_cannot_be_taken_in(tmp_path):
+    lake = Lake.at(tmp_path / "lake")
+    with pytest.raises(SeedError, match="no such file"):
+        take_in(lake, [str(tmp_path / "nope.json")], {})
+    with pytest.raises(SeedError, match="no seed files"):
+        (tmp_path / "empty").mkdir()
+        take_in(lake, [str(tmp_path / "empty")], {})
+    with pytest.raises(SeedError, match=r"\.txt"):
+        take_in(lake, [str(written(tmp_path, "a.txt", "x"))], {})
+    a, b = written(tmp_path / "1", "x.json", json.dumps(ROWS)), written(tmp_path / "2", "x.json", json.dumps(ROWS))
+    with pytest.raises(SeedError, match="same name"):
+        take_in(lake, [str(a), str(b)], {})
+
+
+def test_the_starter_seeds_are_varied_valid_and_without_duplicates(tmp_path):
+    lake = Lake.at(tmp_path)
+    take_in_starter(lake)
+    seeds = list(lake_seeds(lake, {}))
+    assert len(seeds) >= 150
+    assert len({seed.seed_id for seed in seeds}) == len({seed.instruction for seed in seeds if not seed.history}) + sum(
+        bool(s.history) for s in seeds
+    )
+    assert sum(bool(seed.history) for seed in seeds) >= 10
+    assert sum(bool(seed.system) for seed in seeds) >= 5
+    assert all(seed.response.strip() for seed in seeds)

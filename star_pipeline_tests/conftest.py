@@ -1,0 +1,87 @@
+"""What several tests need: a lake run by fakes, tiny models, the public data where it is there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from star_pipeline.adapters.fakes import HashEmbedder, HashScorer, ScriptedChat
+from star_pipeline.core.ports import ChatRequest
+from star_pipeline.resources import ChatResource, EmbedderResource, ProgressResource, ScorerResource, SettingsResource
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+CONFIG = {
+    "name": "test",
+    "agents": {"a": {"model": "hosted_vllm/a"}, "b": {"model": "hosted_vllm/b"}},
+    "pairs": {"sampled": ["keep+a", "b+a", "a+b", "b+b"], "base": ["keep+b"]},
+    "sampling": {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 4},
+    "scoring": {"small": "s", "large": "l", "template": "plain"},
+    "judge": {"agent": "b"},
+    "evolution": {"rate": 0.05},
+}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """A file of the public data; the test is skipped where it is not there (its licences forbid shipping it)."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"the public data set {name} is not beside this checkout")
+        return SHARED / name
+
+    return find
+
+
+def seed_rows(count: int, offset: int = 0) -> list[dict[str, Any]]:
+    return [
+        {
+            "instruction": f"Explain topic {n} in {n % 7 + 2} sentences.",
+            "input": "",
+            "output": f"Topic {n} is about {n * 7} things.",
+        }
+        for n in range(offset, offset + count)
+    ]
+
+
+def say(request: ChatRequest) -> str:
+    """A fake agent's or judge's reply, as a function of the request."""
+    text = request.messages[-1].content
+    if request.template.startswith("judge"):
+        return f"Compared.\n[{'ABC'[len(text) % 3]}]"
+    return f"{request.agent} on {request.template}: {text[-200:]}"
+
+
+def fake_resources(settings: SettingsResource, lake: Any) -> dict[str, Any]:
+    """Resources without network and models; the tables, the memory bank and Dagster stay real."""
+
+    class FakeChat(ChatResource):
+        def chat(self) -> Any:
+            return ScriptedChat(say)
+
+    class FakeScorer(ScorerResource):
+        def small(self) -> Any:
+            return HashScorer("small")
+
+        def large(self) -> Any:
+            return HashScorer("large")
+
+    class FakeEmbedder(EmbedderResource):
+        def embedder(self) -> Any:
+            return HashEmbedder()
+
+    return {
+        "chat": FakeChat(settings=settings),
+        "scorer": FakeScorer(settings=settings, lake=lake, progress=ProgressResource()),
+        "embedder": FakeEmbedder(settings=settings),
+    }
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(CONFIG))
+    return path

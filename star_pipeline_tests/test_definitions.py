@@ -1,0 +1,82 @@
+"""The definitions as Dagster and its users see them."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from star_pipeline.assets import ALL_ASSETS, LOOP_ASSETS
+from star_pipeline.core.tables import TABLES
+from star_pipeline.definitions import build_defs
+from star_pipeline.partitions import POOL
+
+GRAPH = build_defs().resolve_asset_graph()
+FLOW = {
+    "seed_catalog": set(),
+    "seed_shards": {"shard_manifest"},
+    "sampling_plan": {"seed_shards", "prior_state"},
+    "candidates": {"seed_shards", "sampling_plan"},
+    "ifd_scores": {"seed_shards", "candidates"},
+    "judge_verdicts": {"seed_shards", "candidates", "ifd_scores"},
+    "composite_scores": {"seed_shards", "sampling_plan", "candidates", "ifd_scores", "judge_verdicts"},
+    "memory_bank": {"composite_scores", "candidates"},
+    "agent_pair_probabilities": {"seed_shards", "sampling_plan", "composite_scores", "memory_bank"},
+    "star_dataset": {"seed_catalog", "seed_shards", "candidates", "ifd_scores", "composite_scores"},
+}
+
+
+def test_definitions_load_fast_and_without_the_heavy_libraries():
+    code = (
+        "import time, sys; began = time.monotonic(); import star_pipeline.definitions; "
+        "heavy = [m for m in ('torch', 'transformers', 'lancedb', 'litellm', 'sentence_transformers', 'duckdb') if m in sys.modules]; "
+        "print(heavy)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("name", "parents"), FLOW.items())
+def test_each_asset_is_made_from_what_the_design_says(name, parents):
+    assert {key.path[-1] for key in GRAPH.get(dg.AssetKey(name)).parent_keys} == parents
+
+
+def test_there_is_no_cycle_and_the_feedback_comes_in_from_outside():
+    order = [key.path[-1] for key in GRAPH.toposorted_asset_keys]
+    assert len(order) == len(set(order)) == len(ALL_ASSETS) + 2
+    for name in ("prior_state", "shard_manifest"):
+        node = GRAPH.get(dg.AssetKey(name))
+        assert (node.is_external, node.is_partitioned, node.parent_keys) == (True, True, set())
+
+
+def test_every_asset_can_be_used_by_somebody_who_never_saw_the_code():
+    for key in GRAPH.get_all_asset_keys():
+        node = GRAPH.get(key)
+        assert len(node.description or "") > 60, key
+        assert node.group_name != "default"
+        assert node.owners
+        assert node.kinds
+        if key.path[-1] in TABLES and node.is_materializable:
+            columns = node.metadata["dagster/column_schema"].columns
+            assert [column.name for column in columns] == [c.name for c in TABLES[key.path[-1]].columns]
+            assert all(column.description for column in columns)
+
+
+def test_loop_assets_share_the_pool_and_backfill_in_key_order():
+    for asset in LOOP_ASSETS:
+        assert asset.op.pool == POOL
+        assert asset.backfill_policy is None
+
+
+def test_an_override_takes_a_resources_place():
+    class Marked(dg.ConfigurableResource):
+        pass
+
+    assert isinstance(build_defs({"chat": Marked()}).resources["chat"], Marked)
+
+
+def test_environment_names_config_and_lake(monkeypatch, tmp_path):
+    monkeypatch.setenv("STAR_CONFIG", "paper")
+    monkeypatch.setenv("STAR_LAKE", str(tmp_path / "x"))
+    resources = build_defs().resources
+    assert (resources["settings"].config, resources["lake"].root) == ("paper", str(tmp_path / "x"))
