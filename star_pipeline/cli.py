@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+# the base of all of typer's complaints about a command line; typer does not export it
+_USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_INTERRUPTED = 130
+_STOPPED = "stopped; what is finished stays, run the same command to go on"
 Config = Annotated[
     str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")
 ]
@@ -51,7 +55,7 @@ def run(
         outcome = run_pipeline(config, home, seeds or [], LineProgress())
     from star_pipeline.commands.summary import print_summary
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     if outcome.idle:
         console.print("Nothing new: every seed is done. Here is what the lake holds.", highlight=False)
     if not print_summary(console, home, outcome):
@@ -117,16 +121,26 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            _say(_STOPPED)
+        sys.exit(code)
+    except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        _say(f"{error.format_message()} (see {context.command_path if context else 'star-pipeline'} --help)")
+        sys.exit(2)
     except ConfigError as error:
         _say(str(error))
         sys.exit(2)
     except StarError as error:
         _say(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped; what is finished stays, run the same command to go on")
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        _say(_STOPPED)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
 

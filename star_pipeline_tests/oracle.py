@@ -3,6 +3,7 @@
 Written from the design alone; nothing of star_pipeline is imported. The config must be the one that made the whole lake.
 """
 
+# fmt: off
 import math
 from collections import Counter, namedtuple
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -48,10 +50,7 @@ class Found(list[str]):
 
 
 def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list[str]:
-    """Every value of the lake's tables that differs from the design's, one readable line each; [] where all agree.
-
-    ``ifd_rows`` limits how many candidates pass through the models again; token counts and statuses are checked for all.
-    """
+    """What differs from the design, a readable line each. ``ifd_rows`` limits how many candidates pass through the models again."""
     found, shards, knobs = Found(), {}, _knobs(yaml.safe_load(config.read_text()))
     for key in sorted(path.stem for path in (lake / "tables/seed_shards").glob("*.parquet")):
         shards[key] = {table: _read(lake / f"tables/{table}/{key}.parquet", table, found) for table in COLUMNS if table != "star_dataset"}
@@ -60,10 +59,9 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
     if found:
         return found  # what follows needs every column, and the rows beside each other
     ids = Counter(row["candidate_id"] for tables in shards.values() for row in tables["candidates"])
-    found += [f"candidates: {n} rows of the lake have candidate_id {i}" for i, n in ids.items() if n > 1]
+    found += [f"candidates: {n} rows have candidate_id {i}" for i, n in ids.items() if n > 1]
     catalog = pq.read_table(lake / "tables/seed_catalog.parquet").to_pylist()
-    live = {row["seed_id"] for row in catalog if row["live"]}
-    knobs["all_live"] = all(row["live"] for row in catalog)
+    live, knobs["all_live"] = {row["seed_id"] for row in catalog if row["live"]}, all(row["live"] for row in catalog)
     bank: dict[str, str] = {}  # of the shards before: seed_id → the pair selected as `best`
     p, parent = {pair: 1 / len(knobs["sampled"]) for pair in knobs["sampled"]}, None
     for key, tables in shards.items():
@@ -73,8 +71,8 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
         _check_candidates(f"{key} candidates", joined[key], knobs, found)
         _check_judged(key, joined[key], knobs, found)
         _check_snapshot(key, joined[key], snapshot, knobs, p, parent, found)
-        best = [row for row in tables["composite_scores"] if row["selection"] == "best" and row["pi"] >= knobs["min_pi"]]
-        bank |= {row["seed_id"]: row["pair_id"] for row in best}
+        best = [row for row in tables["composite_scores"] if row["selection"] == "best"]
+        bank |= {row["seed_id"]: row["pair_id"] for row in best if (row["pi"] or 0.0) >= knobs["min_pi"]}
         p, parent = {row["pair_id"]: row["probability"] for row in snapshot}, snapshot[0]["snapshot_id"]
     found.unless(set(p) == set(knobs["sampled"]), f"the last snapshot's pairs are {sorted(p)}, the config's {knobs['sampled']}")
     _check_dataset(dataset, joined, live, found)
@@ -84,31 +82,14 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
 
 def _knobs(config: Row) -> Row:
     """The config flattened, with the design's defaults."""
-    pairs = config["pairs"]
-    grid = pairs.get("sampled", pairs)
+    pairs, grid = config["pairs"], config["pairs"].get("sampled", config["pairs"])
     if isinstance(grid, dict):
         grid = [f"{i}+{r}" for i in grid["instruction"] for r in grid["response"]]
     always = [*pairs["base"], *(["seed"] if pairs.get("include_seed", True) and "seed" not in pairs["base"] else [])]
-    knobs: Row = {
-        "sampled": grid,
-        "always": always,
-        "prices": {},
-        "pairs_per_seed": 3,
-        "from_memory": 1,
-        "neighbours": 10,
-        "min_pi": 0.0,
-    }
-    knobs |= {
-        "template": "alpaca",
-        "max_length": 2048,
-        "divisor": "p95",
-        "divide_over": "shard",
-        "rate": 0.001,
-        "floor": 0.0,
-    }
+    knobs: Row = {"sampled": grid, "always": always, "prices": {}, "pairs_per_seed": 3, "from_memory": 1, "neighbours": 10, "min_pi": 0.0}
+    knobs |= {"template": "alpaca", "max_length": 2048, "divisor": "p95", "divide_over": "shard", "rate": 0.001, "floor": 0.0}
     knobs |= {"agent": None, "on_reversal": "tie", "skip_nonpositive_gap": True, "weighting": "similarity"}
-    for section in ("sampling", "scoring", "judge", "evolution", "memory"):
-        knobs |= config.get(section) or {}
+    knobs |= {k: v for section in ("sampling", "scoring", "judge", "evolution", "memory") for k, v in (config.get(section) or {}).items()}
     for name, agent in config["agents"].items():  # USD per prompt and completion token; absent where litellm's list decides
         price = agent.get("input_cost_per_token"), agent.get("output_cost_per_token")
         if agent["model"].startswith(("hosted_vllm/", "offline/")) or None not in price:
@@ -117,35 +98,27 @@ def _knobs(config: Row) -> Row:
 
 
 def _read(path: Path, table: str, found: Found) -> list[Row]:
-    if not path.exists():
-        found.append(f"there is no {path}")
-        return []
-    data = pq.read_table(path)
-    found += [f"{path.stem} {table}: there is no column {name}" for name in COLUMNS[table].split() if name not in data.column_names]
+    data = pq.read_table(path) if path.exists() else pa.table({})
+    found += [f"{path}: there is no column {name}" for name in COLUMNS[table].split() if name not in data.column_names]
     return list(data.to_pylist())
 
 
 def _join(key: str, tables: Tables, found: Found) -> Shard:
     """Each seed's rows, one for every plan row: what the tables say of it side by side."""
     seeds, verdicts = ({row[i]: row for row in tables[t]} for t, i in (("seed_shards", "seed_id"), ("judge_verdicts", "candidate_id")))
-    names = ("sampling_plan", "candidates", "ifd_scores", "composite_scores")
-    shard: Shard = {}
+    names, shard = ("sampling_plan", "candidates", "ifd_scores", "composite_scores"), Shard()
     found.unless(len({len(tables[name]) for name in names}) == 1, f"{key}: there is not a row for every plan row in {names}")
     if {row["seed_id"] for row in tables["sampling_plan"]} != set(seeds) or len(seeds) != len(tables["seed_shards"]):
         found.append(f"{key} sampling_plan: its seeds are not those of seed_shards, or one is there twice")
         return {}
     place = [(list(seeds).index(row["seed_id"]), row["slot"]) for row in tables["sampling_plan"]]
-    found.unless(
-        all(a < b for a, b in pairwise(place)),
-        f"{key} sampling_plan: not sorted by seed order and slot, or a slot repeats",
-    )
-    due, given = ([row["candidate_id"] for row in tables[table]] for table in ("candidates", "judge_verdicts"))
-    right = [candidate for candidate in due if candidate in verdicts] == given
+    found.unless(all(a < b for a, b in pairwise(place)), f"{key} sampling_plan: not sorted by seed order and slot, or a slot repeats")
+    due = [row["candidate_id"] for row in tables["candidates"] if row["candidate_id"] in verdicts]
+    right = due == [row["candidate_id"] for row in tables["judge_verdicts"]]
     found.unless(right, f"{key} judge_verdicts: rows repeat, stand in another order than the candidates, or are of none")
     for plan, made, ifd, score in zip(*(tables[name] for name in names), strict=False):
-        wanted = {**plan, "candidate_id": made["candidate_id"]}
         for name, row in zip(names, (plan, made, ifd, score), strict=True):
-            same = {n: wanted[n] for n in ("seed_id", "slot", "pair_id", "candidate_id") if n in row}
+            same = {n: {**made, **plan}[n] for n in ("seed_id", "slot", "pair_id", "candidate_id") if n in row}
             found.compare(f"{key} {name}: beside the plan's {plan['seed_id']} {plan['slot']}", row, **same)
         verdict = verdicts.get(made["candidate_id"])
         shard.setdefault(plan["seed_id"], []).append(Joined(seeds[plan["seed_id"]], plan, made, ifd, score, verdict))
@@ -156,8 +129,7 @@ def _adapt(p: dict[str, float], pairs: list[str]) -> dict[str, float]:
     """A change of pairs: removed ones' share is spread in proportion, new ones enter at 1/K with the others scaled."""
     if set(p) == set(pairs):
         return {pair: p[pair] for pair in pairs}
-    kept = sum(p.get(pair, 0.0) for pair in pairs)
-    scale = sum(pair in p for pair in pairs) / len(pairs) / kept if kept else 0.0
+    scale = sum(pair in p for pair in pairs) / len(pairs) / (sum(p.get(pair, 0.0) for pair in pairs) or 1.0)
     return {pair: p[pair] * scale if pair in p else 1 / len(pairs) for pair in pairs}
 
 
@@ -165,8 +137,7 @@ def _check_plan(at: str, shard: Shard, parent: str, knobs: Row, p: dict[str, flo
     """Eq. 3: what of a draw can be seen from outside."""
     always, drawable = knobs["always"], [pair for pair in p if pair not in knobs["always"]]
     drawn_from = {row.plan["snapshot_id"] for rows in shard.values() for row in rows}
-    if not (current := drawn_from == {parent}):
-        found.append(f"{at}: drawn from snapshots {drawn_from}, the shard's parent snapshot is {parent}")
+    found.unless(current := drawn_from == {parent}, f"{at}: drawn from snapshots {drawn_from}, the shard's parent snapshot is {parent}")
     for seed_id, rows in ((seed_id, [row.plan for row in joined]) for seed_id, joined in shard.items()):
         where, fixed, drawn = f"{at}: seed {seed_id}", rows[: len(always)], rows[len(always) :]
         right = [row["pair_id"] for row in fixed] == always and rows[0]["slot"] == 0
@@ -183,17 +154,11 @@ def _check_plan(at: str, shard: Shard, parent: str, knobs: Row, p: dict[str, flo
             found.unless(pair in ("seed", agents), f"{where}: pair {pair} with agents {agents}")
             if current and (row in drawn or row["probability"] is not None):
                 found.compare(f"{where} {pair}", row, probability=p.get(pair))
-        found.unless(
-            set(near) <= set(bank) and len(set(near)) == len(near),
-            f"{where}: neighbours {near} repeat or were not in the bank",
-        )
+        found.unless(set(near) <= set(bank) and len(set(near)) == len(near), f"{where}: neighbours {near} repeat or were not in the bank")
         size = min(knobs["neighbours"], len(bank))
         right = len(near) == size or (len(near) < size and not (knobs["all_live"] and knobs["from_memory"]))
         found.unless(right, f"{where}: {len(near)} neighbours, should be {size}")
-        attached, memory = (
-            [bank.get(seed) for seed in near],
-            {row["pair_id"] for row in drawn if row["origin"] == "memory"},
-        )
+        attached, memory = [bank.get(seed) for seed in near], {row["pair_id"] for row in drawn if row["origin"] == "memory"}
         right = rows[0].get("neighbour_pair_ids", attached) == attached
         found.unless(right, f"{where}: neighbour_pair_ids {rows[0].get('neighbour_pair_ids')}, `best` there were {attached}")
         found.unless(memory <= set(attached), f"{where}: {memory} from memory, whose pairs are {attached}")
@@ -217,9 +182,8 @@ def _check_candidates(at: str, shard: Shard, knobs: Row, found: Found) -> None:
             found.unless(right, f"{where}: {row['status']} with error {row['error']!r} and response {row['response']!r}")
             if ok:
                 found.compare(where, row, instruction=rewritten.get(first) or row["instruction"])
-                same = first not in ("keep", "seed") and row["instruction"] == seed["instruction"]
-                found.unless(not same, f"{where}: a rewriting that echoes its input")
-                found.unless(bool(row["response"]) or first == "seed", f"{where}: ok without a response")
+                right = first == "seed" or (bool(row["response"]) and (first == "keep" or row["instruction"] != seed["instruction"]))
+                found.unless(right, f"{where}: ok, without a response or with a rewriting that echoes its input")
             rewritten[first] = rewritten.get(first) or row["instruction"]
             if first == "seed":
                 found.compare(where, row, response=seed["response"], status="ok", prompt_tokens=0, completion_tokens=0)
@@ -228,10 +192,7 @@ def _check_candidates(at: str, shard: Shard, knobs: Row, found: Found) -> None:
             low, high = 0.0, math.inf  # where litellm's list decides; of two prices in one row the shares are not known
             if all(price is not None for price in prices):
                 low, high = (float(tokens @ choose(np.stack(prices), axis=0)) for choose in (np.min, np.max))
-            found.unless(
-                low - 1e-9 <= cost <= high + 1e-9 and cost >= 0,
-                f"{where}: cost_usd is {cost!r}, should be {low} to {high}",
-            )
+            found.unless(low - 1e-9 <= cost <= high + 1e-9 and cost >= 0, f"{where}: cost_usd is {cost!r}, should be {low} to {high}")
             found.unless(tokens.min() >= 0 and row["latency_s"] >= 0, f"{where}: tokens {tokens}, latency {row['latency_s']}")
 
 
@@ -249,58 +210,43 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
         for row in rows:
             at, gap = f"{seed_id} {row.plan['pair_id']}", row.ifd["gap"]
             judged = row.made["status"] == "ok" and row is not reference
-            found.unless(judged or not row.verdict, f"{key} judge_verdicts: {at}: the reference, or failed, has a verdict")
-            found.unless(not judged or gap is None or row.verdict is not None, f"{key} judge_verdicts: {at}: has no verdict")
+            right = bool(row.verdict) == judged or (judged and gap is None)
+            found.unless(right, f"{key} judge_verdicts: {at}: has no verdict, or has one and is the reference or failed")
             pi_llm = 0.5 if row is reference else None
             if judged and row.verdict:
                 base = reference.made["candidate_id"] if reference is rows[0] else row.verdict["base_candidate_id"]
                 pi_llm = _check_verdict(f"{key} judge_verdicts: {at}", row.verdict, gap, base, knobs, found)
             pi_dual = None if gap is None else min(1.0, max(gap, 0.0) / by)
             pi = None if pi_dual is None or pi_llm is None else pi_llm * pi_dual
-            if row.verdict and row.verdict["verdict"] == "skipped" and gap is not None:
-                pi = 0.0
-            new = {"pi_dual": pi_dual, "pi_llm": pi_llm, "pi": pi, "rank": None, "selected": False, "selection": None}
-            wanted[row.made["candidate_id"]] = new | ({"gap": gap} if "gap" in row.score else {})
-        gaps = {row.made["candidate_id"]: row.ifd["gap"] for row in rows}
-        ranked = sorted((-w["pi"], -gaps[c], c) for c, w in wanted.items() if w["pi"] is not None)
+            pi = 0.0 if gap is not None and row.verdict and row.verdict["verdict"] == "skipped" else pi
+            new = {"pi_dual": pi_dual, "pi_llm": pi_llm, "pi": pi, "rank": None, "selected": False, "selection": None, "gap": gap}
+            wanted[row.made["candidate_id"]] = {name: value for name, value in new.items() if name in row.score or name != "gap"}
+        ranked = sorted((-w["pi"], -row.ifd["gap"], c) for row, (c, w) in zip(rows, wanted.items(), strict=True) if w["pi"] is not None)
         for place, (_, _, candidate) in enumerate(ranked, 1):
             wanted[candidate]["rank"] = place
         if ranked and ranked[0][0] < 0:
             wanted[ranked[0][2]] |= {"selected": True, "selection": "best"}
         elif reference:
-            name = "fallback_base" if reference is rows[0] else "fallback_seed"
-            wanted[reference.made["candidate_id"]] |= {"selected": True, "selection": name}
+            fallback = f"fallback_{'base' if reference is rows[0] else 'seed'}"
+            wanted[reference.made["candidate_id"]] |= {"selected": True, "selection": fallback}
         for row in rows:
-            found.compare(
-                f"{key} composite_scores: {seed_id} {row.plan['pair_id']}",
-                row.score,
-                **wanted[row.made["candidate_id"]],
-            )
+            found.compare(f"{key} composite_scores: {seed_id} {row.plan['pair_id']}", row.score, **wanted[row.made["candidate_id"]])
 
 
 def _check_verdict(at: str, verdict: Row, gap: float | None, base: str, knobs: Row, found: Found) -> float | None:
     """Eq. 6: one verdict out of two orders, and its π_llm."""
     said, skip = verdict["verdict"], knobs["skip_nonpositive_gap"] and (gap is None or gap <= 0)
-    pi_llm = {
-        "better": 1.0,
-        "worse": 0.0,
-        "tie": 0.5,
-        "inconsistent": 0.5 if knobs["on_reversal"] == "tie" else None,
-    }.get(said)
+    pi_llm = {"better": 1.0, "worse": 0.0, "tie": 0.5, "inconsistent": 0.5 if knobs["on_reversal"] == "tie" else None}.get(said)
     found.compare(at, verdict, base_candidate_id=base, flipped=said == "inconsistent", pi_llm=pi_llm)
     found.unless(skip == (said == "skipped"), f"{at}: {said} at gap {gap}")
-    found.unless(
-        said == "unparsed" or (said == "failed") == bool(verdict["error"]),
-        f"{at}: {said} with error {verdict['error']!r}",
-    )
+    found.unless(said == "unparsed" or (said == "failed") == bool(verdict["error"]), f"{at}: {said} with error {verdict['error']!r}")
     two = {verdict.get("verdict_first"), verdict.get("verdict_swapped")}
     if two <= {"better", "worse", "tie"}:
         found.compare(at, verdict, verdict=min(map(str, two)) if len(two) == 1 else "tie" if "tie" in two else "inconsistent")
     else:
         found.unless("verdict_first" not in verdict or said in ("skipped", "failed", "unparsed"), f"{at}: {said} from {two}")
-    cost, price = verdict["cost_usd"] or 0.0, knobs["prices"].get(knobs["agent"])
-    found.unless(cost >= 0 and not (cost and skip), f"{at}: cost_usd is {cost}")
-    if price is not None and "prompt_tokens" in verdict:
+    found.unless(verdict["cost_usd"] >= 0 and not (verdict["cost_usd"] and skip), f"{at}: cost_usd is {verdict['cost_usd']}")
+    if (price := knobs["prices"].get(knobs["agent"])) is not None and "prompt_tokens" in verdict:
         found.compare(at, verdict, cost_usd=float(np.array([verdict["prompt_tokens"], verdict["completion_tokens"]]) @ price))
     return pi_llm
 
@@ -309,31 +255,19 @@ def _check_snapshot(key: str, shard: Shard, snapshot: list[Row], knobs: Row, bef
     """Eq. 8, seed by seed."""
     p, n, reward = dict(before), dict.fromkeys(before, 0), dict.fromkeys(before, 0.0)
     for rows in shard.values():
-        for plan, score in (
-            (row.plan, row.score) for row in rows if row.plan["origin"] in ("memory", "explore") and row.plan["pair_id"] in p
-        ):
-            pair, pi = plan["pair_id"], score["pi"] or 0.0
-            p[pair], n[pair], reward[pair] = p[pair] + knobs["rate"] * pi, n[pair] + 1, reward[pair] + pi
+        for row in rows:
+            pair, pi = row.plan["pair_id"], row.score["pi"] or 0.0
+            if row.plan["origin"] in ("memory", "explore") and pair in p:
+                p[pair], n[pair], reward[pair] = p[pair] + knobs["rate"] * pi, n[pair] + 1, reward[pair] + pi
         total = sum(p.values())
         p = {pair: value / total for pair, value in p.items()}
-    floor, size = knobs["floor"], len(p)
-    p = {pair: (1 - size * floor) * value + floor for pair, value in p.items()}
-    total, at = sum(row["probability"] for row in snapshot), f"{key} agent_pair_probabilities"
-    found.unless(abs(total - 1) <= 1e-9 and len(snapshot) == len(p), f"{at}: probabilities sum to {total}, or a pair repeats")
-    for row in snapshot:
-        pair, one = row["pair_id"], snapshot[0]
-        numbers = {
-            "n_sampled": n[pair],
-            "reward": reward[pair],
-            "probability_before": before[pair],
-            "probability": p[pair],
-        }
-        chain = {
-            "shard": key,
-            "snapshot_id": one["snapshot_id"],
-            "parent_snapshot_id": parent or one["parent_snapshot_id"],
-        }
-        found.compare(f"{at}: {pair}", row, **numbers, **chain)
+    p = {pair: (1 - len(before) * knobs["floor"]) * value + knobs["floor"] for pair, value in p.items()}
+    total = sum(last["probability"] for last in snapshot)
+    found.unless(abs(total - 1) <= 1e-9 and len(snapshot) == len(p), f"{key} snapshot: probabilities sum to {total}, or a pair repeats")
+    for last in snapshot:
+        at, pair, first = f"{key} agent_pair_probabilities: {last['pair_id']}", last["pair_id"], snapshot[0]
+        found.compare(at, last, n_sampled=n[pair], reward=reward[pair], probability_before=before[pair], probability=p[pair], shard=key)
+        found.compare(at, last, snapshot_id=first["snapshot_id"], parent_snapshot_id=parent or first["parent_snapshot_id"])
 
 
 def _check_dataset(dataset: list[Row], joined: dict[str, Shard], live: set[str], found: Found) -> None:
@@ -396,26 +330,21 @@ def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, fo
                 coded = tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True)
                 room = max(limit - 1 - len(before), 0)
                 cut, status = cut or room < len(coded["input_ids"]), status if room else "prompt_too_long"
-                ids[size], ends[size] = (
-                    ([start, *before], coded["input_ids"][:room]),
-                    [end for _, end in coded["offset_mapping"]][:room],
-                )
+                ids[size], ends[size] = ([start, *before], coded["input_ids"][:room]), [end for _, end in coded["offset_mapping"]][:room]
             values = [name for name in score if name.startswith(("n_tokens", "nll", "ifd", "gap"))]
             if status != "ok" or any(score[name] is None for name in values):
                 found.compare(where, score, status=status, truncated=cut and status == "ok", **dict.fromkeys(values))
                 found.unless(status != "ok", f"{where}: a value is null")
                 continue
             found.compare(where, score, status="ok", truncated=cut, gap=score["ifd_small"] - score["ifd_large"])
-            shared = min(ends[size][-1] for size in models)
             scored.append([])
             for size, (before, response) in ids.items():
-                kept = [token for token, end in zip(response, ends[size], strict=True) if end <= shared]
+                kept = [token for token, end in zip(response, ends[size], strict=True) if end <= min(e[-1] for e in ends.values())]
                 ratio = math.exp(score[f"nll_given_{size}"] - score[f"nll_alone_{size}"])
                 found.compare(where, score, **{f"n_tokens_{size}": len(kept), f"ifd_{size}": ratio})
                 scored[-1].append((where, score, size, before, kept))
     found.tolerance = 1e-4
     count = min(len(scored), len(scored) if ifd_rows is None else ifd_rows)
     for where, score, size, before, kept in (pass_ for i in np.linspace(0, len(scored) - 1, count).astype(int) for pass_ in scored[i]):
-        given, alone = (_nll(models[size][1], head, kept) for head in (before, before[:1]))
-        wanted = {f"nll_given_{size}": given, f"nll_alone_{size}": alone, f"ifd_{size}": math.exp(given - alone)}
-        found.compare(where, score, **wanted)
+        a, b = (_nll(models[size][1], head, kept) for head in (before, before[:1]))
+        found.compare(where, score, **{f"nll_given_{size}": a, f"nll_alone_{size}": b, f"ifd_{size}": math.exp(a - b)})

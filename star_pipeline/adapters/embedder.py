@@ -25,8 +25,10 @@ def embedding_source(name: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _load(name: str) -> Any:
+    import transformers
     from sentence_transformers import SentenceTransformer
 
+    transformers.utils.logging.disable_progress_bar()
     try:
         return SentenceTransformer(embedding_source(name), device="cpu")
     except (OSError, ValueError) as error:

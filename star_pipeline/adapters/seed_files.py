@@ -9,7 +9,7 @@ from typing import Any
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.errors import SeedError
+from star_pipeline.core.errors import ConfigError, SeedError
 from star_pipeline.core.records import Seed
 from star_pipeline.core.seeds import seed_from_alpaca
 
@@ -53,19 +53,19 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str]) -> list
     for given in paths:
         path = UPath(given)
         if not path.exists():
-            raise SeedError(f"{given}: no such file; expected a .json or .jsonl file, or a folder with some")
+            raise ConfigError(f"{given}: no such file; expected a .json or .jsonl file, or a folder with some")
         files = seed_files(path) if path.is_dir() else [path]
         if not files:
-            raise SeedError(
+            raise ConfigError(
                 f"{given}: no seed files in this folder; expected names that end in {' or '.join(SUFFIXES)}"
             )
         for file in files:
             if file.suffix.lower() not in SUFFIXES:
-                raise SeedError(
+                raise ConfigError(
                     f"{file}: format {file.suffix or 'without suffix'!r}; expected a name that ends in {' or '.join(SUFFIXES)}"
                 )
             if file.name in chosen and chosen[file.name] != file:
-                raise SeedError(f"{file}: {chosen[file.name]} has the same name; rename one of them")
+                raise ConfigError(f"{file}: {chosen[file.name]} has the same name; rename one of them")
             chosen[file.name] = file
     for file in chosen.values():
         for _ in read_seeds(file, str(file), fields):

@@ -96,7 +96,7 @@ def made(
     """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns."""
     table = spec.to_arrow(rows)
     return dg.MaterializeResult(
-        value=table.replace_schema_metadata({"config_fingerprint": settings.fingerprint, "config_name": settings.name}),
+        value=stamped(table, settings),
         data_version=dg.DataVersion(content_hash(table)),
         metadata={
             "dagster/row_count": table.num_rows,
@@ -105,6 +105,11 @@ def made(
             "config_fingerprint": settings.fingerprint,
         },
     )
+
+
+def stamped(table: pa.Table, settings: StarConfig) -> pa.Table:
+    """The table with the fingerprint of the configuration that made it in its metadata."""
+    return table.replace_schema_metadata({"config_fingerprint": settings.fingerprint, "config_name": settings.name})
 
 
 def markdown(table: pa.Table, columns: Sequence[str], limit: int = 8) -> dg.MarkdownMetadataValue:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.seed_files import lake_seeds, seed_files, take_in_starter
-from star_pipeline.assets.face import lake_asset, markdown
+from star_pipeline.assets.face import lake_asset, markdown, stamped
 from star_pipeline.config import StarConfig
 from star_pipeline.core.catalog import CatalogUpdate, update_catalog
 from star_pipeline.core.errors import SeedError
@@ -40,10 +40,11 @@ def seed_catalog(
 ) -> dg.MaterializeResult[None]:
     home = lake.open()
     home.prepare()
-    update = look(home, settings.load())
+    config = settings.load()
+    update = look(home, config)
     for key, members in update.new_shards.items():
-        home.write_table(SHARD_MANIFEST, SHARD_MANIFEST.to_arrow(members), key)
-    table = SEED_CATALOG.to_arrow(update.entries)
+        home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config), key)
+    table = stamped(SEED_CATALOG.to_arrow(update.entries), config)
     home.write_table(SEED_CATALOG, table)
     _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
     return dg.MaterializeResult(

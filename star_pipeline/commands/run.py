@@ -168,7 +168,10 @@ class _Work:
             raise_on_error=False,
         )
         if not result.success:
-            raise RunFailed(_reason(result))
+            reason = _reason(result)
+            if "DagsterExecutionInterruptedError" in reason:
+                raise KeyboardInterrupt
+            raise RunFailed(reason)
 
 
 def _reason(result: Any) -> str:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
+from star_pipeline.core.tables import STAR_DATASET
 
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
@@ -59,13 +60,13 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     console.print()
     console.print(pairs)
     console.print()
-    places = Table.grid(padding=(0, 2))
-    places.add_column(style="bold")
-    places.add_column(overflow="fold")
-    places.add_row("final data set", f"{lake.root / 'star_dataset' / 'star_dataset.parquet'} ({final:,} rows)")
-    places.add_row("for DuckDB", f"{lake.inspection} (star-pipeline query --list)")
-    places.add_row("in the UI", "star-pipeline dev")
-    console.print(places)
+    for title, place in (
+        ("final data set", f"{lake.table(STAR_DATASET)} ({final:,} rows)"),
+        ("for DuckDB", f"{lake.inspection} (star-pipeline query --list)"),
+        ("in the UI", "star-pipeline dev"),
+    ):
+        console.print(f"[bold]{title:15}[/] ", end="")
+        console.print(place, markup=False, highlight=False, soft_wrap=True)
     missing = live - final
     if missing:
         console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")

@@ -7,7 +7,7 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import lake_seeds, read_seeds, seed_files, take_in, take_in_starter
-from star_pipeline.core.errors import SeedError
+from star_pipeline.core.errors import ConfigError, SeedError
 
 ROWS = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(3)]
 
@@ -87,15 +87,15 @@ def test_one_bad_file_and_none_is_copied(tmp_path):
 
 def test_what_cannot_be_taken_in(tmp_path):
     lake = Lake.at(tmp_path / "lake")
-    with pytest.raises(SeedError, match="no such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         take_in(lake, [str(tmp_path / "nope.json")], {})
-    with pytest.raises(SeedError, match="no seed files"):
+    with pytest.raises(ConfigError, match="no seed files"):
         (tmp_path / "empty").mkdir()
         take_in(lake, [str(tmp_path / "empty")], {})
-    with pytest.raises(SeedError, match=r"\.txt"):
+    with pytest.raises(ConfigError, match=r"\.txt"):
         take_in(lake, [str(written(tmp_path, "a.txt", "x"))], {})
     a, b = written(tmp_path / "1", "x.json", json.dumps(ROWS)), written(tmp_path / "2", "x.json", json.dumps(ROWS))
-    with pytest.raises(SeedError, match="same name"):
+    with pytest.raises(ConfigError, match="same name"):
         take_in(lake, [str(a), str(b)], {})
 
 

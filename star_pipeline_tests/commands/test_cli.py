@@ -1,0 +1,126 @@
+"""The console as a user meets it: help, exit codes, and mistakes that end as one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from star_pipeline_tests.conftest import CONFIG, seed_rows
+from star_pipeline_tests.llm_server import Reply, chat_server
+
+
+def star(*arguments, **options):
+    command = [str(Path(sys.executable).with_name("star-pipeline")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.mark.parametrize("command", ["run", "dev", "query", "doctor"])
+def test_help_has_an_example_and_the_contracts_options(command):
+    said = star(command, "--help").stdout
+    assert "Example: star-pipeline" in said
+    assert "--lake" in said
+    assert command == "query" or "--config" in said
+
+
+def mistake(*arguments, **options):
+    """(exit code, the one line) of a command that must fail."""
+    result = star(*arguments, **options)
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("star-pipeline: ")]
+    assert len(lines) == 1, result.stderr
+    return result.returncode, lines[0]
+
+
+def test_usage_mistakes_exit_2_and_name_the_remedy(tmp_path):
+    lake = ("--lake", tmp_path / "lake")
+    cases = [
+        (("run", "--bogus"), "--bogus"),
+        (("run", "--config", "ofline", *lake), "'ofline'"),
+        (("run", "--seeds", tmp_path / "nope.json", *lake), "nope.json: no such file"),
+        (("query", *lake), "--list"),
+        (("query", "winers", *lake), "winners"),
+        (("query", "SELECT 1", "--format", "xml", *lake), "table, csv, json, parquet"),
+    ]
+    for arguments, words in cases:
+        code, line = mistake(*arguments)
+        assert (code, words in line) == (2, True), line
+
+
+def test_a_bad_seed_row_exits_1_and_takes_nothing_in(tmp_path):
+    (tmp_path / "s.jsonl").write_text(json.dumps(seed_rows(1)[0]) + '\n{"instruction": "x", "output": 3}\n')
+    code, line = mistake("run", "--lake", tmp_path / "lake", "--seeds", tmp_path / "s.jsonl")
+    assert code == 1
+    assert "s.jsonl, row 2, field 'output'" in line
+    assert list((tmp_path / "lake" / "seeds").iterdir()) == []
+
+
+def test_a_lake_without_seeds_says_where_to_put_them(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    code, line = mistake("run", "--config", tmp_path / "c.yaml", "--lake", tmp_path / "lake")
+    assert code == 1
+    assert "lake/seeds" in line
+    assert "--seeds" in line
+
+
+def test_a_query_before_a_run_says_what_to_do(tmp_path):
+    code, line = mistake("query", "SELECT 1", "--lake", tmp_path)
+    assert code == 1
+    assert "star-pipeline run" in line
+
+
+def test_a_model_that_is_not_there_ends_as_one_line_and_keeps_what_was_paid(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(seed_rows(2)))
+    with chat_server(lambda asked: "an answer") as server:
+        agents = {name: {"model": "hosted_vllm/m", "api_base": server.url} for name in "ab"}
+        scoring = {"small": str(tmp_path / "no-model"), "large": str(tmp_path / "no-model")}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, "agents": agents, "scoring": scoring}))
+        options = ("run", "--config", tmp_path / "c.yaml", "--lake", tmp_path / "lake")
+        code, line = mistake(
+            *options, "--seeds", tmp_path / "s.json", env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"}
+        )
+        assert code == 1
+        assert "no-model" in line
+        paid = len(server.requests)
+        assert paid > 0
+        mistake(*options, env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"})
+        assert len(server.requests) == paid
+
+
+def doctor(tmp_path, **changes):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
+    result = star("doctor", "--config", tmp_path / "c.yaml", "--lake", tmp_path / "lake")
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stdout
+
+
+def test_doctor_finds_what_is_wrong_without_paying(tmp_path):
+    (tmp_path / "lake" / "seeds").mkdir(parents=True)
+    (tmp_path / "lake" / "seeds" / "s.json").write_text('[{"instruction": ""}]')
+    with chat_server(lambda asked: Reply(status=500)) as server:
+        fine = {"model": "hosted_vllm/m", "api_base": server.url}
+        agents = {
+            "a": fine,
+            "b": fine,
+            "renamed": {"model": "hosted_vllm/other", "api_base": server.url},
+            "dead": {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:9/v1"},
+            "keyless": {"model": "openai/gpt-4o-mini", "api_key_env": "STAR_TEST_NO_SUCH_KEY"},
+        }
+        code, said = doctor(tmp_path, agents=agents)
+        assert server.requests == []
+    lines = {line.split(": ", 2)[1].split(" ")[0]: line for line in said.splitlines() if "agents: " in line}
+    assert code == 1
+    assert lines["a"].startswith("fine")
+    assert "serves m, not other" in lines["renamed"]
+    assert "no answer" in lines["dead"]
+    assert "STAR_TEST_NO_SUCH_KEY" in lines["keyless"]
+    assert "s.json, row 1, field 'instruction': empty" in said
+    assert "wrong models: scoring model 's'" in said
+
+
+def test_doctor_is_content_with_the_offline_profile(tmp_path):
+    result = star("doctor", "--lake", tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.rstrip().endswith("all is well")
