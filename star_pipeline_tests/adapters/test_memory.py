@@ -58,7 +58,7 @@ def test_writing_a_shard_again_replaces_it(tmp_path):
 def test_an_embedding_of_another_size_is_refused_with_a_remedy(tmp_path):
     bank = LanceMemoryBank(str(tmp_path))
     bank.replace_shard("k", entries("k", 1, "a"), unit(1, 16))
-    with pytest.raises(LakeError, match="memory.embedding"):
+    with pytest.raises(LakeError, match=r"memory\.embedding"):
         bank.replace_shard("k", entries("k", 1, "a"), unit(1, 8))
 
 

@@ -89,8 +89,8 @@ def test_what_cannot_be_taken_in(tmp_path):
     lake = Lake.at(tmp_path / "lake")
     with pytest.raises(ConfigError, match="no such file"):
         take_in(lake, [str(tmp_path / "nope.json")], {})
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no seed files"):
-        (tmp_path / "empty").mkdir()
         take_in(lake, [str(tmp_path / "empty")], {})
     with pytest.raises(ConfigError, match=r"\.txt"):
         take_in(lake, [str(written(tmp_path, "a.txt", "x"))], {})

@@ -33,7 +33,7 @@ def test_a_null_where_none_may_be_is_refused_naming_table_row_and_column():
 
 
 def test_a_key_that_is_there_twice_is_refused():
-    with pytest.raises(LakeError, match="row 1.*twice"):
+    with pytest.raises(LakeError, match=r"row 1.*twice"):
         tables.SEED_SHARDS.to_arrow([SEED, SEED])
 
 

@@ -1,5 +1,6 @@
 """Several shards through real Dagster, LanceDB, DuckDB and Parquet, with fake LLMs and models."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_snapshots_form_a_chain_and_memory_steers_later_shards(loop):
     loop.write_seeds(seed_rows(12))
     loop.all()
     snapshots = [loop.read(tables.AGENT_PAIR_PROBABILITIES, shard) for shard in loop.shards]
-    for before, after in zip(snapshots, snapshots[1:], strict=False):
+    for before, after in itertools.pairwise(snapshots):
         assert {row.parent_snapshot_id for row in after} == {before[0].snapshot_id}
         assert {row.pair_id: row.probability for row in before} == {
             row.pair_id: row.probability_before for row in after

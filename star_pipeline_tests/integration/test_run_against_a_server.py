@@ -51,12 +51,10 @@ def scripted(asked):
 
 
 def configuration(folder, url, **changes):
-    agent = lambda model: {
-        "model": f"hosted_vllm/{model}",
-        "api_base": url,
-        "input_cost_per_token": 1e-6,
-        "output_cost_per_token": 2e-6,
-    }  # noqa: E731
+    def agent(model):
+        price = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+        return {"model": f"hosted_vllm/{model}", "api_base": url, **price}
+
     settings = {
         "name": "e2e",
         "agents": {name: agent(name) for name in ("good", "mid", "bad")},
