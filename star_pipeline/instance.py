@@ -15,6 +15,8 @@ DAGSTER_YAML = """\
 # Written once by star-pipeline; yours to change.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     granularity: run

@@ -11,7 +11,7 @@ OWNERS = ["team:data"]
 shard_manifest = dg.AssetSpec(
     "shard_manifest",
     partitions_def=SHARDS,
-    group_name="seeds",
+    group_name="1_seeds",
     kinds={"parquet"},
     owners=OWNERS,
     description="Which records a shard holds. `seed_catalog` observes it once for each new shard, so that a new shard does not "
@@ -21,7 +21,7 @@ shard_manifest = dg.AssetSpec(
 prior_state = dg.AssetSpec(
     "prior_state",
     partitions_def=SHARDS,
-    group_name="evolve",
+    group_name="2_generate",
     kinds={"parquet"},
     owners=OWNERS,
     description="What a shard starts from: the pair probabilities (and the memory) after the shard before. "

@@ -15,7 +15,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
 
 @lake_asset(
     "agent_pair_probabilities",
-    "evolve",
+    "4_evolve",
     "The probability of every agent-pair after the shard (Eq. 8): pairs that made good data rise. The next shard's `sampling_plan` draws "
     "with them, through `prior_state`.",
     spec=AGENT_PAIR_PROBABILITIES,

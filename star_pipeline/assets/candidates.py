@@ -15,7 +15,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
 
 @lake_asset(
     "candidates",
-    "generate",
+    "2_generate",
     "The candidates that the planned pairs made (Eq. 2: I' = A_I(I), R' = A_R(I')), with tokens, USD and time; what failed is kept "
     "with its reason. This is where LLMs are paid.",
     spec=CANDIDATES,

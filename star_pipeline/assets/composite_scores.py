@@ -13,7 +13,7 @@ from star_pipeline.resources import SettingsResource
 
 @lake_asset(
     "composite_scores",
-    "evaluate",
+    "3_evaluate",
     "pi = pi_llm * pi_dual of each candidate (Eq. 5 to 7), its rank in its seed, and which one is selected (Eq. 1): the highest "
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
     spec=COMPOSITE_SCORES,

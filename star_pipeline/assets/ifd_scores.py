@@ -12,7 +12,7 @@ from star_pipeline.resources import ProgressResource, ScorerResource, SettingsRe
 
 @lake_asset(
     "ifd_scores",
-    "evaluate",
+    "3_evaluate",
     "Instruction-following difficulty of each candidate, PPL(R|I) / PPL(R) (Eq. 4), under the target model (small) and a larger one, "
     "and the gap between the two: what the larger model follows and the target does not yet.",
     spec=IFD_SCORES,

@@ -10,7 +10,7 @@ from star_pipeline.resources import LakeResource
 
 @lake_asset(
     "inspection",
-    "publish",
+    "5_publish",
     "`inspect.duckdb`: every table under its asset's name, and views on them (pair_leaderboard, probability_history, judge_bias, costs, "
     "failures, lineage). Open it with DuckDB, or ask it with `star-pipeline query`. Replaced atomically.",
     partitioned=False,

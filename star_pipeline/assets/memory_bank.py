@@ -11,7 +11,7 @@ from star_pipeline.resources import EmbedderResource, MemoryResource, SettingsRe
 
 @lake_asset(
     "memory_bank",
-    "evolve",
+    "4_evolve",
     "Puts the shard's selected instructions, their embeddings and the pair that made each into LanceDB (table `instructions`). "
     "`sampling_plan` of later shards looks up the nearest ones; only `best` rows with pi >= `memory.min_pi` are remembered.",
     kinds=frozenset({"lancedb"}),

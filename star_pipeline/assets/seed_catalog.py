@@ -29,7 +29,7 @@ def look(lake: Lake, settings: StarConfig) -> CatalogUpdate:
 
 @lake_asset(
     "seed_catalog",
-    "seeds",
+    "1_seeds",
     "Which seed record is in which shard, from the files under `seeds/`. New and changed records get new shards (partitions), "
     "removed ones are tombstoned, equal ones are kept once. Materialise this first; then materialise the new partitions of the loop.",
     spec=SEED_CATALOG,

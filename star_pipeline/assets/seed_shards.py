@@ -13,7 +13,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
 
 @lake_asset(
     "seed_shards",
-    "seeds",
+    "1_seeds",
     "The seeds of a shard, as they were taken in: system prompt, earlier turns, instruction and response, with the file and row "
     "they come from. A shard never changes.",
     spec=SEED_SHARDS,

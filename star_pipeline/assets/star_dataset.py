@@ -19,7 +19,7 @@ _FROM_ALL_SHARDS = [
 
 @lake_asset(
     "star_dataset",
-    "publish",
+    "5_publish",
     "The final data set for trainers: the selected candidate of every live seed as chat `messages`, with its scores and where it comes "
     "from. One Parquet file (it loads straight into `datasets` and TRL) and a data set card beside it. Shards that are not done are left "
     "out and counted.",

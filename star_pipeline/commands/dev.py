@@ -1,6 +1,7 @@
 """``star-pipeline dev``: the Dagster UI and daemon on a lake, with DAGSTER_HOME inside it."""
 
 import os
+import signal
 import sys
 
 from star_pipeline.adapters.lake import Lake
@@ -24,4 +25,6 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
     }
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     command = ["-m", "dagster", "dev", "-m", "star_pipeline.definitions", "--host", host, "--port", str(port)]
+    # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(sys.executable, [sys.executable, *command], environment)
