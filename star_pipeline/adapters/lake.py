@@ -11,7 +11,7 @@ from upath import UPath
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET, TableSpec
+from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, STAR_DATASET, TableSpec
 
 R = TypeVar("R")
 
@@ -68,7 +68,7 @@ class Lake:
         """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""
         if spec.name == STAR_DATASET.name:
             return self.root / "star_dataset" / "star_dataset.parquet"
-        if spec.name == SEED_CATALOG.name:
+        if spec.name in (SEED_CATALOG.name, REJECTED_ROWS.name):
             return self.root / "tables" / f"{spec.name}.parquet"
         if shard is None:
             raise LakeError(f"table {spec.name} has one file a shard, and no shard was named")

@@ -1,30 +1,33 @@
 """Which record is in which shard; it alone adds partition keys."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.seed_files import lake_seeds, seed_files, take_in_starter
+from star_pipeline.adapters.seed_files import SUFFIXES, lake_seeds, seed_files, take_in_starter
 from star_pipeline.assets.face import lake_asset, markdown, stamped
 from star_pipeline.config import StarConfig
-from star_pipeline.core.catalog import CatalogUpdate, update_catalog
+from star_pipeline.core.catalog import CatalogUpdate, NewShard, update_catalog
 from star_pipeline.core.errors import SeedError
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SEED_CATALOG, SHARD_MANIFEST
+from star_pipeline.core.records import Seed
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, REJECTED_ROWS, SEED_CATALOG, SHARD_MANIFEST
 from star_pipeline.partitions import SHARDS, prior_state, shard_manifest
 from star_pipeline.resources import LakeResource, SettingsResource
 
 AWAITED = "awaiting the shard before"
 
 
-def look(lake: Lake, settings: StarConfig) -> CatalogUpdate:
+def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, members: None) -> CatalogUpdate:
     """What the seed files hold, against the catalogue. Takes the starter seeds in where the profile says so and there are none."""
-    if not seed_files(lake.seeds):
-        if settings.seeds.starter and not lake.has_table(SEED_CATALOG):
-            take_in_starter(lake)
-        elif not lake.has_table(SEED_CATALOG):
+    if not seed_files(lake.seeds) and not lake.has_table(SEED_CATALOG):
+        if not settings.seeds.starter:
             raise SeedError(
-                f"{lake.seeds}: no seed files; put a .json or .jsonl file there, or hand one in: star-pipeline run --seeds FILE"
+                f"{lake.seeds}: no seed files; put one there ({', '.join(SUFFIXES)}), or hand it in: star-pipeline run --seeds FILE"
             )
-    return update_catalog(lake.catalog_rows(), lake_seeds(lake, settings.seed_fields), settings.sampling.shard_size)
+        take_in_starter(lake)
+    seeds = lake_seeds(lake, settings.seed_fields, settings.seeds.on_bad_row == "skip")
+    return update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size, new_shard)
 
 
 @lake_asset(
@@ -41,9 +44,12 @@ def seed_catalog(
     home = lake.open()
     home.prepare()
     config = settings.load()
-    update = look(home, config)
-    for key, members in update.new_shards.items():
+
+    def write_manifest(key: str, members: Sequence[Seed]) -> None:
         home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config), key)
+
+    update = look(home, config, write_manifest)
+    home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config)
     home.write_table(SEED_CATALOG, table)
     _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
@@ -57,6 +63,8 @@ def seed_catalog(
             "added": update.added,
             "removed": update.removed,
             "returned": update.returned,
+            "rejected": len(update.rejected),
+            "rejected_rows": markdown(REJECTED_ROWS.to_arrow(update.rejected), ["source", "source_row", "reason"]),
             "new_shards": dg.MetadataValue.json(list(update.new_shards)),
             "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
         },

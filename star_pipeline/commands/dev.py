@@ -22,6 +22,9 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
         "DAGSTER_HOME": lake.local(lake.dagster_home),
         "STAR_LAKE": lake.local(lake.root),
         "STAR_CONFIG": source,
+        # a file of the user's own in the working folder (gql.py, say) must not stand in for a library
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "ignore",
     }
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     command = ["-m", "dagster", "dev", "-m", "star_pipeline.definitions", "--host", host, "--port", str(port)]

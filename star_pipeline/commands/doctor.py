@@ -11,10 +11,10 @@ from rich.console import Console
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
-from star_pipeline.adapters.seed_files import lake_seeds, seed_files
+from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.models import AgentConfig
-from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.prompts import PromptLibrary
 
@@ -88,18 +88,15 @@ def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
     files = seed_files(lake.seeds)
     if not files and settings.seeds.starter:
         yield True, "none yet; a run takes the shipped starter seeds in"
-    elif not files:
-        yield False, f"no seed file in {lake.seeds}; put one there, or hand it in: star-pipeline run --seeds FILE"
-    else:
-        update = update_catalog(
-            lake.catalog_rows(), lake_seeds(lake, settings.seed_fields), settings.sampling.shard_size
-        )
-        yield (
-            True,
-            (
-                f"{update.records:,} records in {len(files):,} files, {update.duplicates:,} duplicates, {update.added:,} new to the lake"
-            ),
-        )
+        return
+    update = look(lake, settings)
+    bad = f", {len(update.rejected):,} bad rows left out" if update.rejected else ""
+    yield (
+        True,
+        (
+            f"{update.records:,} records in {len(files):,} files, {update.duplicates:,} duplicates, {update.added:,} new to the lake{bad}"
+        ),
+    )
 
 
 def _agents(settings: StarConfig) -> Iterator[Finding]:

@@ -55,7 +55,7 @@ def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progre
         with instance:
             for run_id in fail_dead_runs(instance):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
-            taken_in = take_in(lake, seeds, settings.seed_fields)
+            taken_in = take_in(lake, seeds, settings.seed_fields, settings.seeds.on_bad_row == "skip")
             update = look(lake, settings)
             work = _Work(config, lake, instance, progress)
             shards = work.all_shards(update)

@@ -37,6 +37,8 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     facts.add_column(style="bold")
     facts.add_column()
     notes = [f"{outcome.update.duplicates:,} duplicate records dropped"] if outcome.update.duplicates else []
+    rejected = len(outcome.update.rejected)
+    notes += [f"{rejected:,} bad rows left out (table rejected_rows)"] if rejected else []
     notes += [f"{gone:,} no longer in the files"] if gone else []
     facts.add_row("seeds", f"{live:,} in {shards:,} shards" + "".join(f"; {note}" for note in notes))
     facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))

@@ -86,7 +86,7 @@ class PairsConfig(Section):
         return tuple(Pair.parse(pair_id) for pair_id in self.base)
 
 
-SeedField = Literal["instruction", "input", "response", "system", "history"]
+SeedField = Literal["instruction", "input", "response", "system", "history", "conversations", "messages"]
 
 
 class SeedsConfig(Section):

@@ -55,6 +55,15 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A record of a seed file that is no seed, with the reason."""
+
+    source: str
+    source_row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """Where a seed lives. ``position`` is its row in its shard; ``live`` is False once no seed file holds it any more."""
 

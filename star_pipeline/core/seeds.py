@@ -1,43 +1,13 @@
-"""Seed records: from the objects that a file holds to validated seeds. One function a format; errors name the field."""
+"""What a seed is, whatever the file it came from: validated, and named by its content."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
-from star_pipeline.core.records import Message, Seed
-
-ALPACA_FIELDS = {
-    "instruction": "instruction",
-    "input": "input",
-    "response": "output",
-    "system": "system",
-    "history": "history",
-}
-"""Our name -> the file's name; ``seeds.fields`` of the configuration replaces entries."""
-
-
-def seed_from_alpaca(raw: Any, source: str, row: int, fields: Mapping[str, str]) -> Seed:
-    """A seed from Alpaca fields: instruction, input, output; optional system and history ([user, assistant] pairs).
-
-    A non-empty input is appended to the instruction after one newline. ``row`` counts from 1. Raises SeedError.
-    """
-    where = f"{source}, row {row}"
-    if not isinstance(raw, Mapping):
-        raise SeedError(f"{where}: a {type(raw).__name__}, expected an object with the fields {_expected(fields)}")
-    names = {**ALPACA_FIELDS, **fields}
-    instruction = _text(raw, names["instruction"], where, required=True)
-    if not instruction.strip():
-        raise SeedError(
-            f"{where}, field {names['instruction']!r}: empty, expected an instruction; fill it in or remove the row"
-        )
-    extra = _text(raw, names["input"], where, required=False)
-    response = _text(raw, names["response"], where, required=True)
-    system = _text(raw, names["system"], where, required=False) or None
-    history = _history(raw.get(names["history"]), f"{where}, field {names['history']!r}")
-    return make_seed(
-        source, row, system, history, f"{instruction}\n{extra}" if extra.strip() else instruction, response
-    )
+from star_pipeline.core.records import Message, RejectedRow, Seed
+from star_pipeline.core.seed_formats import FORMATS, BadRecord, Format, Parts, detect
 
 
 def make_seed(
@@ -48,36 +18,40 @@ def make_seed(
     return Seed(name, source, row, system, tuple(history), instruction, response)
 
 
-def _expected(fields: Mapping[str, str]) -> str:
-    names = {**ALPACA_FIELDS, **fields}
-    return f"{names['instruction']!r} and {names['response']!r}"
+@dataclass(frozen=True)
+class RowError:
+    """A record that could not even be read (a broken line, say), in the place of one."""
+
+    reason: str
 
 
-def _text(raw: Mapping[str, Any], field: str, where: str, required: bool) -> str:
-    value = raw.get(field)
-    if value is None:
-        if required:
-            there = ", ".join(repr(key) for key in list(raw)[:8]) or "nothing"
-            raise SeedError(
-                f"{where}: no field {field!r} (it holds {there}); rename it, or map it in the configuration under seeds: {{fields: …}}"
-            )
-        return ""
-    if not isinstance(value, str):
-        raise SeedError(
-            f"{where}, field {field!r}: a {type(value).__name__} ({value!r:.40}), expected text; put it in quotes"
-        )
-    return value
+def seeds_of(
+    records: Iterator[tuple[int, Any]], source: str, fields: Mapping[str, str], skip_bad_rows: bool
+) -> Iterator[Seed | RejectedRow]:
+    """The seeds of one file's (row, record) pairs; rows count from 1. The format is that of the first record that has one.
+
+    A record that is no seed raises SeedError, naming file, row and field, or with ``skip_bad_rows`` comes as a RejectedRow.
+    """
+    form: Format | None = None
+    for row, raw in records:
+        try:
+            if isinstance(raw, RowError):
+                raise BadRecord(None, raw.reason)
+            form = form or detect(raw, fields)
+            yield _seed(form.read(raw, fields), source, row)
+        except BadRecord as bad:
+            where = f"{source}, row {row}" + (f", field {bad.field!r}" if bad.field else "")
+            if not skip_bad_rows:
+                raise SeedError(
+                    f"{where}: {bad}; mend the row, or leave such rows out with seeds: {{on_bad_row: skip}}"
+                ) from bad
+            yield RejectedRow(source, row, f"field {bad.field!r}: {bad}" if bad.field else str(bad))
 
 
-def _history(value: Any, where: str) -> list[Message]:
-    if value is None:
-        return []
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise SeedError(f"{where}: a {type(value).__name__}, expected a list of [user, assistant] pairs")
-    turns: list[Message] = []
-    for number, pair in enumerate(value, start=1):
-        fits = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
-        if not fits or not all(isinstance(text, str) for text in pair):
-            raise SeedError(f"{where}, turn {number}: {pair!r:.60}, expected [user text, assistant text]")
-        turns += [Message("user", pair[0]), Message("assistant", pair[1])]
-    return turns
+def _seed(parts: Parts, source: str, row: int) -> Seed:
+    if not parts.instruction.strip():
+        raise BadRecord(parts.instruction_field, "empty, expected an instruction")
+    return make_seed(source, row, parts.system, parts.history, parts.instruction, parts.response)
+
+
+__all__ = ["FORMATS", "RowError", "make_seed", "seeds_of"]

@@ -131,6 +131,13 @@ SEED_CATALOG = TableSpec(
     ("seed_id",),
 )
 
+REJECTED_ROWS = TableSpec(
+    "rejected_rows",
+    records.RejectedRow,
+    (_SOURCE, _SOURCE_ROW, Column("reason", TEXT, "why the record is no seed, with the field at fault", False)),
+    ("source", "source_row"),
+)
+
 SAMPLING_PLAN = TableSpec(
     "sampling_plan",
     records.PlanRow,
@@ -293,5 +300,5 @@ SHARD_TABLES: tuple[TableSpec[Any], ...] = (
 """The tables with one file a shard, in the order of the flow."""
 
 TABLES: dict[str, TableSpec[Any]] = {
-    spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, STAR_DATASET)
+    spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
 }

@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, Column
+from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, STAR_DATASET, Column
 
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 VIEWS = ("pair_leaderboard", "probability_history", "judge_bias", "costs", "failures", "lineage")
+_WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
 
@@ -35,14 +36,14 @@ def build_inspection(lake: Lake) -> dict[str, int]:
                 else:
                     columns = spec.columns if _has_shard(spec.columns) else (*spec.columns, _SHARD)
                     _create_empty(database, spec.name, pa.schema([pa.field(c.name, c.type) for c in columns]))
-            for spec in (SEED_CATALOG, STAR_DATASET):
+            for spec in _WHOLE_TABLES:
                 if lake.has_table(spec):
                     database.execute(
                         f"CREATE TABLE {spec.name} AS SELECT * FROM read_parquet(?)", [lake.local(lake.table(spec))]
                     )
                 else:
                     _create_empty(database, spec.name, spec.schema)
-            for spec in (*SHARD_TABLES, SEED_CATALOG, STAR_DATASET):
+            for spec in (*SHARD_TABLES, *_WHOLE_TABLES):
                 for column in spec.columns:
                     text = column.description.replace("'", "''")
                     database.execute(f"COMMENT ON COLUMN {spec.name}.{column.name} IS '{text}'")

@@ -1,7 +1,11 @@
 """Seed files: found, read record by record, taken in whole or not at all."""
 
 import json
+import tracemalloc
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
@@ -110,3 +114,96 @@ def test_the_starter_seeds_are_varied_valid_and_without_duplicates(tmp_path):
     assert sum(bool(seed.history) for seed in seeds) >= 10
     assert sum(bool(seed.system) for seed in seeds) >= 5
     assert all(seed.response.strip() for seed in seeds)
+
+
+def conversations(count):
+    return [
+        {"conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}]}
+        for n in range(count)
+    ]
+
+
+def test_every_file_format_holds_the_same_seeds(tmp_path):
+    expected = [seed.seed_id for seed in read(written(tmp_path, "a.json", json.dumps(ROWS)))]
+    frame = pd.DataFrame(ROWS)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        seeds = read(UPath(tmp_path / name))
+        assert [seed.seed_id for seed in seeds] == expected
+        assert [seed.source_row for seed in seeds] == [1, 2, 3]
+
+
+def test_nested_fields_survive_csv_and_parquet(tmp_path):
+    rows = [{"instruction": "q", "output": "a", "history": [["u", "v"]]}, *[{**row, "history": []} for row in ROWS]]
+    expected = [seed.seed_id for seed in read(written(tmp_path, "h.json", json.dumps(rows)))]
+    pd.DataFrame([{**row, "history": json.dumps(row["history"])} for row in rows]).to_csv(
+        tmp_path / "h.csv", index=False
+    )
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "h.parquet")
+    pq.write_table(pa.Table.from_pylist(conversations(2)), tmp_path / "c.parquet")
+    assert [seed.seed_id for seed in read(UPath(tmp_path / "h.csv"))] == expected
+    assert [seed.seed_id for seed in read(UPath(tmp_path / "h.parquet"))] == expected
+    assert [seed.response for seed in read(UPath(tmp_path / "c.parquet"))] == ["a0", "a1"]
+
+
+def test_csv_with_quoted_line_breaks_commas_and_a_byte_order_mark(tmp_path):
+    text = '\ufeffinstruction,output\r\n"a, ""b""\nc",\u00fc\r\n\r\nd,e\r\n'
+    assert [(s.instruction, s.response) for s in read(written(tmp_path, "x.csv", text))] == [
+        ('a, "b"\nc', "\u00fc"),
+        ("d", "e"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "", ["empty", "header"]),
+        ("a.csv", "instruction,output\nx,y,z\n", ["row 1", "3 cells, expected 2"]),
+        ("a.csv", b"instruction,output\nx,\xff\n", ["line 2", "UTF-8"]),
+        ("a.csv", "instruction,output\n,y\n", ["row 1", "'instruction'"]),
+        ("a.csv", "question,answer\nx,y\n", ["row 1", "'question', 'answer'"]),
+        ("a.parquet", "no parquet", ["no valid Parquet"]),
+        ("a.json", '[{"instruction": "x", "output": "y"},]', ["line 1"]),
+        ("a.json", '[{"instruction": "x", "output": "y"}] trailing', ["Extra data"]),
+        ("a.json", '[{"instruction": "x", "output": "y"}\n{"a": 1}]', ["line 2, column 1", "','"]),
+        ("a.json", '[\n{"instruction": "x", "output": "y"},\n{"instruction": }]', ["line 3, column 17"]),
+        ("a.json", '"text"', ["a JSON str"]),
+    ],
+)
+def test_other_broken_files(tmp_path, name, content, words):
+    with pytest.raises(SeedError) as error:
+        read(written(tmp_path, name, content))
+    assert str(error.value).startswith(name)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_literal_nan_and_numbers_at_the_end_of_a_piece_are_read(tmp_path):
+    rows = [{"instruction": "x" * 700_000, "output": "y", "score": float("nan")} for _ in range(4)]
+    assert len(read(written(tmp_path, "a.json", json.dumps(rows)))) == 4
+
+
+def test_bad_rows_are_skipped_where_asked_but_a_file_without_any_seed_is_an_error(tmp_path):
+    lines = '{"instruction": "x", "output": "y"}\n{broken\n{"instruction": ""}\n'
+    rows = list(read_seeds(written(tmp_path, "a.jsonl", lines), "a.jsonl", {}, skip_bad_rows=True))
+    assert [type(row).__name__ for row in rows] == ["Seed", "RejectedRow", "RejectedRow"]
+    assert [row.source_row for row in rows] == [1, 2, 3]
+    with pytest.raises(SeedError, match=r"no usable record; row 1: line 1, column 2: no valid JSON"):
+        list(read_seeds(written(tmp_path, "b.jsonl", "{x\n{y\n"), "b.jsonl", {}, skip_bad_rows=True))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.parquet"])
+def test_memory_is_bounded_whatever_the_number_of_rows(tmp_path, name):
+    frame = pd.DataFrame({"instruction": [f"q{n} " * 40 for n in range(60_000)], "output": "a" * 200})
+    path = UPath(tmp_path / name)
+    {
+        "a.json": lambda: frame.to_json(path, orient="records"),
+        "a.jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        "a.csv": lambda: frame.to_csv(path, index=False),
+        "a.parquet": lambda: frame.to_parquet(path, row_group_size=5000),
+    }[name]()
+    tracemalloc.start()
+    assert sum(1 for _ in read_seeds(path, name, {})) == 60_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000_000

@@ -21,7 +21,7 @@ def shards(update):
 def test_new_records_fill_shards_in_order_and_duplicates_are_counted():
     update = update_catalog([], seeds("abcdae"), 2)
     assert (update.records, update.duplicates, update.added, update.live) == (6, 1, 5, 5)
-    assert list(update.new_shards) == ["000001-file", "000002-file", "000003-file"]
+    assert update.new_shards == ("000001-file", "000002-file", "000003-file")
     assert [entry.position for entry in update.entries] == [0, 1, 0, 1, 0]
     assert update.entries[0].source_row == 1
 
@@ -38,7 +38,7 @@ def test_an_edited_record_is_a_new_one_in_a_new_shard_beside_a_tombstone():
     update = update_catalog(first.entries, seeds("aXc"), 2)
     assert (update.added, update.removed) == (1, 1)
     assert shards(update) == {"000001-file": [True, False], "000002-file": [True], "000003-file": [True]}
-    assert list(update.new_shards) == ["000003-file"]
+    assert update.new_shards == ("000003-file",)
 
 
 def test_a_removed_record_that_comes_back_is_live_again_where_it_was():
@@ -46,14 +46,14 @@ def test_a_removed_record_that_comes_back_is_live_again_where_it_was():
     gone = update_catalog(first.entries, seeds("ab"), 2)
     assert gone.removed == 1
     back = update_catalog(gone.entries, seeds("abc"), 2)
-    assert (back.returned, back.added, back.new_shards) == (1, 0, {})
+    assert (back.returned, back.added, back.new_shards) == (1, 0, ())
     assert back.entries == first.entries
 
 
 def test_a_renamed_file_keeps_shards_and_updates_the_source():
     first = update_catalog([], seeds("ab", "old.json"), 2)
     moved = update_catalog(first.entries, seeds("ab", "new.json"), 2)
-    assert not moved.changed
+    assert (moved.added, moved.removed, moved.moved, moved.new_shards) == (0, 0, 2, ())
     assert {entry.source for entry in moved.entries} == {"new.json"}
     assert [entry.shard for entry in moved.entries] == [entry.shard for entry in first.entries]
 
@@ -63,10 +63,14 @@ def test_over_any_history_seeds_never_move_and_live_is_what_the_files_hold(histo
     entries = ()
     places = {}
     for text in history:
-        update = update_catalog(entries, seeds(text), size)
+        filled = {}
+        update = update_catalog(entries, seeds(text), size, filled.__setitem__)
         entries = update.entries
         for entry in entries:
             assert places.setdefault(entry.seed_id, (entry.shard, entry.position)) == (entry.shard, entry.position)
         assert {entry.seed_id for entry in entries if entry.live} == {seed.seed_id for seed in seeds(text)}
         assert len({entry.seed_id for entry in entries}) == len(entries)
-        assert all(len(members) <= size for members in update.new_shards.values())
+        assert tuple(filled) == update.new_shards
+        assert all(1 <= len(members) <= size for members in filled.values())
+        placed = {seed.seed_id: (key, place) for key, members in filled.items() for place, seed in enumerate(members)}
+        assert all(places[name] == place for name, place in placed.items())
