@@ -143,6 +143,12 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _say(
+            f"{error.strerror or error}{where}; free some space or mend the permissions, then run the same command to go on"
+        )
+        sys.exit(1)
 
 
 def _say(text: str) -> None:

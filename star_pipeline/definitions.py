@@ -33,8 +33,11 @@ def build_defs(
     root (default: STAR_LAKE, else ``data_lake`` in the working folder). ``resource_overrides`` replaces resources by name.
     """
     root = LakeResource(root=os.path.abspath(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
-    settings = SettingsResource(config=config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG)
-    progress = (resource_overrides or {}).get("progress") or ProgressResource()
+    overrides = dict(resource_overrides or {})
+    settings = overrides.get("settings") or SettingsResource(
+        config=config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG
+    )
+    progress = overrides.get("progress") or ProgressResource()
     resources: dict[str, Any] = {
         "lake": root,
         "settings": settings,
@@ -42,10 +45,10 @@ def build_defs(
         "chat": ChatResource(settings=settings),
         "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
         "embedder": EmbedderResource(settings=settings),
-        "memory": MemoryResource(lake=root),
+        "memory": MemoryResource(lake=root, settings=settings),
         "progress": progress,
         "io_manager": LakeTables(lake=root),
-        **(resource_overrides or {}),
+        **overrides,
     }
     return dg.Definitions(
         assets=[shard_manifest, prior_state, *ALL_ASSETS],

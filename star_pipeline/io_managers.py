@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from star_pipeline.core.errors import LakeError
 from star_pipeline.core.tables import TABLES
 from star_pipeline.resources import LakeResource
 
@@ -16,9 +17,15 @@ class LakeTables(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
         shard = context.partition_key if context.has_partition_key else None
-        path = self.lake.open().write_table(TABLES[context.asset_key.path[-1]], obj, shard)
+        try:
+            path = self.lake.open().write_table(TABLES[context.asset_key.path[-1]], obj, shard)
+        except LakeError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
 
     def load_input(self, context: dg.InputContext) -> list[Any]:
         shard = context.partition_key if context.has_partition_key else None
-        return self.lake.open().read_table(TABLES[context.asset_key.path[-1]], shard)
+        try:
+            return self.lake.open().read_table(TABLES[context.asset_key.path[-1]], shard)
+        except LakeError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error

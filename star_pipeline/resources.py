@@ -1,9 +1,11 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
@@ -104,19 +106,26 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._scorer(self.settings.load().scoring.large)
 
     def _scorer(self, name: str) -> Scorer:
-        from star_pipeline.adapters.scorer import TransformersScorer, load_model
+        import torch
+
+        from star_pipeline.adapters.scorer import Numerics, TransformersScorer, load_model, numerics
 
         scoring = self.settings.load().scoring
+        lake = self.lake.open()
         source = name
         if name.startswith("offline/"):
             from star_pipeline.adapters.offline.models import ensure_models
 
-            lake = self.lake.open()
             trained = ensure_models(Path(lake.local(lake.models)), self.progress.progress().note)
             if name not in trained:
                 raise ModelError(f"scoring model {name!r}: the offline profile has {', '.join(trained)}")
             source = str(trained[name])
-        loaded = load_model(source, scoring.dtype, scoring.device)
+        recorded = Numerics(**json.loads(lake.numerics.read_text("utf-8"))) if lake.numerics.exists() else None
+        fixed = numerics(scoring.dtype, scoring.device, recorded)
+        if recorded is None:
+            lake.write_bytes(lake.numerics, json.dumps(asdict(fixed)).encode())
+        torch.set_num_threads(fixed.threads)
+        loaded = load_model(source, fixed.dtype, fixed.device)
         return TransformersScorer(loaded, scoring.template, scoring.max_length, scoring.batch_tokens)
 
 
@@ -135,9 +144,10 @@ class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The memory bank in LanceDB."""
 
     lake: LakeResource
+    settings: SettingsResource
 
     def bank(self) -> MemoryBank:
         from star_pipeline.adapters.memory import LanceMemoryBank
 
         lake = self.lake.open()
-        return LanceMemoryBank(lake.local(lake.memory_bank))
+        return LanceMemoryBank(lake.local(lake.memory_bank), self.settings.load().memory.embedding)

@@ -55,19 +55,24 @@ def say(request: ChatRequest) -> str:
     return f"{request.agent} on {request.template}: {text[-200:]}"
 
 
-def fake_resources(settings: SettingsResource, lake: Any) -> dict[str, Any]:
-    """Resources without network and models; the tables, the memory bank and Dagster stay real."""
+def fake_resources(
+    settings: SettingsResource, lake: Any, script: Callable[[ChatRequest], Any] = say, ease: float = 0.0
+) -> dict[str, Any]:
+    """Resources without network and models; the tables, the memory bank and Dagster stay real.
+
+    ``ease`` above 1 makes every gap positive (see HashScorer).
+    """
 
     class FakeChat(ChatResource):
         def chat(self) -> Any:
-            return ScriptedChat(say)
+            return ScriptedChat(script)
 
     class FakeScorer(ScorerResource):
         def small(self) -> Any:
             return HashScorer("small")
 
         def large(self) -> Any:
-            return HashScorer("large")
+            return HashScorer("large", ease)
 
     class FakeEmbedder(EmbedderResource):
         def embedder(self) -> Any:

@@ -36,10 +36,14 @@ class ScriptedChat:
 
 
 class HashScorer:
-    """Losses that are a function of the texts alone; ``name`` tells one model from another. A word is a token."""
+    """Losses that are a function of the texts alone; ``name`` tells one model from another. A word is a token.
 
-    def __init__(self, name: str) -> None:
+    ``ease`` is how much, in nats, an instruction helps this model at least: a larger model has more of it.
+    """
+
+    def __init__(self, name: str, ease: float = 0.0) -> None:
         self._name = name
+        self._ease = ease
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return [ModelFit("ok" if sample.response else "empty_response", len(sample.response)) for sample in samples]
@@ -49,7 +53,7 @@ class HashScorer:
         for sample, kept in zip(samples, kept_chars, strict=True):
             text = sample.response[:kept]
             alone = 2 + _number(self._name, text)
-            given = alone - _number(self._name, sample.instruction, text)
+            given = alone - self._ease - _number(self._name, sample.instruction, text)
             found.append(ResponseLoss(max(len(text.split()), 1), given, alone))
         return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -19,7 +20,9 @@ R = TypeVar("R")
 def content_hash(table: pa.Table) -> str:
     """16 hex digits that name a table's values, whether it was just made or read back: its data version."""
     # through JSON, since Arrow's own bytes depend on chunks, buffers and field metadata that Parquet does not keep
-    return identity.digest(table.to_pydict())
+    # times and retries differ from run to run and mean nothing downstream
+    lasting = table.drop_columns([name for name in ("latency_s", "attempts") if name in table.column_names])
+    return identity.digest(lasting.to_pydict())
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Lake:
     @property
     def dagster_home(self) -> UPath:
         return self.root / "dagster_home"
+
+    @property
+    def numerics(self) -> UPath:
+        return self.root / "numerics.json"
 
     @property
     def lock(self) -> UPath:
@@ -147,6 +154,23 @@ class Lake:
         """Keys of the shards that have this table, in order."""
         folder = self.root / "tables" / spec.name
         return sorted(path.stem for path in folder.glob("*.parquet")) if folder.exists() else []
+
+    def catalog_shards(self) -> list[str]:
+        """Keys of all shards that the catalogue knows, in order; a manifest that is not in it does not count."""
+        if not self.has_table(SEED_CATALOG):
+            return []
+        return sorted(pc.unique(self.read_arrow(SEED_CATALOG).column("shard")).to_pylist())
+
+    def has_live_seeds(self, shard: str) -> bool:
+        """Whether any seed of the shard is still in the seed files."""
+        catalog = self.read_arrow(SEED_CATALOG)
+        return bool(pc.any(pc.and_(catalog.column("live"), pc.equal(catalog.column("shard"), shard))).as_py())
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half written. Only while holding the lake."""
+        for folder in (self.root, self.seeds, self.root / "star_dataset", *(self.root / "tables").glob("*")):
+            for partial in folder.glob(".*.partial*") if folder.is_dir() else ():
+                partial.unlink(missing_ok=True)
 
     def catalog_rows(self) -> Sequence[Any]:
         """The seed catalogue; empty on a fresh lake."""

@@ -5,8 +5,9 @@ This is the seam for the journal and the budget: whatever wraps ``ChatModel.comp
 
 import asyncio
 import os
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ import aiolimiter
 import tenacity
 
 from star_pipeline.config.models import AgentConfig
-from star_pipeline.core.errors import CallError, ConfigError
+from star_pipeline.core.errors import AgentDown, CallError, ConfigError
 from star_pipeline.core.ports import ChatReply, ChatRequest
 
 PERMANENT = {
@@ -41,6 +42,8 @@ PASSING = {
     "APIError": "server_error",
 }
 _LONGEST_WAIT_S = 60.0
+_DEAD_AFTER = {"authentication": 1, "permission": 1, "connection": 2, "not_found": 3}
+"""How many calls may fail for good in this way before an agent that has never answered counts as dead."""
 
 
 class _Failure(Exception):
@@ -74,6 +77,14 @@ class LitellmChat:
         self._agents = agents
         self._sleep = sleep
         self._litellm = load_litellm()
+        for name, agent in agents.items():
+            missing = missing_keys(self._litellm, agent)
+            if missing:
+                raise ConfigError(
+                    f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
+                )
+        self._answered: set[str] = set()
+        self._refusals: dict[str, int] = {}
         self._slots = {name: asyncio.Semaphore(agent.max_concurrency) for name, agent in agents.items()}
         self._rates = {
             name: aiolimiter.AsyncLimiter(1, 60 / agent.requests_per_minute)
@@ -98,8 +109,21 @@ class LitellmChat:
                     tries += 1
                     reply = await self._once(request, agent, tries)
         except _Failure as failure:
+            self._give_up_on_the_dead(request.agent, failure)
             raise CallError(failure.kind, str(failure), tries) from failure
+        self._answered.add(request.agent)
         return reply
+
+    def _give_up_on_the_dead(self, name: str, failure: "_Failure") -> None:
+        """Stop early, rather than fail thousands of times, where an agent never answered and the reason will not pass."""
+        if name in self._answered or failure.kind not in _DEAD_AFTER:
+            return
+        self._refusals[name] = self._refusals.get(name, 0) + 1
+        if self._refusals[name] >= _DEAD_AFTER[failure.kind]:
+            raise AgentDown(
+                f"agent {name} has not answered once ({failure.kind}): {failure}; mend its model, api_base or key (see "
+                "star-pipeline doctor), then run again: what is finished stays"
+            ) from failure
 
     async def _once(self, request: ChatRequest, agent: AgentConfig, tries: int) -> ChatReply:
         async with self._slots[request.agent]:
@@ -111,7 +135,22 @@ class LitellmChat:
                     response = await self._litellm.acompletion(**arguments(request, agent))
             except Exception as error:
                 raise _classify(error, agent) from error
-        return _reply(self._litellm, response, agent, time.monotonic() - began, tries)
+        try:
+            return _reply(self._litellm, response, agent, time.monotonic() - began, tries)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise _Failure(
+                "malformed_reply", f"{agent.model}: the reply cannot be read: {error}", True, None
+            ) from error
+
+
+def missing_keys(litellm: Any, agent: AgentConfig) -> str:
+    """The environment variables that the agent's key should come from and that are not set; empty where all is well."""
+    if agent.api_key_env:
+        return "" if os.environ.get(agent.api_key_env) else agent.api_key_env
+    if agent.api_base or agent.model.startswith("offline/"):
+        return ""
+    needed = litellm.validate_environment(agent.model)
+    return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
 
 
 def arguments(request: ChatRequest, agent: AgentConfig) -> dict[str, Any]:
@@ -129,32 +168,38 @@ def arguments(request: ChatRequest, agent: AgentConfig) -> dict[str, Any]:
     if agent.api_base:
         given["api_base"] = agent.api_base
     if agent.api_key_env:
-        key = os.environ.get(agent.api_key_env)
-        if not key:
-            raise ConfigError(
-                f"agent {request.agent}: the environment variable {agent.api_key_env} is not set; export it with the key"
-            )
-        given["api_key"] = key
+        given["api_key"] = os.environ[agent.api_key_env]
     if request.sample:
         given["seed"] = request.sample
     return given
 
 
 def _classify(error: Exception, agent: AgentConfig) -> Exception:
-    if isinstance(error, ConfigError):
-        return error
+    if any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error)):
+        return _Failure("connection", f"{agent.model}: nobody answers at {agent.api_base or 'its address'}", True, None)
+    if getattr(error, "status_code", None) == 403:  # for which litellm has a class, and raises another
+        return _Failure("permission", f"{agent.model}: {_message(error, agent)}", False, None)
     # several of litellm's classes derive from openai's; the nearest known name in the family decides
     for family in type(error).__mro__:
         for table, passing in ((PERMANENT, False), (PASSING, True)):
             if family.__name__ in table:
                 kind = table[family.__name__]
-                message = _message(error) or f"no reply within {agent.timeout_s:g} s"
+                message = _message(error, agent) or f"no reply within {agent.timeout_s:g} s"
                 return _Failure(kind, f"{agent.model}: {message}", passing, _retry_after(error))
-    return _Failure("unexpected", f"{agent.model}: {type(error).__name__}: {_message(error)}", False, None)
+    return _Failure("unexpected", f"{agent.model}: {type(error).__name__}: {_message(error, agent)}", False, None)
 
 
-def _message(error: Exception) -> str:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _message(error: Exception, agent: AgentConfig) -> str:
     text = " ".join(str(error).split())
+    key = os.environ.get(agent.api_key_env or "")
+    if key:
+        text = text.replace(key, "[key]")  # some providers quote it
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 

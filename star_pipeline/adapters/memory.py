@@ -11,21 +11,30 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import MemoryEntry, Neighbour
 
 TABLE = "instructions"
-_TEXT_COLUMNS = ("seed_id", "candidate_id", "shard", "instruction", "pair_id")
 
 
 class LanceMemoryBank:
     """One table ``instructions``, a row a selected instruction. Searches are exact and sent in batches."""
 
-    def __init__(self, folder: str, batch: int = 256) -> None:
+    def __init__(self, folder: str, embedding: str, batch: int = 256) -> None:
         self._folder = folder
+        self._embedding = embedding
         self._batch = batch
 
     def _table(self) -> Any | None:
         import lancedb
 
         database = lancedb.connect(self._folder)
-        return database.open_table(TABLE) if TABLE in database.list_tables().tables else None
+        if TABLE not in database.list_tables().tables:
+            return None
+        table = database.open_table(TABLE)
+        [made_with] = table.search().limit(1).select(["embedding"]).to_list() or [{"embedding": self._embedding}]
+        if made_with["embedding"] != self._embedding:
+            raise LakeError(
+                f"memory bank {self._folder}: its vectors come from {made_with['embedding']}, and memory.embedding is now "
+                f"{self._embedding}; set it back, or remove the folder: star-pipeline run fills it again, free of charge"
+            )
+        return table
 
     def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
         """As the port says; ties in similarity go to the smaller seed_id."""
@@ -51,30 +60,28 @@ class LanceMemoryBank:
         return [sorted(near, key=lambda n: (-n.similarity, n.seed_id)) for near in found]
 
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
-        """As the port says. A kill between removal and addition leaves the shard out until it is made again."""
+        """As the port says; raises LakeError where the bank was made with another embedding."""
         import lancedb
 
         table = self._table()
-        rows = _to_arrow(entries, np.asarray(vectors, dtype=np.float32)) if entries else None
+        rows = _to_arrow(entries, np.asarray(vectors, dtype=np.float32), self._embedding) if entries else None
         if table is None:
             if rows is None:
                 return 0
             table = lancedb.connect(self._folder).create_table(TABLE, rows)
             return int(table.count_rows())
-        if rows is not None and table.schema.field("vector").type != rows.schema.field("vector").type:
-            raise LakeError(
-                f"memory bank {self._folder}: holds {table.schema.field('vector').type}, and memory.embedding now gives "
-                f"{rows.schema.field('vector').type}; set the embedding back, or remove the folder and refill it with: "
-                "star-pipeline run"
-            )
-        escaped = shard.replace("'", "''")
-        table.delete(f"shard = '{escaped}'")
-        if rows is not None:
-            table.add(rows)
+        gone = "shard = '{}'".format(shard.replace("'", "''"))
+        if rows is None:
+            table.delete(gone)
+        else:
+            # one commit: a kill leaves the old entries or the new ones
+            merge = table.merge_insert("candidate_id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(gone).execute(rows)
         return int(table.count_rows())
 
 
-def _to_arrow(entries: Sequence[MemoryEntry], vectors: Any) -> pa.Table:
+def _to_arrow(entries: Sequence[MemoryEntry], vectors: Any, embedding: str) -> pa.Table:
     columns: dict[str, Any] = {f.name: [getattr(entry, f.name) for entry in entries] for f in fields(MemoryEntry)}
+    columns["embedding"] = [embedding] * len(entries)
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     return pa.table(columns)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
+
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ResponseLoss, ScoringSample
 from star_pipeline.core.score_templates import prompt_messages, prompt_text
@@ -25,6 +27,32 @@ class LoadedModel:
     device: str
 
 
+@dataclass(frozen=True)
+class Numerics:
+    """What decides the last digits of a value: fixed once a lake, so that its scores stay comparable."""
+
+    dtype: str
+    device: str
+    threads: int
+
+
+def numerics(dtype: str, device: str, recorded: Numerics | None) -> Numerics:
+    """The settings with ``auto`` filled in: as ``recorded`` where the lake has scored before, else float32 on a CPU and
+    bfloat16 on a GPU. Raises ModelError where a recorded device is not there."""
+    import torch
+
+    if device == "auto":
+        device = recorded.device if recorded else "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(
+            f"scoring.device: {device} is not there (this lake may have been scored on another machine); set scoring.device: cpu "
+            "and accept slightly different values, or go back to that machine"
+        )
+    if dtype == "auto":
+        dtype = recorded.dtype if recorded else "float32" if device == "cpu" else "bfloat16"
+    return Numerics(dtype, device, recorded.threads if recorded else torch.get_num_threads())
+
+
 @functools.lru_cache(maxsize=2)
 def load_model(name: str, dtype: str, device: str) -> LoadedModel:
     """Load once a process. Raises ModelError, saying what was expected, where it cannot be."""
@@ -33,11 +61,9 @@ def load_model(name: str, dtype: str, device: str) -> LoadedModel:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    number = {"auto": torch.float32 if place == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=number).to(place).eval()
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype)).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -51,7 +77,7 @@ def load_model(name: str, dtype: str, device: str) -> LoadedModel:
         )
     text_config = model.config.get_text_config()
     limits = [value for key in _LIMIT_NAMES if isinstance(value := getattr(text_config, key, None), int) and value > 0]
-    return LoadedModel(name, model, tokenizer, start, min(limits, default=None), place)
+    return LoadedModel(name, model, tokenizer, start, min(limits, default=None), device)
 
 
 @dataclass(frozen=True)
@@ -144,8 +170,22 @@ class TransformersScorer:
 
     def _chat_text(self, sample: ScoringSample) -> str:
         messages = prompt_messages(sample.system, sample.history, sample.instruction)
+        render = functools.partial(
+            self._loaded.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True
+        )
         try:
-            return str(self._loaded.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            try:
+                return str(render(messages))
+            except jinja2.TemplateError:
+                # some templates know no system role (Gemma, Mistral): there it leads the first message of the user
+                if not sample.system or len(messages) < 2:
+                    raise
+                first = {**messages[1], "content": f"{sample.system}\n\n{messages[1]['content']}"}
+                return str(render([first, *messages[2:]]))
+        except jinja2.TemplateError as error:
+            raise ModelError(
+                f"scoring.template chat: the template of {self._loaded.name!r} refuses a conversation ({error}); use alpaca or plain"
+            ) from error
         except ValueError as error:
             raise ModelError(
                 f"scoring.template chat: the tokenizer of {self._loaded.name!r} has no chat template; use alpaca or plain"

@@ -5,11 +5,12 @@ import pyarrow as pa
 
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets.face import lake_asset, made
-from star_pipeline.assets.feedback import neighbour_shard, prior_snapshot
+from star_pipeline.assets.feedback import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
 from star_pipeline.core.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 from star_pipeline.partitions import prior_state
+from star_pipeline.plots import probabilities_plot
 from star_pipeline.resources import LakeResource, SettingsResource
 
 
@@ -35,7 +36,7 @@ def agent_pair_probabilities(
         before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
     )
     following = neighbour_shard(home, shard, +1)
-    if following:
+    if following and REFOLD_TAG not in context.run.tags:
         version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
         context.instance.report_runless_asset_event(
             dg.AssetObservation(prior_state.key, partition=following, tags={"dagster/data_version": version})
@@ -46,5 +47,12 @@ def agent_pair_probabilities(
         AGENT_PAIR_PROBABILITIES,
         rows,
         ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
-        {"snapshot_id": top.snapshot_id, "top_pair": top.pair_id, "top_probability": top.probability},
+        {
+            "plot_probabilities_over_shards": probabilities_plot([*snapshots_before(home, shard), rows]),
+            "snapshot_id": top.snapshot_id,
+            "top_pair": top.pair_id,
+            "top_probability": top.probability,
+            # numbers by partition: the UI draws them under "Plots"
+            **{f"probability of {row.pair_id}": row.probability for row in rows},
+        },
     )

@@ -1,15 +1,15 @@
 """Eq. 2: the planned pairs rewrite and respond."""
 
-import asyncio
-
 import dagster as dg
 import pyarrow as pa
 
+from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
+from star_pipeline.plots import cost_plot
 from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
 
 
@@ -38,14 +38,15 @@ def candidates(
         generator = Generator(chat.chat(), PromptLibrary(config.prompts), agents, config.sampling.response_mode)
         return await generator.candidates(sampling_plan, seed_shards, progress.progress())
 
-    rows = asyncio.run(generate())
+    rows = loop.run(generate())
     failures = counts(row.error_kind for row in rows)
     return made(
         config,
         CANDIDATES,
         rows,
-        ["pair_id", "status", "instruction", "response", "error"],
+        ["pair_id", "status", "instruction", "response"],
         {
+            "plot_cost_by_pair": cost_plot(rows),
             "failed": sum(failures.values()),
             "failures": dg.MetadataValue.json(failures),
             "cost_usd": sum(row.cost_usd for row in rows),

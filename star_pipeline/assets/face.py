@@ -16,7 +16,7 @@ from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
 
 Metadata = Mapping[str, Any]
-_CELL = 160
+_CELL = 70
 
 
 def lake_asset(
@@ -69,6 +69,11 @@ def _add_parameter(guarded: Callable[..., Any], function: Callable[..., Any], na
     parameter = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
     guarded.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
     guarded.__annotations__ = {**function.__annotations__, name: kind}
+
+
+def all_shards_of(spec: TableSpec[Any]) -> dg.AssetDep:
+    """A dependency on a table as a whole, whatever shards there are."""
+    return dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping())
 
 
 def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:

@@ -7,6 +7,7 @@ from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.core.difficulty import score_candidates
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline.plots import ifd_plot
 from star_pipeline.resources import ProgressResource, ScorerResource, SettingsResource
 
 
@@ -36,6 +37,7 @@ def ifd_scores(
         rows,
         ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
         {
+            "plot_ifd_small_against_large": ifd_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
             "small": config.scoring.small,
             "large": config.scoring.large,
             "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),

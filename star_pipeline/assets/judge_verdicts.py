@@ -1,15 +1,15 @@
 """Eq. 6: a judge LLM compares candidates with the reference, in both orders."""
 
-import asyncio
-
 import dagster as dg
 import pyarrow as pa
 
+from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.core.judging import Judge, JudgeRules
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
+from star_pipeline.plots import verdicts_plot
 from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
 
 
@@ -38,13 +38,14 @@ def judge_verdicts(
         asked = Judge(chat.chat(), PromptLibrary(config.prompts), rules)
         return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
 
-    rows = asyncio.run(judge())
+    rows = loop.run(judge())
     return made(
         config,
         JUDGE_VERDICTS,
         rows,
-        ["candidate_id", "verdict", "flipped", "pi_llm", "reply_first", "error"],
+        ["candidate_id", "verdict", "verdict_first", "verdict_swapped", "pi_llm"],
         {
+            "plot_verdicts_by_pair": verdicts_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
             "verdicts": dg.MetadataValue.json(counts(row.verdict for row in rows)),
             "calls_saved": 2 * sum(row.verdict == "skipped" for row in rows),
             "cost_usd": sum(row.cost_usd for row in rows),

@@ -31,8 +31,10 @@ def sampling_plan(
     embedder: EmbedderResource,
     memory: MemoryResource,
 ) -> dg.MaterializeResult[pa.Table]:
-    config = settings.load()
-    snapshot = prior_snapshot(lake.open(), context.partition_key, config.sampled_ids)
+    config, home = settings.load(), lake.open()
+    snapshot = prior_snapshot(home, context.partition_key, config.sampled_ids)
+    if not home.has_live_seeds(context.partition_key):
+        seed_shards = []  # all of them have left the seed files: nothing is paid, the shard stays as a link of the chain
     neighbours: list[list[Neighbour]] = [[] for _ in seed_shards]
     if config.sampling.from_memory:
         vectors = embedder.embedder().embed([seed.instruction for seed in seed_shards])

@@ -48,6 +48,7 @@ def seed_catalog(
     def write_manifest(key: str, members: Sequence[Seed]) -> None:
         home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config), key)
 
+    _forget_orphans(home)
     update = look(home, config, write_manifest)
     home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config)
@@ -69,6 +70,12 @@ def seed_catalog(
             "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
         },
     )
+
+
+def _forget_orphans(lake: Lake) -> None:
+    """Remove manifests that no catalogue names: a catalogue run that failed or was killed left them."""
+    for key in set(lake.shards_of(SHARD_MANIFEST)).difference(lake.catalog_shards()):
+        lake.table(SHARD_MANIFEST, key).unlink()
 
 
 def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> None:

@@ -3,18 +3,22 @@
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.face import all_shards_of, counts, lake_asset, made
 from star_pipeline.assets.seed_catalog import seed_catalog
 from star_pipeline.core.dataset_card import dataset_card
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.selection import star_rows
-from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, SEED_SHARDS, STAR_DATASET
+from star_pipeline.core.tables import (
+    AGENT_PAIR_PROBABILITIES,
+    CANDIDATES,
+    COMPOSITE_SCORES,
+    IFD_SCORES,
+    SEED_SHARDS,
+    STAR_DATASET,
+)
 from star_pipeline.resources import LakeResource, SettingsResource
 
-_FROM_ALL_SHARDS = [
-    dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping())
-    for spec in (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
-]
+_PARTS = (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
 
 
 @lake_asset(
@@ -26,7 +30,7 @@ _FROM_ALL_SHARDS = [
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
-    deps=[seed_catalog, *_FROM_ALL_SHARDS],
+    deps=[seed_catalog, *(all_shards_of(spec) for spec in _PARTS)],
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -34,17 +38,16 @@ def star_dataset(
     config, home = settings.load(), lake.open()
     entries = {entry.seed_id: entry for entry in home.catalog_rows()}
     shards = sorted({entry.shard for entry in entries.values()})
-    done = [shard for shard in shards if home.has_table(COMPOSITE_SCORES, shard)]
+    done: list[str] = []
     rows: list[StarRow] = []
-    for shard in done:
-        rows += star_rows(
-            shard,
-            home.read_table(SEED_SHARDS, shard),
-            entries,
-            home.read_table(CANDIDATES, shard),
-            home.read_table(COMPOSITE_SCORES, shard),
-            home.read_table(IFD_SCORES, shard),
-        )
+    for shard in shards:
+        if not all(home.has_table(spec, shard) for spec in (*_PARTS, AGENT_PAIR_PROBABILITIES)):
+            continue
+        seeds, candidates, scores, selected = (home.read_table(spec, shard) for spec in _PARTS)
+        if len({tuple(row.candidate_id for row in table) for table in (candidates, scores, selected)}) > 1:
+            continue  # a shard that is just being made again
+        done.append(shard)
+        rows += star_rows(shard, seeds, entries, candidates, selected, scores)
     home.write_bytes(home.dataset_card, dataset_card(rows, config.name, config.model_dump(mode="json")).encode())
     return made(
         config,

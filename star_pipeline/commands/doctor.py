@@ -100,7 +100,7 @@ def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
 
 
 def _agents(settings: StarConfig) -> Iterator[Finding]:
-    from star_pipeline.adapters.llm import load_litellm, price
+    from star_pipeline.adapters.llm import load_litellm, missing_keys, price
 
     litellm = load_litellm()
     for name, agent in settings.agents.items():
@@ -108,7 +108,7 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
         priced = "free" if agent.model.startswith("offline/") else "no price known, counted as 0 USD"
         if cost:
             priced = f"{cost[0] * 1e6:g} / {cost[1] * 1e6:g} USD per million tokens"
-        missing = _missing_keys(litellm, agent)
+        missing = missing_keys(litellm, agent)
         if missing:
             yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"
         elif agent.api_base:
@@ -116,15 +116,6 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
             yield not problem, f"{name} ({agent.model}) at {agent.api_base}: {problem or 'answers'}; {priced}"
         else:
             yield True, f"{name} ({agent.model}): {priced}"
-
-
-def _missing_keys(litellm: object, agent: AgentConfig) -> str:
-    if agent.api_key_env:
-        return "" if os.environ.get(agent.api_key_env) else agent.api_key_env
-    if agent.api_base or agent.model.startswith("offline/"):
-        return ""
-    needed = litellm.validate_environment(agent.model)  # type: ignore[attr-defined]
-    return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
 
 
 def _endpoint_problem(agent: AgentConfig) -> str:

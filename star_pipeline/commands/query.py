@@ -34,14 +34,14 @@ def run_query(lake: Lake, text: str, form: str) -> None:
         raise ConfigError(f"no query named {text!r}; there are {', '.join(queries)}, or give a SQL statement")
     if not lake.inspection.exists():
         raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
-    with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
-        try:
+    try:
+        with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
             relation = database.sql(text)
-        except duckdb.Error as error:
-            raise ConfigError(f"the query failed: {' '.join(str(error).split())}") from error
-        if relation is None:
-            return
-        frame = relation.to_df()
+            if relation is None:
+                return
+            frame = relation.to_df()
+    except duckdb.Error as error:
+        raise ConfigError(f"the query failed: {' '.join(str(error).split())}") from error
     if form == "csv":
         frame.to_csv(sys.stdout, index=False)
     elif form == "json":
@@ -76,4 +76,4 @@ def _print_table(frame: "object") -> None:
 
 
 def _null(value: object) -> bool:
-    return value is None or value != value
+    return value is None or (isinstance(value, float) and value != value) or str(value) in ("NaT", "<NA>")

@@ -1,7 +1,7 @@
 """``star-pipeline run``: everything new or changed, in order, through the same assets and instance that the UI shows."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +9,26 @@ import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
-from star_pipeline.adapters.seed_files import take_in
+from star_pipeline.adapters.seed_files import seed_files, take_in
 from star_pipeline.assets import LOOP_ASSETS
+from star_pipeline.assets.feedback import REFOLD_TAG, prior_snapshot
 from star_pipeline.assets.seed_catalog import look
-from star_pipeline.config import load_config
+from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.catalog import CatalogUpdate
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.ports import Progress
-from star_pipeline.core.tables import SHARD_TABLES, STAR_DATASET, TABLES
+from star_pipeline.core.tables import (
+    AGENT_PAIR_PROBABILITIES,
+    CANDIDATES,
+    SAMPLING_PLAN,
+    SHARD_TABLES,
+    STAR_DATASET,
+    TABLES,
+)
 from star_pipeline.definitions import build_defs
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.partitions import SHARDS
-from star_pipeline.resources import ProgressResource, process_tags
+from star_pipeline.resources import ProgressResource, SettingsResource, process_tags
 
 LOOP = tuple(asset.key.path[-1] for asset in LOOP_ASSETS)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -53,11 +61,17 @@ def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progre
     with hold(lake, "star-pipeline run"):
         instance = open_instance(lake)
         with instance:
+            lake.sweep()
+            for unused in _not_in_force(settings):
+                progress.note(f"note: {unused}")
             for run_id in fail_dead_runs(instance):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
+            before = {path.name for path in seed_files(lake.seeds)}
             taken_in = take_in(lake, seeds, settings.seed_fields, settings.seeds.on_bad_row == "skip")
+            for name in before.intersection(taken_in):
+                progress.note(f"seeds/{name} was there with other content and has been replaced")
             update = look(lake, settings)
-            work = _Work(config, lake, instance, progress)
+            work = _Work(config, settings, lake, instance, progress)
             shards = work.all_shards(update)
             worked = [
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
@@ -69,12 +83,21 @@ def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progre
 class _Work:
     """One run's dealings with Dagster."""
 
-    def __init__(self, config: str, lake: Lake, instance: dg.DagsterInstance, progress: Progress) -> None:
+    def __init__(
+        self, config: str, settings: StarConfig, lake: Lake, instance: dg.DagsterInstance, progress: Progress
+    ) -> None:
         class Told(ProgressResource):
             def progress(self) -> Progress:
                 return progress
 
-        self._defs = build_defs({"progress": Told()}, config, str(lake.root))
+        class Fixed(SettingsResource):
+            """Read once: an edit of the file during the run must not split a shard between two configurations."""
+
+            def load(self) -> StarConfig:
+                return settings
+
+        self._settings = settings
+        self._defs = build_defs({"progress": Told(), "settings": Fixed(config=config)}, config, str(lake.root))
         self._graph = self._defs.resolve_asset_graph()
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
@@ -102,12 +125,10 @@ class _Work:
         pending = self._pending(shard)
         if not pending:
             return False
-        self._progress.note(
-            f"shard {shard} ({place}): {pending[0]} … {pending[-1]}"
-            if len(pending) > 1
-            else f"shard {shard} ({place}): {pending[0]}"
-        )
-        self._execute("process_shard", shard, pending)
+        what = pending[0] if len(pending) == 1 else f"{pending[0]} … {pending[-1]}"
+        self._progress.note(f"shard {shard} ({place}): {what}")
+        refold = pending == [AGENT_PAIR_PROBABILITIES.name]
+        self._execute("process_shard", shard, pending, {REFOLD_TAG: "true"} if refold else {})
         return True
 
     def publish(self) -> bool:
@@ -151,19 +172,44 @@ class _Work:
         pending: list[str] = []
         for name in LOOP:
             own = self._ids[name].get(shard)
-            gone = name in TABLES and not self._lake.has_table(TABLES[name], shard)
+            gone = not self._there(name, shard)
             parents = [key.path[-1] for key in self._graph.get(dg.AssetKey(name)).parent_keys if key.path[-1] in LOOP]
             older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
-            if own is None or gone or (older and name != "sampling_plan"):
+            if name == SAMPLING_PLAN.name:
+                older = own is not None and not gone and self._unpaid_plan_is_outdated(shard)
+            if own is None or gone or older:
                 pending.append(name)
+        if "agent_pair_probabilities" not in pending and self._snapshot_is_outdated(shard):
+            pending.append("agent_pair_probabilities")
         return pending
 
-    def _execute(self, job: str, shard: str | None = None, assets: Sequence[str] = ()) -> None:
+    def _unpaid_plan_is_outdated(self, shard: str) -> bool:
+        """Nobody has paid for its candidates, and another configuration drew it, or its seeds had left the files then."""
+        plan = self._lake.read_arrow(SAMPLING_PLAN, shard)
+        if not plan.num_rows:
+            return self._lake.has_live_seeds(shard)
+        drawn_by = (plan.schema.metadata or {}).get(b"config_fingerprint", b"").decode()
+        return not self._lake.has_table(CANDIDATES, shard) and drawn_by != self._settings.fingerprint
+
+    def _snapshot_is_outdated(self, shard: str) -> bool:
+        """The shard before was made again since: its snapshot is folded anew, which costs no call."""
+        parent = self._lake.read_table(AGENT_PAIR_PROBABILITIES, shard)[0].parent_snapshot_id
+        pairs = tuple(row.pair_id for row in self._lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+        return parent != prior_snapshot(self._lake, shard, pairs).snapshot_id
+
+    def _there(self, name: str, shard: str) -> bool:
+        if name == "memory_bank":
+            return bool(self._lake.memory_bank.exists())
+        return self._lake.has_table(TABLES[name], shard)
+
+    def _execute(
+        self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None
+    ) -> None:
         result: Any = self._defs.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
-            tags=process_tags(),
+            tags={**process_tags(), **(tags or {})},
             run_config=_QUIET,
             raise_on_error=False,
         )
@@ -172,6 +218,14 @@ class _Work:
             if "DagsterExecutionInterruptedError" in reason:
                 raise KeyboardInterrupt
             raise RunFailed(reason)
+
+
+def _not_in_force(settings: StarConfig) -> list[str]:
+    """Settings that this version takes and does not act on: nobody should rely on them."""
+    unused = {"budget.usd": settings.budget.usd, "journal": settings.journal}
+    return [
+        f"{name} is set, and this version does not act on it yet" for name, value in unused.items() if value is not None
+    ]
 
 
 def _reason(result: Any) -> str:

@@ -1,8 +1,9 @@
 """Every knob, with its bounds, its meaning and a safe default (design contract: configuration)."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from star_pipeline.core import identity
 from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
@@ -10,11 +11,20 @@ from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 from star_pipeline.core.sampling import SamplingRules
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-SECRET_PARAMS = ("api_key", "authorization", "token", "password")
+_SECRET = re.compile(r"api.?key|authorization|secret|password|bearer|(^|_)token$", re.IGNORECASE)
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_secrets(params: dict[str, Any], where: str = "") -> dict[str, Any]:
+    for name, value in params.items():
+        if _SECRET.search(name):
+            raise ValueError(f"{where}{name}: secrets come from the environment only; name the variable in api_key_env")
+        if isinstance(value, dict):
+            _without_secrets(value, f"{where}{name}.")
+    return params
 
 
 class AgentConfig(Section):
@@ -39,14 +49,20 @@ class AgentConfig(Section):
         default_factory=dict, description="passed on to the model: temperature, max_tokens, …"
     )
 
-    @model_validator(mode="after")
-    def _no_secrets(self) -> "AgentConfig":
-        for name in self.params:
-            if name.lower() in SECRET_PARAMS:
-                raise ValueError(
-                    f"params.{name}: secrets come from the environment only; name the variable in api_key_env"
-                )
-        return self
+    @field_validator("params")
+    @classmethod
+    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return _without_secrets(params)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        # what was given is not shown: it may be the key itself
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(
+                "this is no name of an environment variable; put the key into the environment, and its name here"
+            )
+        return name
 
 
 class PairsConfig(Section):
@@ -68,10 +84,10 @@ class PairsConfig(Section):
                 raise ValueError(
                     f"{pair_id!r} is not a pair; expected 'instruction agent+response agent', such as keep+qwen"
                 )
-        for name, pairs in (("sampled", self.sampled), ("base", self.base)):
+        for name, pairs in (("sampled", self.sampled_pairs), ("base", self.base_pairs)):
             if len(set(pairs)) < len(pairs):
                 raise ValueError(f"{name} names a pair twice")
-        if SEED_PAIR in self.sampled:
+        if any(SEED_PAIR in (pair.instruction_agent, pair.response_agent) for pair in self.sampled_pairs):
             raise ValueError("'seed' cannot be sampled; use include_seed, or list it under base")
         return self
 
@@ -124,7 +140,9 @@ class ScoringConfig(Section):
         "auto", description="auto: float32 on CPU, bfloat16 on GPU"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    batch_tokens: int = Field(2048, ge=1, description="tokens scored at once; changes speed and memory, never a value")
+    batch_tokens: int = Field(
+        2048, ge=1, description="tokens scored at once; changes speed and memory, and in float32 no value"
+    )
     divisor: Literal["p95", "max"] = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
     divide_over: Literal["shard", "seed"] = Field(
         "shard", description="the group of gaps that the divisor is taken over"
@@ -141,6 +159,11 @@ class JudgeConfig(Section):
     params: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges"
     )
+
+    @field_validator("params")
+    @classmethod
+    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return _without_secrets(params)
 
 
 class EvolutionConfig(Section):
@@ -236,4 +259,7 @@ class StarConfig(Section):
     @property
     def fingerprint(self) -> str:
         """Names the settings that decide a run's content; every table records it."""
-        return identity.digest("config", self.model_dump(mode="json", exclude={"name", "journal", "budget"}), length=12)
+        idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
+        agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
+        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget"})
+        return identity.digest("config", agents, rest, length=12)

@@ -26,7 +26,7 @@ def score_candidates(
     small: Callable[[], Scorer],
     large: Callable[[], Scorer],
 ) -> list[IfdScore]:
-    """One row a candidate, in its order. The models are asked for one after the other, so both need not be in memory."""
+    """One row a candidate, in its order (Eq. 4); ``small`` and ``large`` make the scorers."""
     seed_by_id = {seed.seed_id: seed for seed in seeds}
     samples: list[ScoringSample | None] = []
     for candidate in candidates:
@@ -56,7 +56,8 @@ def score_samples(
     """
     present = [number for number, sample in enumerate(samples) if sample is not None]
     chosen = [sample for sample in samples if sample is not None]
-    fits = [small().fit(chosen), large().fit(chosen)]
+    scorer_small, scorer_large = small(), large()
+    fits = [scorer_small.fit(chosen), scorer_large.fit(chosen)]
     kept: list[tuple[int, ScoringSample, int]] = []
     rows: list[IfdScore] = [IfdScore("", "", "no_candidate", False) for _ in samples]
     for number, sample, fit_small, fit_large in zip(present, chosen, *fits, strict=True):
@@ -67,8 +68,8 @@ def score_samples(
             rows[number] = IfdScore("", "", status, False)
     inputs = [sample for _, sample, _ in kept]
     chars = [count for _, _, count in kept]
-    losses_small = small().losses(inputs, chars)
-    losses_large = large().losses(inputs, chars)
+    losses_small = scorer_small.losses(inputs, chars)
+    losses_large = scorer_large.losses(inputs, chars)
     for (number, sample, count), loss_small, loss_large in zip(kept, losses_small, losses_large, strict=True):
         rows[number] = _row(loss_small, loss_large, truncated=count < len(sample.response))
     return rows

@@ -11,7 +11,7 @@ NO_PARENT = ""
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All pair probabilities at one moment; they sum to 1. The order of ``probabilities`` is the configuration's."""
+    """All pair probabilities at one moment; they sum to 1. ``probabilities`` are in the order of their pair_ids."""
 
     snapshot_id: str
     probabilities: Mapping[str, float]
@@ -19,7 +19,7 @@ class Snapshot:
 
 def initial_snapshot(pair_ids: Sequence[str]) -> Snapshot:
     """Every sampled pair at 1/K."""
-    probabilities = {pair_id: 1 / len(pair_ids) for pair_id in pair_ids}
+    probabilities = {pair_id: 1 / len(pair_ids) for pair_id in sorted(pair_ids)}
     return Snapshot(identity.snapshot_id(NO_PARENT, "", list(probabilities.items())), probabilities)
 
 
@@ -33,7 +33,7 @@ def for_pairs(snapshot: Snapshot, pair_ids: Sequence[str]) -> Snapshot:
 
     A removed pair's share is spread over the rest in proportion; each new pair enters at 1/K and the others are scaled.
     """
-    known = snapshot.probabilities
+    known, pair_ids = snapshot.probabilities, sorted(pair_ids)
     if set(known) == set(pair_ids):
         return Snapshot(snapshot.snapshot_id, {pair_id: known[pair_id] for pair_id in pair_ids})
     count = len(pair_ids)

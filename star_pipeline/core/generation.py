@@ -1,14 +1,17 @@
 """Eq. 2: I' = A_I(I), R' = A_R(I'). Every planned candidate ends as a row, made or failed with its reason."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-from star_pipeline.core.errors import CallError
+from star_pipeline.core.errors import CallError, ConfigError
+from star_pipeline.core.identity import is_unicode
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, PlanRow, Seed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ def check_reply(reply: ChatReply, *inputs: str) -> tuple[str, str] | None:
     text = " ".join(reply.text.split())
     if not text:
         return "empty_reply", "the reply is empty"
+    if not is_unicode(reply.text):
+        return "malformed_reply", "the reply holds half a character (a lone surrogate)"
     if reply.finish_reason == "length":
         return (
             "cut_off",
@@ -43,6 +48,18 @@ def check_reply(reply: ChatReply, *inputs: str) -> tuple[str, str] | None:
     if any(text == " ".join(given.split()) for given in inputs):
         return "echo", "the reply repeats its input"
     return None
+
+
+async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Results in order. The first error ends the rest at once, so that nothing more is asked and paid."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 class Generator:
@@ -64,6 +81,11 @@ class Generator:
         """One candidate for every row of the plan, in its order; all seeds at once, the agents' limits queue them."""
         rows_of: dict[str, list[PlanRow]] = {}
         for row in plan:
+            for agent in {row.instruction_agent, row.response_agent} - {KEEP, SEED_PAIR, *self._agents}:
+                raise ConfigError(
+                    f"seed {row.seed_id}: its plan calls agent {agent!r}, which the configuration no longer has; put it back, or "
+                    "make the shard's sampling_plan again"
+                )
             rows_of.setdefault(row.seed_id, []).append(row)
 
         async def one(seed: Seed) -> list[Candidate]:
@@ -72,7 +94,7 @@ class Generator:
             return made
 
         progress.stage("candidates", len(plan))
-        return [candidate for made in await asyncio.gather(*map(one, seeds)) for candidate in made]
+        return [candidate for made in await gather_all(map(one, seeds)) for candidate in made]
 
     async def _seed_candidates(self, seed: Seed, rows: Sequence[PlanRow]) -> list[Candidate]:
         rewritten = {

@@ -29,6 +29,15 @@ def snapshot_id(parent_snapshot_id: str, shard: str, probabilities: Sequence[tup
     return digest("snapshot", parent_snapshot_id, shard, [[pair, p.hex()] for pair, p in probabilities])
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON lets half a character through (a lone surrogate), UTF-8 does not."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shard_key(number: int, source: str) -> str:
     """``000042-slug``: zero-padded, so that the order of the keys is the order of the shards."""
     stem = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]

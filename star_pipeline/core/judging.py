@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from star_pipeline.core.errors import CallError
+from star_pipeline.core.generation import gather_all
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed
@@ -43,7 +44,8 @@ class _Order:
 
     @property
     def text(self) -> str | None:
-        return self.replies[-1].text if self.replies else None
+        # a lone surrogate cannot be written
+        return self.replies[-1].text.encode("utf-8", "replace").decode() if self.replies else None
 
 
 def references(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[str, Reference | None]:
@@ -94,7 +96,7 @@ class Judge:
             progress.advance()
             return verdict
 
-        return list(await asyncio.gather(*map(one, judged)))
+        return await gather_all(map(one, judged))
 
     async def _verdict(
         self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None

@@ -51,6 +51,9 @@ def seeds_of(
 def _seed(parts: Parts, source: str, row: int) -> Seed:
     if not parts.instruction.strip():
         raise BadRecord(parts.instruction_field, "empty, expected an instruction")
+    texts = (parts.system or "", parts.instruction, parts.response, *(turn.content for turn in parts.history))
+    if not all(identity.is_unicode(text) for text in texts):
+        raise BadRecord(None, "holds half a character (a lone surrogate such as \\ud83d), expected whole ones")
     return make_seed(source, row, parts.system, parts.history, parts.instruction, parts.response)
 
 

@@ -25,7 +25,7 @@ def unit(rows, size=16, seed=0):
 
 
 def test_nearest_equals_an_exhaustive_search_over_earlier_shards_only(tmp_path):
-    banks = [LanceMemoryBank(str(tmp_path), batch=7), ListBank()]
+    banks = [LanceMemoryBank(str(tmp_path), "m", batch=7), ListBank()]
     for sequence in range(1, 5):
         rows = entries(f"{sequence:06d}-x", sequence, [f"text {n}" for n in range(30)])
         assert {bank.replace_shard(f"{sequence:06d}-x", rows, unit(30, seed=sequence)) for bank in banks} == {
@@ -41,25 +41,29 @@ def test_nearest_equals_an_exhaustive_search_over_earlier_shards_only(tmp_path):
 
 
 def test_an_empty_bank_has_no_neighbours(tmp_path):
-    assert LanceMemoryBank(str(tmp_path)).nearest(unit(3), 5, 10) == [[], [], []]
-    assert LanceMemoryBank(str(tmp_path)).replace_shard("k", [], unit(0)) == 0
+    assert LanceMemoryBank(str(tmp_path), "m").nearest(unit(3), 5, 10) == [[], [], []]
+    assert LanceMemoryBank(str(tmp_path), "m").replace_shard("k", [], unit(0)) == 0
 
 
 def test_writing_a_shard_again_replaces_it(tmp_path):
-    bank = LanceMemoryBank(str(tmp_path))
+    bank = LanceMemoryBank(str(tmp_path), "m")
     bank.replace_shard("000001-x", entries("000001-x", 1, "ab"), unit(2))
     bank.replace_shard("000002-y", entries("000002-y", 2, "abc"), unit(3))
     assert bank.replace_shard("000001-x", entries("000001-x", 1, "a", "c+d"), unit(1)) == 4
     assert bank.replace_shard("000002-y", [], unit(0)) == 1
-    [[only]] = LanceMemoryBank(str(tmp_path)).nearest(unit(1), 5, 9)
+    [[only]] = LanceMemoryBank(str(tmp_path), "m").nearest(unit(1), 5, 9)
     assert (only.pair_id, only.similarity) == ("c+d", pytest.approx(1, abs=1e-5))
 
 
-def test_an_embedding_of_another_size_is_refused_with_a_remedy(tmp_path):
-    bank = LanceMemoryBank(str(tmp_path))
-    bank.replace_shard("k", entries("k", 1, "a"), unit(1, 16))
-    with pytest.raises(LakeError, match=r"memory\.embedding"):
-        bank.replace_shard("k", entries("k", 1, "a"), unit(1, 8))
+def test_a_bank_made_with_another_embedding_is_refused_with_a_remedy(tmp_path):
+    LanceMemoryBank(str(tmp_path), "m").replace_shard("k", entries("k", 1, "a"), unit(1, 16))
+    other = LanceMemoryBank(str(tmp_path), "other")
+    for use in (
+        lambda: other.nearest(unit(1, 8), 1, 9),
+        lambda: other.replace_shard("k", entries("k", 1, "a"), unit(1, 8)),
+    ):
+        with pytest.raises(LakeError, match=r"come from m, and memory\.embedding is now other"):
+            use()
 
 
 def test_the_default_embedding_is_real_and_comes_without_a_download(monkeypatch):

@@ -98,7 +98,7 @@ def doctor(tmp_path, **changes):
 
 def test_doctor_finds_what_is_wrong_without_paying(tmp_path):
     (tmp_path / "lake" / "seeds").mkdir(parents=True)
-    (tmp_path / "lake" / "seeds" / "s.json").write_text('[{"instruction": ""}]')
+    (tmp_path / "lake" / "seeds" / "s.json").write_text('[{"instruction": "", "output": "x"}]')
     with chat_server(lambda asked: Reply(status=500)) as server:
         fine = {"model": "hosted_vllm/m", "api_base": server.url}
         agents = {

@@ -1,6 +1,7 @@
 """Eq. 6: replies as they come, and what two of them say together."""
 
 import itertools
+import json
 
 import pytest
 
@@ -67,3 +68,53 @@ def test_both_orders_together_by_the_book():
         assert combine(*orders, "tie") == expected[orders]
     assert combine("better", "worse", "abstain") == ("inconsistent", True, None)
     assert combine("tie", "worse", "abstain") == ("tie", False, 0.5)
+
+
+def test_real_pairwise_replies_are_read_as_fastchat_read_them(shared_data):
+    read = 0
+    for line in shared_data("fastchat/judgments/skycamp_gpt-4_pair_80k.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        for game, first in (("g1", "model_1"), ("g2", "model_2")):
+            winner = row[f"{game}_winner"]
+            expected = "C" if winner == "tie" else "A" if winner == first else "B"
+            assert parse_verdict(row[f"{game}_judgment"]) == expected
+            read += 1
+    assert read >= 20
+
+
+def test_real_replies_without_a_verdict_are_given_none(shared_data):
+    replies = [
+        json.loads(line)["judgment"]
+        for name in ("arena_hard_1k_gpt-4_single_bk", "mtb_result_gpt-4_single_pr2906", "skycamp_gpt-4_single")
+        for line in shared_data(f"fastchat/judgments/{name}.jsonl").read_text("utf-8").splitlines()
+    ]
+    for path in shared_data("fastchat/vicuna_eval/review").rglob("*.jsonl"):
+        replies += [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
+    assert len(replies) > 1000
+    assert [reply[-80:] for reply in replies if parse_verdict(reply)] == []
+
+
+def test_real_reviews_reshaped_to_the_verdict_form_are_read_as_their_scores_say(shared_data):
+    right = wrong = 0
+    for path in shared_data("cherry/logs").glob("*.json"):
+        for row in json.loads(path.read_text("utf-8"))["data"]:
+            for review, scores in ((row["review"], row["scores"]), (row["review_reverse"], row["scores_reverse"])):
+                try:
+                    first, second = json.loads(scores)
+                except (ValueError, TypeError):
+                    continue
+                verdict = "C" if first == second else "A" if first > second else "B"
+                prose = review.partition("\n")[2].strip()
+                for form in (
+                    "{p}\n\n[{v}]",
+                    "[{v}]\n{p}",
+                    "{p}\n\n**Final verdict: [[{v}]]**",
+                    "{p} [{v}]",
+                    "{p}\nSo my verdict is [{v}].",
+                ):
+                    if parse_verdict(form.format(p=prose, v=verdict)) == verdict:
+                        right += 1
+                    else:
+                        wrong += 1
+    assert right > 4000
+    assert right / (right + wrong) >= 0.999

@@ -22,11 +22,11 @@ from star_pipeline_tests.conftest import fake_resources, seed_rows
 class Loop:
     """A lake with a Dagster instance of its own and fake LLMs and models."""
 
-    def __init__(self, tmp_path, config_file):
+    def __init__(self, tmp_path, config_file, **fakes):
         self.lake = Lake.at(tmp_path / "lake")
         self.instance = open_instance(self.lake)
         settings, root = SettingsResource(config=str(config_file)), LakeResource(root=str(self.lake.root))
-        self.defs = build_defs(fake_resources(settings, root), str(config_file), str(self.lake.root))
+        self.defs = build_defs(fake_resources(settings, root, **fakes), str(config_file), str(self.lake.root))
 
     def write_seeds(self, rows, name="seeds.json"):
         self.lake.write_bytes(self.lake.seeds / name, json.dumps(rows).encode())
@@ -240,3 +240,58 @@ def test_each_table_records_the_configurations_fingerprint(loop):
     for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
         shard = None if spec is tables.STAR_DATASET else loop.shards[0]
         assert loop.lake.read_arrow(spec, shard).schema.metadata[b"config_fingerprint"].decode() == fingerprint
+
+
+def test_the_better_agents_pairs_rise_snapshot_by_snapshot(tmp_path, config_file):
+    """Agent a writes better for everybody, and the judge sees it: its pairs rise with every shard."""
+
+    def script(request):
+        text = request.messages[-1].content
+        if not request.template.startswith("judge"):
+            return f"{request.agent.upper()} {request.template} answers {text[-150:]}"
+        first, second = (part.count("A respond answers") for part in text.split("[End of", 1))
+        return "[C]" if bool(first) == bool(second) else "[A]" if first else "[B]"
+
+    loop = Loop(tmp_path, config_file, script=script, ease=1.0)
+    loop.write_seeds(seed_rows(24))
+    loop.all()
+    shares = [
+        sum(row.probability for row in loop.read(tables.AGENT_PAIR_PROBABILITIES, shard) if row.pair_id.endswith("+a"))
+        for shard in loop.shards
+    ]
+    assert len(shares) == 6
+    assert all(after > before for before, after in itertools.pairwise([0.5, *shares]))
+    loop.instance.dispose()
+
+
+def test_like_instructions_draw_the_pairs_that_were_good_for_them(tmp_path, config_file):
+    """Agent a is better at poems, b at sums: the memory bank learns it, the one global probability cannot."""
+
+    def script(request):
+        text = request.messages[-1].content
+        if not request.template.startswith("judge"):
+            return f"<{request.agent}> {len(text)} words on that"
+        best = "<a>" if "poem" in text else "<b>"
+        first, second = (part.count(best) for part in text.split("[End of", 1))
+        return "[C]" if bool(first) == bool(second) else "[A]" if first else "[B]"
+
+    settings = json.loads(config_file.read_text())
+    settings["pairs"] = {"sampled": ["keep+a", "keep+b"], "base": ["keep+c"], "include_seed": False}
+    settings["agents"]["c"] = {"model": "hosted_vllm/c"}
+    settings["sampling"] = {"pairs_per_seed": 1, "from_memory": 1, "shard_size": 8}
+    settings["memory"] = {"neighbours": 3}
+    config_file.write_text(json.dumps(settings))
+    loop = Loop(tmp_path, config_file, script=script, ease=1.0)
+    kinds = ("poem verse rhyme stanza number", "sum digits add total number")
+    loop.write_seeds([{"instruction": f"{kinds[n % 2]} {n}", "output": f"answer {n}"} for n in range(48)])
+    loop.all()
+    drawn = {"poem": [], "sum": []}
+    for shard in loop.shards[2:]:
+        kind_of = {seed.seed_id: seed.instruction.split()[0] for seed in loop.read(tables.SEED_SHARDS, shard)}
+        for row in loop.read(tables.SAMPLING_PLAN, shard):
+            if row.origin == "memory":
+                drawn[kind_of[row.seed_id]].append(row.pair_id)
+    assert min(len(pairs) for pairs in drawn.values()) >= 10
+    assert drawn["poem"].count("keep+a") > 0.9 * len(drawn["poem"])
+    assert drawn["sum"].count("keep+b") > 0.9 * len(drawn["sum"])
+    loop.instance.dispose()
