@@ -242,6 +242,13 @@ def test_each_table_records_the_configurations_fingerprint(loop):
         assert loop.lake.read_arrow(spec, shard).schema.metadata[b"config_fingerprint"].decode() == fingerprint
 
 
+def preference(judged, mark):
+    """The verdict of a judge that prefers the answer holding ``mark``."""
+    border = "[Start of Assistant B's" if "Assistant B" in judged else "[Start of Sample B's"
+    first, second = (mark in part for part in judged.split(border, 1))
+    return "[C]" if first == second else "[A]" if first else "[B]"
+
+
 def test_the_better_agents_pairs_rise_snapshot_by_snapshot(tmp_path, config_file):
     """Agent a writes better for everybody, and the judge sees it: its pairs rise with every shard."""
 
@@ -249,8 +256,7 @@ def test_the_better_agents_pairs_rise_snapshot_by_snapshot(tmp_path, config_file
         text = request.messages[-1].content
         if not request.template.startswith("judge"):
             return f"{request.agent.upper()} {request.template} answers {text[-150:]}"
-        first, second = (part.count("A respond answers") for part in text.split("[End of", 1))
-        return "[C]" if bool(first) == bool(second) else "[A]" if first else "[B]"
+        return preference(text, "A respond answers")
 
     loop = Loop(tmp_path, config_file, script=script, ease=1.0)
     loop.write_seeds(seed_rows(24))
@@ -271,9 +277,8 @@ def test_like_instructions_draw_the_pairs_that_were_good_for_them(tmp_path, conf
         text = request.messages[-1].content
         if not request.template.startswith("judge"):
             return f"<{request.agent}> {len(text)} words on that"
-        best = "<a>" if "poem" in text else "<b>"
-        first, second = (part.count(best) for part in text.split("[End of", 1))
-        return "[C]" if bool(first) == bool(second) else "[A]" if first else "[B]"
+        verdict = preference(text, "<a>" if "poem" in text else "<b>")
+        return preference(text, "<c>") if verdict == "[C]" else verdict  # the reference beats the wrong agent
 
     settings = json.loads(config_file.read_text())
     settings["pairs"] = {"sampled": ["keep+a", "keep+b"], "base": ["keep+c"], "include_seed": False}
