@@ -53,8 +53,17 @@ class RunOutcome:
         return not (self.shards or self.published or self.update.changed)
 
 
-def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progress) -> RunOutcome:
-    """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made."""
+def run_pipeline(
+    config: str,
+    lake: Lake,
+    seeds: Sequence[str],
+    progress: Progress,
+    resource_overrides: Mapping[str, Any] | None = None,
+) -> RunOutcome:
+    """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made.
+
+    ``resource_overrides`` replaces resources by name, as in ``build_defs``.
+    """
     began = time.monotonic()
     settings = load_config(config)
     lake.prepare()
@@ -71,7 +80,7 @@ def run_pipeline(config: str, lake: Lake, seeds: Sequence[str], progress: Progre
             for name in before.intersection(taken_in):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
             update = look(lake, settings)
-            work = _Work(config, settings, lake, instance, progress)
+            work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
             shards = work.all_shards(update)
             worked = [
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
@@ -84,7 +93,13 @@ class _Work:
     """One run's dealings with Dagster."""
 
     def __init__(
-        self, config: str, settings: StarConfig, lake: Lake, instance: dg.DagsterInstance, progress: Progress
+        self,
+        config: str,
+        settings: StarConfig,
+        lake: Lake,
+        instance: dg.DagsterInstance,
+        progress: Progress,
+        overrides: Mapping[str, Any],
     ) -> None:
         class Told(ProgressResource):
             def progress(self) -> Progress:
@@ -97,7 +112,10 @@ class _Work:
                 return settings
 
         self._settings = settings
-        self._defs = build_defs({"progress": Told(), "settings": Fixed(config=config)}, config, str(lake.root))
+        self._had_bank = bool(lake.memory_bank.exists())
+        self._defs = build_defs(
+            {"progress": Told(), "settings": Fixed(config=config), **overrides}, config, str(lake.root)
+        )
         self._graph = self._defs.resolve_asset_graph()
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
@@ -199,7 +217,7 @@ class _Work:
 
     def _there(self, name: str, shard: str) -> bool:
         if name == "memory_bank":
-            return bool(self._lake.memory_bank.exists())
+            return self._had_bank
         return self._lake.has_table(TABLES[name], shard)
 
     def _execute(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from star_pipeline.adapters.scorer import TransformersScorer, load_model
+from star_pipeline.adapters.scorer import Numerics, TransformersScorer, load_model, numerics
 from star_pipeline.core.difficulty import score_samples
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -172,3 +172,33 @@ def test_the_chat_template_is_the_tokenizers_own_with_one_start_token(folder, tm
     prompt = "<system>Be brief.<user>hi<assistant>hello<user>And now?<assistant>"
     count, given, _ = one_by_one(folder, prompt, SAMPLES[1].response, 128)
     assert (loss.n_tokens, loss.nll_given) == (count, pytest.approx(given, rel=1e-5))
+
+
+def test_a_chat_template_without_a_system_role_gets_it_with_the_first_message(folder, tmp_path):
+    import shutil
+
+    import transformers
+
+    shutil.copytree(folder, tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(tmp_path / "m")
+    [loss] = scorer(tmp_path / "m", template="chat").losses([SAMPLES[1]], [len(SAMPLES[1].response)])
+    _, given, _ = one_by_one(folder, "<user>Be brief.\n\nhi<assistant>hello<user>And now?", SAMPLES[1].response, 128)
+    assert loss.nll_given == pytest.approx(given, rel=1e-5)
+
+
+def test_auto_is_decided_once_and_a_device_that_is_not_there_is_said():
+    first = numerics("auto", "auto", None)
+    assert numerics("auto", "auto", first) == first
+    assert numerics("auto", "auto", Numerics("bfloat16", "cpu", 3)) == Numerics("bfloat16", "cpu", 3)
+    assert numerics("float32", "cpu", Numerics("bfloat16", "cpu", 3)).dtype == "float32"
+    import torch
+
+    if not torch.cuda.is_available():
+        assert (first.dtype, first.device) == ("float32", "cpu")
+        with pytest.raises(ModelError, match=r"scoring\.device: cpu"):
+            numerics("auto", "auto", Numerics("bfloat16", "cuda", 3))

@@ -74,6 +74,20 @@ def test_every_knob_says_what_it_is():
         ({"judge": {"agent": "nobody"}}, ["judge.agent", "nobody"]),
         ({"evolution": {"floor": 0.6}}, ["evolution.floor", "at most 0.5"]),
         ({"agents": {"a": {"model": "m", "params": {"api_key": "sk-123"}}}}, ["api_key", "environment"]),
+        (
+            {"agents": {"a": {"model": "m", "params": {"extra_headers": {"Authorization": "sk-123"}}}}},
+            ["extra_headers.Authorization"],
+        ),
+        ({"judge": {"agent": "a", "params": {"api_key": "sk-123"}}}, ["judge.params", "api_key"]),
+        (
+            {"agents": {"a": {"model": "m", "api_key_env": "sk-123"}}},
+            ["api_key_env", "no name of an environment variable"],
+        ),
+        ({"pairs": {"instruction": ["keep", "keep"], "response": ["a"], "base": ["keep+a"]}}, ["twice"]),
+        (
+            {"pairs": {"instruction": ["keep"], "response": ["a", "seed"], "base": ["keep+a"]}},
+            ["'seed' cannot be sampled"],
+        ),
         ({"agents": {"keep": {"model": "m"}, "a": {"model": "m"}}}, ["agents.keep"]),
         ({"agents": {"a": {"model": "m", "instruction_prompt": "sing"}}}, ["unknown prompt 'sing'"]),
         ({"prompts": {"respond": "nowhere.jinja"}}, ["prompts.respond", "nowhere.jinja"]),

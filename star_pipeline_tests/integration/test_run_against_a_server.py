@@ -190,6 +190,10 @@ def test_queries_print_tables_csv_json_and_parquet(finished):
     for name in listed:
         assert star("query", name, "--lake", lake).returncode == 0, name
     assert "keep+good" in star("query", "winners", "--lake", lake).stdout
+    for table in ("star_dataset", "seed_shards", "sampling_plan", "lineage"):
+        assert star("query", f"SELECT * FROM {table} LIMIT 3", "--lake", lake).returncode == 0
+    broken = star("query", "SELECT CAST(pair_id AS INT) FROM star_dataset", "--lake", lake)
+    assert (broken.returncode, broken.stderr.count("\n")) == (2, 1)
     count = "SELECT count(*) AS n FROM star_dataset"
     assert star("query", count, "--lake", lake, "--format", "csv").stdout.split() == ["n", str(len(finished["rows"]))]
     assert json.loads(star("query", count, "--lake", lake, "--format", "json").stdout) == [{"n": len(finished["rows"])}]

@@ -1,0 +1,226 @@
+"""What ``run`` does on a living lake: after edits, losses, kills and other configurations. LLMs and models are fakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from star_pipeline.adapters.fakes import ScriptedChat
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.commands.run import RunFailed, run_pipeline
+from star_pipeline.core import tables
+from star_pipeline.core.errors import AgentDown, SeedError
+from star_pipeline.instance import open_instance
+from star_pipeline.resources import ChatResource, LakeResource, SettingsResource
+from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
+
+
+def prefers_a(request):
+    """A judge that sees which answer comes from agent a."""
+    if not request.template.startswith("judge"):
+        return say(request)
+    text = request.messages[-1].content
+    border = "[Start of Assistant B's" if "Assistant B" in text else "[Start of Sample B's"
+    first, second = ("\na on respond" in part for part in text.split(border, 1))
+    return "[C]" if first == second else "[A]" if first else "[B]"
+
+
+class Notes:
+    def __init__(self):
+        self.said = []
+
+    def stage(self, name, total): ...
+
+    def advance(self, count=1): ...
+
+    def note(self, text):
+        self.said.append(text)
+
+
+class Lakeside:
+    """A lake that is run with fakes; ``asked`` counts the LLM requests of the last run."""
+
+    def __init__(self, folder):
+        self.lake, self.config = Lake.at(folder / "lake"), folder / "config.yaml"
+        self.configure()
+
+    def configure(self, **changes):
+        self.config.write_text(json.dumps({**CONFIG, **changes}))
+
+    def seeds(self, rows, name="seeds.json"):
+        self.lake.write_bytes(self.lake.seeds / name, json.dumps(rows).encode())
+
+    def run(self, script=say):
+        chats, settings = [], SettingsResource(config=str(self.config))
+
+        class Chat(ChatResource):
+            def chat(self):
+                chats.append(ScriptedChat(script))
+                return chats[-1]
+
+        fakes = fake_resources(settings, LakeResource(root=str(self.lake.root)))
+        self.notes = Notes()
+        outcome = run_pipeline(str(self.config), self.lake, [], self.notes, {**fakes, "chat": Chat(settings=settings)})
+        self.asked = sum(len(chat.requests) for chat in chats)
+        return outcome
+
+    def files(self):
+        """Content of every table file."""
+        root = Path(str(self.lake.root))
+        return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "tables").rglob("*.parquet"))}
+
+
+@pytest.fixture
+def side(tmp_path):
+    made = Lakeside(tmp_path)
+    made.seeds(seed_rows(12))
+    return made
+
+
+def test_a_second_run_is_idle_and_asks_nothing(side):
+    assert side.run().shards == ("000001-seeds", "000002-seeds", "000003-seeds")
+    assert side.asked > 30
+    before = side.files()
+    assert side.run().idle
+    assert (side.asked, side.files()) == (0, before)
+
+
+def test_a_lost_table_is_made_again_from_there_and_later_snapshots_are_refolded_without_a_call(side):
+    side.run()
+    side.lake.table(tables.COMPOSITE_SCORES, "000001-seeds").unlink()
+    assert side.run().shards == ("000001-seeds",)
+    assert side.asked == 0
+    # other verdicts in shard 1 change its snapshot, so the later ones are folded anew
+    side.lake.table(tables.JUDGE_VERDICTS, "000001-seeds").unlink()
+    outcome = side.run(prefers_a)
+    assert outcome.shards == side_shards(side)
+    assert side.notes.said[1:3] == [
+        f"shard {shard} ({n} of 3): agent_pair_probabilities" for n, shard in enumerate(side_shards(side)[1:], 2)
+    ]
+    chain = [side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, shard)[0] for shard in side_shards(side)]
+    assert [row.parent_snapshot_id for row in chain[1:]] == [row.snapshot_id for row in chain[:-1]]
+
+
+def side_shards(side):
+    return tuple(side.lake.catalog_shards())
+
+
+def test_a_lost_dagster_instance_costs_nothing(side):
+    side.run()
+    before = side.files()
+    import shutil
+
+    shutil.rmtree(str(side.lake.dagster_home))
+    side.run()
+    assert side.asked == 0
+    assert side.files() == before
+    with open_instance(side.lake) as instance:
+        import dagster as dg
+
+        assert instance.get_materialized_partitions(dg.AssetKey("candidates")) == set(side_shards(side))
+
+
+def test_a_lost_memory_bank_is_filled_again_without_a_call(side):
+    side.run()
+    import shutil
+
+    shutil.rmtree(str(side.lake.memory_bank))
+    side.run()
+    assert side.asked == 0
+    best = sum(
+        row.selection == "best"
+        for shard in side_shards(side)
+        for row in side.lake.read_table(tables.COMPOSITE_SCORES, shard)
+    )
+    embedding = "sentence-transformers/all-MiniLM-L6-v2"
+    assert len(LanceMemoryBank(str(side.lake.memory_bank), embedding).nearest([[0.1] * 64], 100, 99)[0]) == best
+
+
+def test_manifests_that_no_catalogue_knows_do_not_stand_in_the_way(side):
+    side.run()
+    orphan = side.lake.table(tables.SHARD_MANIFEST, "000004-zzz")
+    orphan.write_bytes(side.lake.table(tables.SHARD_MANIFEST, "000001-seeds").read_bytes())
+    side.seeds(seed_rows(2, offset=50), "more.json")
+    assert side.run().shards == ("000004-more",)
+    assert not orphan.exists()
+
+
+def test_seeds_that_left_before_their_shard_was_drawn_are_not_paid_for_and_may_come_back(side):
+    def down(request):
+        raise AgentDown("agent a has not answered once")
+
+    with pytest.raises(RunFailed, match="has not answered once"):
+        side.run(down)
+    side.lake.seeds.joinpath("seeds.json").unlink()
+    side.seeds(seed_rows(3, offset=90), "right.json")
+    for shard in side_shards(side):
+        side.lake.table(tables.SAMPLING_PLAN, shard).unlink(missing_ok=True)
+    outcome = side.run()
+    assert len(outcome.shards) == 4
+    assert side.asked < 40
+    assert [len(side.lake.read_table(tables.CANDIDATES, shard)) for shard in side_shards(side)[:3]] == [0, 0, 0]
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 3
+    side.seeds(seed_rows(12))
+    side.run()
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 15
+
+
+def test_a_plan_that_nobody_paid_for_is_drawn_again_by_another_configuration(side):
+    def down(request):
+        raise AgentDown("agent b has not answered once")
+
+    with pytest.raises(RunFailed):
+        side.run(down)
+    only_a = {"sampled": ["keep+a", "a+a"], "base": ["keep+a"]}
+    side.configure(pairs=only_a, agents={"a": {"model": "hosted_vllm/a"}}, judge={"agent": "a"})
+    side.run()
+    assert {row.response_agent for row in side.lake.read_table(tables.SAMPLING_PLAN, "000001-seeds")} == {"a", "seed"}
+
+
+def test_a_paid_plan_stays_when_the_pairs_change_and_the_new_pair_enters_at_its_share(side):
+    side.run()
+    before = side.files()
+    side.seeds(seed_rows(2, offset=50), "more.json")
+    side.configure(pairs={"sampled": ["keep+a", "b+a", "a+b", "b+b", "a+a"], "base": ["keep+b"]})
+    assert side.run().shards == ("000004-more",)
+    assert {
+        name: content
+        for name, content in side.files().items()
+        if "000004" not in name and "catalog" not in name and "rejected" not in name
+    }.items() <= before.items()
+    plan = side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, "000004-more")
+    assert {row.pair_id: row.probability_before for row in plan}["a+a"] == pytest.approx(1 / 5)
+
+
+def test_settings_that_are_not_in_force_are_said(side):
+    side.configure(budget={"usd": 3.0})
+    side.run()
+    assert any("budget.usd" in text for text in side.notes.said)
+
+
+def test_bad_rows_are_kept_with_their_reason_where_skipping_is_asked(side):
+    side.seeds([*seed_rows(2, offset=70), {"instruction": 5, "output": "x"}], "mixed.json")
+    with pytest.raises(SeedError, match=r"mixed\.json, row 3, field 'instruction'"):
+        side.run()
+    side.configure(seeds={"on_bad_row": "skip"})
+    outcome = side.run()
+    assert len(outcome.update.rejected) == 1
+    [row] = side.lake.read_table(tables.REJECTED_ROWS)
+    assert (row.source, row.source_row) == ("mixed.json", 3)
+    assert "expected text" in row.reason
+
+
+def test_half_a_character_in_a_reply_is_one_failed_row_not_a_lost_shard(side):
+    side.run(lambda request: "half \ud83d" if request.agent == "a" and request.template == "respond" else say(request))
+    rows = [row for shard in side_shards(side) for row in side.lake.read_table(tables.CANDIDATES, shard)]
+    assert {row.error_kind for row in rows if row.pair_id.endswith("+a")} <= {"malformed_reply"}
+    assert any(row.status == "failed" for row in rows)
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+
+
+def test_a_partial_file_of_a_killed_process_is_swept(side):
+    partial = side.lake.root / "tables" / "candidates" / ".000001-seeds.parquet.123.partial"
+    side.lake.write_bytes(partial, b"half")
+    side.run()
+    assert not partial.exists()
