@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import sys
 import warnings
 from typing import Annotated, Any
@@ -143,12 +144,23 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _say(
-            f"{error.strerror or error}{where}; free some space or mend the permissions, then run the same command to go on"
-        )
+    except Exception as error:
+        reason = _storage_trouble(error)
+        if reason is None:
+            raise
+        _say(f"{reason}; free some space or mend the permissions, then run the same command to go on")
         sys.exit(1)
+
+
+def _storage_trouble(error: BaseException | None) -> str | None:
+    """In one line, what a full, broken or read-only disk did, to our files or to Dagster's SQLite; None for anything else."""
+    while error:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror + (f" ({error.filename})" if error.filename else "")
+        if isinstance(error, sqlite3.Error):
+            return f"Dagster's storage in the lake: {error}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _say(text: str) -> None:
