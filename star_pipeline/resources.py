@@ -126,7 +126,9 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             lake.write_bytes(lake.numerics, json.dumps(asdict(fixed)).encode())
         torch.set_num_threads(fixed.threads)
         loaded = load_model(source, fixed.dtype, fixed.device)
-        return TransformersScorer(loaded, scoring.template, scoring.max_length, scoring.batch_tokens)
+        return TransformersScorer(
+            loaded, scoring.template, scoring.max_length, scoring.batch_tokens, self.progress.progress()
+        )
 
 
 class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -24,7 +24,7 @@ class SilentProgress:
 
 
 class LineProgress:
-    """Plain lines on standard error: each stage's start, and at most one line every ``every_s`` seconds within it."""
+    """Plain lines on standard error: the notes, and within a long stage one line every ``every_s`` seconds."""
 
     def __init__(self, every_s: float = 15.0) -> None:
         self._every_s = every_s

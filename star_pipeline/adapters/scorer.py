@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from star_pipeline.core.errors import ModelError
-from star_pipeline.core.ports import ModelFit, ResponseLoss, ScoringSample
+from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 from star_pipeline.core.score_templates import prompt_messages, prompt_text
 
 _LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
@@ -98,7 +98,15 @@ class _Encoded:
 class TransformersScorer:
     """The port's scorer. A value does not depend on the batch it was computed in, but for the last bits of float32."""
 
-    def __init__(self, loaded: LoadedModel, template: str, max_length: int, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        template: str,
+        max_length: int,
+        batch_tokens: int,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress
         self._loaded = loaded
         self._template = template
         self._limit = min(max_length, loaded.context or max_length)
@@ -197,6 +205,8 @@ class TransformersScorer:
         """Mean loss, in nats, over the last ``count`` tokens of each (tokens, count); equal ones are computed once."""
         ordered = sorted(set(sequences), key=lambda item: (len(item[0]), item))
         means: dict[tuple[tuple[int, ...], int], float] = {}
+        if self._progress:
+            self._progress.stage(f"scoring under {self._loaded.name.rsplit('/', 1)[-1]}", len(ordered))
         batch: list[tuple[tuple[int, ...], int]] = []
         for item in ordered:
             if batch and len(item[0]) * (len(batch) + 1) > self._batch_tokens:
@@ -210,6 +220,8 @@ class TransformersScorer:
     def _forward(self, batch: Sequence[tuple[tuple[int, ...], int]]) -> list[float]:
         import torch
 
+        if self._progress:
+            self._progress.advance(len(batch))
         width = max(len(tokens) for tokens, _ in batch)
         ids = torch.full((len(batch), width), self._loaded.start, dtype=torch.long)
         mask = torch.zeros((len(batch), width), dtype=torch.long)

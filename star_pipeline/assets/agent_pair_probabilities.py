@@ -19,6 +19,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
     "4_evolve",
     "The probability of every agent-pair after the shard (Eq. 8): pairs that made good data rise. The next shard's `sampling_plan` draws "
     "with them, through `prior_state`.",
+    equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
 )

@@ -18,6 +18,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     "2_generate",
     "The candidates that the planned pairs made (Eq. 2: I' = A_I(I), R' = A_R(I')), with tokens, USD and time; what failed is kept "
     "with its reason. This is where LLMs are paid.",
+    equation="Eq.2",
     spec=CANDIDATES,
     kinds=frozenset({"parquet", "llm"}),
 )

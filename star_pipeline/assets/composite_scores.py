@@ -16,6 +16,7 @@ from star_pipeline.resources import SettingsResource
     "3_evaluate",
     "pi = pi_llm * pi_dual of each candidate (Eq. 5 to 7), its rank in its seed, and which one is selected (Eq. 1): the highest "
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
+    equation="Eq.5-Eq.7-Eq.1",
     spec=COMPOSITE_SCORES,
 )
 def composite_scores(

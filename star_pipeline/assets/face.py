@@ -29,6 +29,7 @@ def lake_asset(
     locked: bool = True,
     deps: Iterable[Any] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
+    equation: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """``dg.asset`` with what the project's assets have in common.
 
@@ -57,6 +58,7 @@ def lake_asset(
             deps=list(deps),
             kinds=set(kinds),
             owners=OWNERS,
+            tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
             metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
         )(guarded)
 

@@ -8,7 +8,7 @@ from star_pipeline.core.difficulty import score_candidates
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.plots import ifd_plot
-from star_pipeline.resources import ProgressResource, ScorerResource, SettingsResource
+from star_pipeline.resources import ScorerResource, SettingsResource
 
 
 @lake_asset(
@@ -16,6 +16,7 @@ from star_pipeline.resources import ProgressResource, ScorerResource, SettingsRe
     "3_evaluate",
     "Instruction-following difficulty of each candidate, PPL(R|I) / PPL(R) (Eq. 4), under the target model (small) and a larger one, "
     "and the gap between the two: what the larger model follows and the target does not yet.",
+    equation="Eq.4",
     spec=IFD_SCORES,
     kinds=frozenset({"parquet", "huggingface"}),
 )
@@ -25,10 +26,8 @@ def ifd_scores(
     candidates: list[Candidate],
     settings: SettingsResource,
     scorer: ScorerResource,
-    progress: ProgressResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    progress.progress().stage("IFD under both models", len(candidates))
     rows = score_candidates(candidates, seed_shards, scorer.small, scorer.large)
     gaps = [row.gap for row in rows if row.gap is not None]
     return made(

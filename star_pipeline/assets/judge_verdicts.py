@@ -18,6 +18,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     "3_evaluate",
     "Is a candidate better than the reference of its seed? A judge LLM compares the two in both orders (Eq. 6: 1, 0.5 or 0). Where the "
     "gap is not positive nobody needs to be asked (`skipped`); a reply without a verdict or a failed call is never turned into a number.",
+    equation="Eq.6",
     spec=JUDGE_VERDICTS,
     kinds=frozenset({"parquet", "llm"}),
 )

@@ -19,6 +19,7 @@ from star_pipeline.resources import EmbedderResource, LakeResource, MemoryResour
     "Which agent-pairs are called for which seed (Eq. 3): the base pairs, the seed's own response, pairs that were good for similar "
     "instructions (memory bank) and pairs drawn by their probability. Made from `seed_shards` and `prior_state`, before any LLM is "
     "called; the same inputs draw the same plan.",
+    equation="Eq.3",
     spec=SAMPLING_PLAN,
     deps=[prior_state],
     kinds=frozenset({"parquet", "lancedb"}),

@@ -7,7 +7,7 @@ from typing import Any
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.records import Message, RejectedRow, Seed
-from star_pipeline.core.seed_formats import FORMATS, BadRecord, Format, Parts, detect
+from star_pipeline.core.seed_formats import BadRecord, Format, Parts, detect
 
 
 def make_seed(
@@ -55,6 +55,3 @@ def _seed(parts: Parts, source: str, row: int) -> Seed:
     if not all(identity.is_unicode(text) for text in texts):
         raise BadRecord(None, "holds half a character (a lone surrogate such as \\ud83d), expected whole ones")
     return make_seed(source, row, parts.system, parts.history, parts.instruction, parts.response)
-
-
-__all__ = ["FORMATS", "RowError", "make_seed", "seeds_of"]
