@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.partitions import POOL
@@ -29,14 +30,21 @@ run_retries:
 _RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
-def open_instance(lake: Lake) -> dg.DagsterInstance:
-    """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start."""
+def open_instance(lake: Lake, capture_logs: bool = True) -> dg.DagsterInstance:
+    """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start.
+
+    Without ``capture_logs`` no helper processes copy the steps' output: on a terminal it is seen anyway, and they would
+    answer Ctrl-C with tracebacks of their own.
+    """
     lake.prepare()
     home = lake.local(lake.dagster_home)
     settings = lake.dagster_home / "dagster.yaml"
     if not settings.exists():
         lake.write_bytes(settings, DAGSTER_YAML.encode())
-    instance = dg.DagsterInstance.from_config(home)
+    quiet = {
+        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    }
+    instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={} if capture_logs else quiet))
     # the default limit alone would let the first runs through together
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     return instance

@@ -89,7 +89,7 @@ class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """To be made inside the event loop that uses it."""
         from star_pipeline.adapters.llm import LitellmChat
 
-        return LitellmChat(self.settings.load().agents)
+        return LitellmChat(self.settings.load().agents_in_use)
 
 
 class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]

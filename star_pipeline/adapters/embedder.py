@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from star_pipeline.adapters.preflight import in_short
 from star_pipeline.core.errors import ModelError
 
 BUNDLED = "all-MiniLM-L6-v2"
@@ -32,7 +33,7 @@ def _load(name: str) -> Any:
     try:
         return SentenceTransformer(embedding_source(name), device="cpu")
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_short(error)
         raise ModelError(
             f"memory.embedding {name!r} cannot be loaded: {reason}; expected a sentence-transformers model's id or folder"
         ) from error

@@ -62,7 +62,7 @@ def read_json(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
 
 
 def read_csv(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
-    """Rows under the header as objects; empty cells count as missing, cells of nested fields hold JSON."""
+    """Rows under the header as objects; cells of nested fields hold JSON, or nothing."""
     csv.field_size_limit(1 << 30)
     with path.open("rb") as raw:
         lines = _decoded_lines(raw, source)
@@ -80,8 +80,7 @@ def read_csv(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
                         ),
                     )
                 else:
-                    record = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-                    yield number, _with_nested(record)
+                    yield number, _with_nested(dict(zip(header, cells, strict=True)))
         except csv.Error as error:
             raise SeedError(f"{source}, line {rows.line_num}: no valid CSV ({error}); mend the file") from error
 
@@ -191,6 +190,8 @@ def _decoded_lines(raw: Any, source: str) -> Iterator[str]:
 
 def _with_nested(record: dict[str, Any]) -> dict[str, Any]:
     for name in _NESTED:
+        if not record.get(name, "x"):
+            del record[name]
         if str(record.get(name, "")).lstrip().startswith("["):
             try:
                 record[name] = json.loads(record[name])

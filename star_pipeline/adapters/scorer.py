@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from star_pipeline.adapters.preflight import check_folder, in_short
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 from star_pipeline.core.score_templates import prompt_messages, prompt_text
@@ -56,6 +57,7 @@ def numerics(dtype: str, device: str, recorded: Numerics | None) -> Numerics:
 @functools.lru_cache(maxsize=2)
 def load_model(name: str, dtype: str, device: str) -> LoadedModel:
     """Load once a process. Raises ModelError, saying what was expected, where it cannot be."""
+    check_folder(name)
     import torch
     import transformers
 
@@ -65,9 +67,8 @@ def load_model(name: str, dtype: str, device: str) -> LoadedModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype)).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"scoring model {name!r} cannot be loaded: {reason}; expected a Hugging Face id, or the folder of a causal LM"
+            f"scoring model {name!r} cannot be loaded: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
         ) from error
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:

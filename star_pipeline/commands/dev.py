@@ -2,16 +2,26 @@
 
 import os
 import signal
+import socket
 import sys
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.config import load_config
+from star_pipeline.core.errors import ConfigError
 from star_pipeline.instance import fail_dead_runs, open_instance
 
 
 def serve(config: str, lake: Lake, host: str, port: int) -> None:
     """Becomes ``dagster dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it."""
     load_config(config)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
+            ) from error
     instance = open_instance(lake)
     with instance:
         for run_id in fail_dead_runs(instance):

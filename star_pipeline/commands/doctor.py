@@ -11,6 +11,7 @@ from rich.console import Console
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.preflight import describe_model
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
@@ -103,7 +104,7 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
     from star_pipeline.adapters.llm import load_litellm, missing_keys, price
 
     litellm = load_litellm()
-    for name, agent in settings.agents.items():
+    for name, agent in settings.agents_in_use.items():
         cost = price(litellm, agent)
         priced = "free" if agent.model.startswith("offline/") else "no price known, counted as 0 USD"
         if cost:
@@ -150,27 +151,7 @@ def _models(settings: StarConfig) -> Iterator[Finding]:
                 raise ModelError(f"scoring.{role} {name!r}: the offline profile has offline/small and offline/large")
             yield True, f"{role} {name}: trained in the lake at the first run"
         else:
-            yield True, f"{role} {name}: {_configuration_of(name)}"
+            yield True, f"{role} {name}: {describe_model(name)}"
     source = embedding_source(settings.memory.embedding)
     bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
     yield True, f"embedding {settings.memory.embedding}: {bundled}"
-
-
-def _configuration_of(name: str) -> str:
-    """Load a model's configuration and tokenizer, not its weights. Raises ModelError."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    try:
-        config = transformers.AutoConfig.from_pretrained(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"scoring model {name!r}: {reason}; expected a Hugging Face id, or the folder of a causal LM"
-        ) from error
-    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
-        )
-    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary"

@@ -36,6 +36,9 @@ def run_query(lake: Lake, text: str, form: str) -> None:
         raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
     try:
         with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
+            statements = len(database.extract_statements(text))
+            if statements != 1:
+                raise ConfigError(f"{statements} statements; expected one, or the name of a query (see --list)")
             relation = database.sql(text)
             if relation is None:
                 return

@@ -9,6 +9,7 @@ import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.seed_files import seed_files, take_in
 from star_pipeline.assets import LOOP_ASSETS
 from star_pipeline.assets.feedback import REFOLD_TAG, prior_snapshot
@@ -68,7 +69,7 @@ def run_pipeline(
     settings = load_config(config)
     lake.prepare()
     with hold(lake, "star-pipeline run"):
-        instance = open_instance(lake)
+        instance = open_instance(lake, capture_logs=False)
         with instance:
             lake.sweep()
             for unused in _not_in_force(settings):
@@ -112,6 +113,8 @@ class _Work:
                 return settings
 
         self._settings = settings
+        self._replaced = set(overrides)
+        self._checked = False
         self._had_bank = bool(lake.memory_bank.exists())
         self._defs = build_defs(
             {"progress": Told(), "settings": Fixed(config=config), **overrides}, config, str(lake.root)
@@ -143,6 +146,7 @@ class _Work:
         pending = self._pending(shard)
         if not pending:
             return False
+        self._check_before_paying(pending)
         what = pending[0] if len(pending) == 1 else f"{pending[0]} … {pending[-1]}"
         self._progress.note(f"shard {shard} ({place}): {what}")
         refold = pending == [AGENT_PAIR_PROBABILITIES.name]
@@ -159,6 +163,15 @@ class _Work:
         self._progress.note("publishing the final data set and the inspection file")
         self._execute("publish")
         return True
+
+    def _check_before_paying(self, pending: Sequence[str]) -> None:
+        """Once, before the first work: what would stop the run after money has been spent. Raises StarError."""
+        if not self._checked:
+            self._checked = True
+            if {"candidates", "judge_verdicts"}.intersection(pending) and "chat" not in self._replaced:
+                check_agents(self._settings.agents_in_use)
+            if {"candidates", "ifd_scores"}.intersection(pending) and "scorer" not in self._replaced:
+                check_scoring_models(self._settings.scoring)
 
     def _last(self, name: str) -> int:
         records = self._instance.fetch_materializations(dg.AssetKey(name), limit=1).records

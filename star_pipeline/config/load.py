@@ -13,6 +13,21 @@ from star_pipeline.core.errors import ConfigError
 _PROFILES = resources.files("star_pipeline") / "profiles"
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one of the same name in silence; here it is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def profile_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PROFILES.iterdir() if entry.name.endswith(".yaml"))
 
@@ -33,9 +48,12 @@ def load_config(name_or_path: str) -> StarConfig:
             f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}"
         )
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: no valid YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
+        raise ConfigError(f"{where}: no valid YAML: {reason}") from error
+    if raw is None:
+        raise ConfigError(f"{where}: empty, expected agents, pairs, scoring and judge; copy a profile to begin with")
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
     if isinstance(raw.get("prompts"), dict):

@@ -245,6 +245,16 @@ class StarConfig(Section):
         return tuple(pair.pair_id for pair in self.pairs.sampled_pairs)
 
     @property
+    def agents_in_use(self) -> dict[str, AgentConfig]:
+        """The agents that some pair or the judge needs."""
+        pairs = self.pairs.sampled_pairs + self.pairs.base_pairs
+        needed = {
+            self.judge.agent,
+            *(agent for pair in pairs for agent in (pair.instruction_agent, pair.response_agent)),
+        }
+        return {name: agent for name, agent in self.agents.items() if name in needed}
+
+    @property
     def sampling_rules(self) -> SamplingRules:
         return SamplingRules(
             sampled=self.pairs.sampled_pairs,

@@ -161,7 +161,7 @@ def test_csv_with_quoted_line_breaks_commas_and_a_byte_order_mark(tmp_path):
         ("a.csv", "", ["empty", "header"]),
         ("a.csv", "instruction,output\nx,y,z\n", ["row 1", "3 cells, expected 2"]),
         ("a.csv", b"instruction,output\nx,\xff\n", ["line 2", "UTF-8"]),
-        ("a.csv", "instruction,output\n,y\n", ["row 1", "'instruction'"]),
+        ("a.csv", "instruction,output\n,y\n", ["row 1", "'instruction'", "empty"]),
         ("a.csv", "question,answer\nx,y\n", ["row 1", "'question', 'answer'"]),
         ("a.parquet", "no parquet", ["no valid Parquet"]),
         ("a.json", '[{"instruction": "x", "output": "y"},]', ["line 1"]),

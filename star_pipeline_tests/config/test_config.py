@@ -112,6 +112,12 @@ def test_what_is_no_configuration(tmp_path):
     (tmp_path / "x.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match="no valid YAML"):
         load_config(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_text("name: a\nname: b")
+    with pytest.raises(ConfigError, match="'name' is there twice"):
+        load_config(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_text("")
+    with pytest.raises(ConfigError, match="empty"):
+        load_config(str(tmp_path / "x.yaml"))
     (tmp_path / "x.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="expected a mapping"):
         load_config(str(tmp_path / "x.yaml"))

@@ -1,0 +1,84 @@
+"""What can be told before any money is spent: keys, servers that nobody runs, models that are not there."""
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from star_pipeline.config.models import AgentConfig, ScoringConfig
+from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
+
+
+def check_agents(agents: Mapping[str, AgentConfig]) -> None:
+    """Raises ConfigError for a key that is not set, AgentDown for a server at whose port nobody listens."""
+    if all(agent.model.startswith("offline/") for agent in agents.values()):
+        return
+    from star_pipeline.adapters.llm import load_litellm, missing_keys
+
+    litellm = load_litellm()
+    for name, agent in agents.items():
+        missing = missing_keys(litellm, agent)
+        if missing:
+            raise ConfigError(
+                f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
+            )
+        if agent.api_base and _refused(agent.api_base):
+            raise AgentDown(
+                f"agent {name} ({agent.model}): nobody answers at {agent.api_base}; start the server or correct api_base"
+            )
+
+
+def check_scoring_models(scoring: ScoringConfig) -> None:
+    """Raises ModelError where a scoring model's configuration or tokenizer cannot be had."""
+    for name in (scoring.small, scoring.large):
+        if not name.startswith("offline/"):
+            describe_model(name)
+
+
+def describe_model(name: str) -> str:
+    """Load a model's configuration and tokenizer, not its weights, and say what it is. Raises ModelError."""
+    check_folder(name)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"scoring model {name!r}: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
+        ) from error
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
+        )
+    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary"
+
+
+def check_folder(name: str) -> None:
+    """Raises ModelError for what is plainly a path, and nothing is there."""
+    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
+        raise ModelError(
+            f"scoring model {name!r}: no such folder; expected a Hugging Face id, or the folder of a causal LM"
+        )
+
+
+def in_short(error: Exception, limit: int = 200) -> str:
+    """An error's first sentences in one line, cut between words."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
+
+
+def _refused(address: str) -> bool:
+    parts = urlsplit(address)
+    if not parts.hostname:
+        raise ConfigError(f"api_base {address!r} is no address; expected something like http://127.0.0.1:8000/v1")
+    try:
+        socket.create_connection(
+            (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout=5
+        ).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False  # a proxy may still let requests through
+    return False
