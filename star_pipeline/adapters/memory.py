@@ -30,7 +30,7 @@ class LanceMemoryBank:
         table = database.open_table(TABLE)
         if "embedding" not in table.schema.names:
             raise LakeError(
-                f"memory bank {self._folder}: written by another version; remove the folder: star-pipeline run fills it again, free of charge"
+                f"memory bank {self._folder}: written by another version; remove the folder, and star-pipeline run fills it again"
             )
         [made_with] = table.search().limit(1).select(["embedding"]).to_list() or [{"embedding": self._embedding}]
         if made_with["embedding"] != self._embedding:
