@@ -77,12 +77,7 @@ class LitellmChat:
         self._agents = agents
         self._sleep = sleep
         self._litellm = load_litellm()
-        for name, agent in agents.items():
-            missing = missing_keys(self._litellm, agent)
-            if missing:
-                raise ConfigError(
-                    f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
-                )
+        require_keys(self._litellm, agents)
         self._answered: set[str] = set()
         self._refusals: dict[str, int] = {}
         self._slots = {name: asyncio.Semaphore(agent.max_concurrency) for name, agent in agents.items()}
@@ -151,6 +146,16 @@ def missing_keys(litellm: Any, agent: AgentConfig) -> str:
         return ""
     needed = litellm.validate_environment(agent.model)
     return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
+
+
+def require_keys(litellm: Any, agents: Mapping[str, AgentConfig]) -> None:
+    """Raises ConfigError, naming agent and variable, for the first key that is not set."""
+    for name, agent in agents.items():
+        missing = missing_keys(litellm, agent)
+        if missing:
+            raise ConfigError(
+                f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
+            )
 
 
 def arguments(request: ChatRequest, agent: AgentConfig) -> dict[str, Any]:

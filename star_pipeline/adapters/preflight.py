@@ -13,15 +13,10 @@ def check_agents(agents: Mapping[str, AgentConfig]) -> None:
     """Raises ConfigError for a key that is not set, AgentDown for a server at whose port nobody listens."""
     if all(agent.model.startswith("offline/") for agent in agents.values()):
         return
-    from star_pipeline.adapters.llm import load_litellm, missing_keys
+    from star_pipeline.adapters.llm import load_litellm, require_keys
 
-    litellm = load_litellm()
+    require_keys(load_litellm(), agents)
     for name, agent in agents.items():
-        missing = missing_keys(litellm, agent)
-        if missing:
-            raise ConfigError(
-                f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
-            )
         if agent.api_base and _refused(agent.api_base):
             raise AgentDown(
                 f"agent {name} ({agent.model}): nobody answers at {agent.api_base}; start the server or correct api_base"
