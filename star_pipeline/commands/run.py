@@ -165,13 +165,15 @@ class _Work:
         return True
 
     def _check_before_paying(self, pending: Sequence[str]) -> None:
-        """Once, before the first work: what would stop the run after money has been spent. Raises StarError."""
-        if not self._checked:
-            self._checked = True
-            if {"candidates", "judge_verdicts"}.intersection(pending) and "chat" not in self._replaced:
-                check_agents(self._settings.agents_in_use)
-            if {"candidates", "ifd_scores"}.intersection(pending) and "scorer" not in self._replaced:
-                check_scoring_models(self._settings.scoring)
+        """Once, before the first work that costs: what would stop the run after money has been spent. Raises StarError."""
+        costly = {"candidates", "ifd_scores", "judge_verdicts"}.intersection(pending)
+        if self._checked or not costly:
+            return
+        self._checked = True
+        if "chat" not in self._replaced and costly != {"ifd_scores"}:
+            check_agents(self._settings.agents_in_use)
+        if "scorer" not in self._replaced and costly != {"judge_verdicts"}:
+            check_scoring_models(self._settings.scoring)
 
     def _last(self, name: str) -> int:
         records = self._instance.fetch_materializations(dg.AssetKey(name), limit=1).records
@@ -198,7 +200,7 @@ class _Work:
     def _pending(self, shard: str) -> list[str]:
         """Assets of the shard that are missing or older than what they are made from.
 
-        A plan that is there is never drawn again: its candidates are paid.
+        A plan whose candidates are paid is never drawn again.
         """
         pending: list[str] = []
         for name in LOOP:
