@@ -1,12 +1,9 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -16,7 +13,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.core.errors import LakeError, ModelError
+from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 
 HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
@@ -106,29 +103,9 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._scorer(self.settings.load().scoring.large)
 
     def _scorer(self, name: str) -> Scorer:
-        import torch
+        from star_pipeline.adapters.scoring import open_scorer
 
-        from star_pipeline.adapters.scorer import Numerics, TransformersScorer, load_model, numerics
-
-        scoring = self.settings.load().scoring
-        lake = self.lake.open()
-        source = name
-        if name.startswith("offline/"):
-            from star_pipeline.adapters.offline.models import ensure_models
-
-            trained = ensure_models(Path(lake.local(lake.models)), self.progress.progress().note)
-            if name not in trained:
-                raise ModelError(f"scoring model {name!r}: the offline profile has {', '.join(trained)}")
-            source = str(trained[name])
-        recorded = Numerics(**json.loads(lake.numerics.read_text("utf-8"))) if lake.numerics.exists() else None
-        fixed = numerics(scoring.dtype, scoring.device, recorded)
-        if recorded is None:
-            lake.write_bytes(lake.numerics, json.dumps(asdict(fixed)).encode())
-        torch.set_num_threads(fixed.threads)
-        loaded = load_model(source, fixed.dtype, fixed.device)
-        return TransformersScorer(
-            loaded, scoring.template, scoring.max_length, scoring.batch_tokens, self.progress.progress()
-        )
+        return open_scorer(name, self.settings.load().scoring, self.lake.open(), self.progress.progress())
 
 
 class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]

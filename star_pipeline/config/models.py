@@ -139,9 +139,18 @@ class ScoringConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on CPU, bfloat16 on GPU"
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    batch_tokens: int = Field(
-        2048, ge=1, description="tokens scored at once; changes speed and memory, and in float32 no value"
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+( *, *cuda:\d+)*)$",
+        description="auto, cpu, cuda (all GPUs), cuda:N, or several as cuda:0,cuda:1",
+    )
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="tokens computed at once; null: 1,024 on a CPU, 16,384 on a GPU; in float32 it changes no value",
+    )
+    keep_loaded: Literal["auto", "both", "one"] = Field(
+        "auto", description="models in memory at once; auto: both where there is room"
     )
     divisor: Literal["p95", "max"] = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
     divide_over: Literal["shard", "seed"] = Field(
@@ -271,5 +280,14 @@ class StarConfig(Section):
         """Names the settings that decide a run's content; every table records it."""
         idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
-        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget"})
+        rest = self.model_dump(
+            mode="json",
+            exclude={
+                "name": True,
+                "agents": True,
+                "journal": True,
+                "budget": True,
+                "scoring": {"batch_tokens", "keep_loaded"},
+            },
+        )
         return identity.digest("config", agents, rest, length=12)

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from star_pipeline.adapters.scorer import Numerics, TransformersScorer, load_model, numerics
+from star_pipeline.adapters.scoring.local import LocalScorer
+from star_pipeline.adapters.scoring.numerics import Numerics, settle
+from star_pipeline.adapters.scoring.tokens import load_vocabulary
 from star_pipeline.core.difficulty import score_samples
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -37,8 +39,11 @@ def folder(tmp_path_factory):
     return save_gpt_neox(tmp_path_factory.mktemp("m"), TEXTS, seed=3, hidden=32, layers=2, context=256)
 
 
+FLOAT32 = settle("float32", "cpu", None)
+
+
 def scorer(folder, max_length=128, batch_tokens=512, template="plain"):
-    return TransformersScorer(load_model(str(folder), "float32", "cpu"), template, max_length, batch_tokens)
+    return LocalScorer(str(folder), FLOAT32, template, max_length, batch_tokens=batch_tokens)
 
 
 def one_by_one(folder, prompt, response, limit):
@@ -105,9 +110,7 @@ def test_the_models_own_context_is_a_limit_too(folder):
     [fit] = scorer(folder, max_length=100_000).fit([SAMPLES[7]])
     assert 0 < fit.kept_chars < len(SAMPLES[7].response)
     [row] = score_samples([SAMPLES[7]], lambda: scorer(folder, 100_000), lambda: scorer(folder, 100_000))
-    assert row.n_tokens_small == 256 - 1 - len(
-        load_model(str(folder), "float32", "cpu").tokenizer("long\n")["input_ids"]
-    )
+    assert row.n_tokens_small == 256 - 1 - len(load_vocabulary(str(folder)).tokenizer("long\n")["input_ids"])
 
 
 def test_no_character_is_cut_in_two(folder):
@@ -115,9 +118,7 @@ def test_no_character_is_cut_in_two(folder):
     for limit in range(20, 30):
         [fit] = scorer(folder, max_length=limit).fit([sample])
         [loss] = scorer(folder, max_length=limit).losses([sample], [fit.kept_chars])
-        tokens = load_model(str(folder), "float32", "cpu").tokenizer("🎉" * fit.kept_chars, add_special_tokens=False)[
-            "input_ids"
-        ]
+        tokens = load_vocabulary(str(folder)).tokenizer("🎉" * fit.kept_chars, add_special_tokens=False)["input_ids"]
         assert loss.n_tokens == len(tokens)
 
 
@@ -138,7 +139,7 @@ def test_two_tokenizers_score_the_same_shorter_text(folder, tmp_path):
 
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path, folder):
     with pytest.raises(ModelError, match="no-such-model") as error:
-        load_model(str(tmp_path / "no-such-model"), "float32", "cpu")
+        scorer(tmp_path / "no-such-model")
     assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match="no chat template"):
         scorer(folder, template="chat").fit([SAMPLES[0]])
@@ -154,7 +155,7 @@ def test_a_tokenizer_without_bos_and_eos_is_refused(folder, tmp_path):
     tokenizer.bos_token = tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path / "m")
     with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
-        load_model(str(tmp_path / "m"), "float32", "cpu")
+        scorer(tmp_path / "m")
 
 
 def test_the_chat_template_is_the_tokenizers_own_with_one_start_token(folder, tmp_path):
@@ -192,13 +193,13 @@ def test_a_chat_template_without_a_system_role_gets_it_with_the_first_message(fo
 
 
 def test_auto_is_decided_once_and_a_device_that_is_not_there_is_said():
-    first = numerics("auto", "auto", None)
-    assert numerics("auto", "auto", first) == first
-    assert numerics("auto", "auto", Numerics("bfloat16", "cpu", 3)) == Numerics("bfloat16", "cpu", 3)
-    assert numerics("float32", "cpu", Numerics("bfloat16", "cpu", 3)).dtype == "float32"
+    first = settle("auto", "auto", None)
+    assert settle("auto", "auto", first) == first
+    assert settle("auto", "auto", Numerics("bfloat16", "cpu", 3)) == Numerics("bfloat16", "cpu", 3)
+    assert settle("float32", "cpu", Numerics("bfloat16", "cpu", 3)).dtype == "float32"
     import torch
 
     if not torch.cuda.is_available():
         assert (first.dtype, first.device) == ("float32", "cpu")
         with pytest.raises(ModelError, match=r"scoring\.device: cpu"):
-            numerics("auto", "auto", Numerics("bfloat16", "cuda", 3))
+            settle("auto", "auto", Numerics("bfloat16", "cuda", 3))

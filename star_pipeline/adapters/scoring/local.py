@@ -1,0 +1,132 @@
+"""The port's scorer over a model in this process: few tokens, full batches, every device."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from star_pipeline.adapters.scoring import shelf
+from star_pipeline.adapters.scoring.causal_lm import CausalLM
+from star_pipeline.adapters.scoring.numerics import Numerics
+from star_pipeline.adapters.scoring.prefix_tree import Pass
+from star_pipeline.adapters.scoring.tokens import PassMaker, load_vocabulary
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
+
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
+"""A processor's caches hold a batch of 1,024 tokens; a GPU wants more to do."""
+
+
+class LocalScorer:
+    """Scores under the Hugging Face model ``source`` (id or folder). Weights are loaded when losses are first asked for.
+
+    In float32 a value does not depend on its batch but for the last bits: attention, norms and the head see one pass only, and
+    what a matrix product adds up for one token is the same sum in any batch.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        numerics: Numerics,
+        template: str,
+        max_length: int,
+        *,
+        devices: Sequence[str] = ("cpu",),
+        batch_tokens: int | None = None,
+        keep: shelf.Keep = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
+        self._maker = PassMaker(load_vocabulary(source), template, max_length)
+        self._budget = batch_tokens or _BATCH_TOKENS[numerics.device]
+        self._progress = progress
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        return self._maker.fit(samples)
+
+    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+        pairs = self._maker.passes(samples, kept_chars)
+        if not pairs:
+            return []
+        # equal passes, such as the same response under two candidates, are computed once
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(p.key for pair in pairs for p in pair))}
+        distinct: list[Pass] = [None] * len(number_of)  # type: ignore[list-item]
+        numbers = [tuple(number_of[item.key] for item in pair) for pair in pairs]
+        for pair, places in zip(pairs, numbers, strict=True):
+            for item, number in zip(pair, places, strict=True):
+                distinct[number] = item
+        means = self._means(distinct)
+        return [
+            ResponseLoss(pair[0].scored, means[given], means[alone])
+            for pair, (given, alone) in zip(pairs, numbers, strict=True)
+        ]
+
+    def _means(self, passes: Sequence[Pass]) -> dict[int, float]:
+        """The mean loss of each pass by its number; every device takes the next batch when it is done with one."""
+        with self._numerics.in_force():
+            models = shelf.take(self._source, self._numerics.dtype, self._devices, self._keep)
+            if self._progress:
+                total = sum(len(item.tokens) for item in passes)
+                self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)
+            work = _Work(passes, models[0].plan(passes, self._budget))
+            if len(models) == 1:
+                self._drain(models[0], work)
+            else:
+                with ThreadPoolExecutor(len(models)) as pool:
+                    for done in [pool.submit(self._drain, model, work) for model in models]:
+                        done.result()
+        self._budget = min(self._budget, work.limit or self._budget)
+        return work.means
+
+    def _drain(self, model: CausalLM, work: "_Work") -> None:
+        while members := work.next():
+            means = model.losses(work.passes, members)
+            size = work.size(members)
+            if means is not None:
+                work.done(means)
+                if self._progress:
+                    self._progress.advance(size)
+            elif len(members) > 1:
+                work.halve(members)
+                if self._progress:
+                    self._progress.note(f"out of memory with {size:,} tokens in a batch: going on with {work.limit:,}")
+            else:
+                raise ModelError(
+                    f"scoring model {self._source!r}: memory does not suffice for one response of {size:,} tokens; lower "
+                    "scoring.max_length, take scoring.dtype bfloat16, or serve the model (scoring.small/large: MODEL@http://…/v1)"
+                )
+
+
+class _Work:
+    """Batches to do and means found, shared between devices. No batch is larger than ``limit`` tokens once memory ran out."""
+
+    def __init__(self, passes: Sequence[Pass], batches: Iterable[list[int]]) -> None:
+        self.passes = passes
+        self.means: dict[int, float] = {}
+        self.limit: int | None = None
+        self._todo = deque(batches)
+        self._lock = threading.Lock()
+
+    def size(self, members: Sequence[int]) -> int:
+        return sum(len(self.passes[number].tokens) for number in members)
+
+    def next(self) -> list[int] | None:
+        with self._lock:
+            if not self._todo:
+                return None
+            members = self._todo.popleft()
+            while self.limit and len(members) > 1 and self.size(members) > self.limit:
+                half = len(members) // 2
+                self._todo.appendleft(members[half:])
+                members = members[:half]
+            return members
+
+    def done(self, means: dict[int, float]) -> None:
+        with self._lock:
+            self.means.update(means)
+
+    def halve(self, members: list[int]) -> None:
+        """Put a batch back that memory did not suffice for."""
+        with self._lock:
+            self.limit = min(self.limit or self.size(members), self.size(members)) // 2
+            self._todo.appendleft(members)

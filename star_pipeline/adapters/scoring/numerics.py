@@ -1,0 +1,115 @@
+"""What decides the last digits of a value: fixed once a lake, so that its scores stay comparable."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.errors import ModelError
+
+_ROWS, _WIDTH, _COLUMNS = 512, 512, 2048
+_WORST_ERROR = 1e-5
+_ONEDNN = "bf16"
+"""With this precision *allowed*, torch hands float32 products to oneDNN. It makes them of bfloat16 on processors with AMX,
+and in full float32 elsewhere: so the error is looked at as well as the speed."""
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """``device`` is cpu or cuda (one or several); ``linear`` says who multiplies float32 matrices on a CPU: torch's default
+    library (``default``), or ``onednn``."""
+
+    dtype: str
+    device: str
+    threads: int
+    linear: str = "default"
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Within, torch computes as said. Process-wide: what else multiplies meanwhile does so the same way."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        products = torch.backends.mkldnn.matmul
+        before = products.fp32_precision
+        products.fp32_precision = _ONEDNN if self.linear == "onednn" else "none"
+        try:
+            yield
+        finally:
+            products.fp32_precision = before
+
+
+def settle(dtype: str, device: str, recorded: Numerics | None) -> Numerics:
+    """The settings with ``auto`` filled in: as ``recorded`` where the lake has scored before, else float32 on a CPU, bfloat16 on
+    a GPU, and the faster of the libraries. Raises ModelError where a device is not there."""
+    import torch
+
+    kind = device.split(":", 1)[0]
+    if device == "auto":
+        kind = recorded.device if recorded else "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f"scoring.device: {kind} is not there (this lake may have been scored on another machine); set scoring.device: cpu "
+            "and accept slightly different values, or go back to that machine"
+        )
+    if dtype == "auto":
+        dtype = recorded.dtype if recorded else "float32" if kind == "cpu" else "bfloat16"
+    threads = recorded.threads if recorded else torch.get_num_threads()
+    return Numerics(dtype, kind, threads, _linear(dtype, kind, threads, recorded))
+
+
+def devices(asked: str, numerics: Numerics) -> tuple[str, ...]:
+    """The devices that share the work: those ``asked`` for by number, else all GPUs, or the processor."""
+    import torch
+
+    if numerics.device != "cuda":
+        return ("cpu",)
+    if ":" in asked:
+        named = tuple(part.strip() for part in asked.split(","))
+        there = {f"cuda:{number}" for number in range(torch.cuda.device_count())}
+        if missing := set(named) - there:
+            raise ModelError(
+                f"scoring.device: {', '.join(sorted(missing))} is not there; there are {', '.join(sorted(there))}"
+            )
+        return named
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def settled_in(lake: Lake, dtype: str, device: str) -> Numerics:
+    """``settle`` with the lake's record, which is written at the first time."""
+    recorded = Numerics(**json.loads(lake.numerics.read_text("utf-8"))) if lake.numerics.exists() else None
+    fixed = settle(dtype, device, recorded)
+    if recorded is None:
+        lake.write_bytes(lake.numerics, json.dumps(asdict(fixed)).encode())
+    return fixed
+
+
+def _linear(dtype: str, kind: str, threads: int, recorded: Numerics | None) -> str:
+    if kind != "cpu" or dtype != "float32":
+        return recorded.linear if recorded else "default"
+    if recorded and recorded.linear == "default":
+        return "default"
+    speeds = {name: _measure(Numerics(dtype, kind, threads, name)) for name in ("default", "onednn")}
+    if recorded:
+        return recorded.linear if speeds[recorded.linear] else "default"
+    return max(speeds, key=lambda name: speeds[name])
+
+
+def _measure(numerics: Numerics) -> float:
+    """Products a second of a layer of usual size, 0 where the error is more than float32's own. Takes some milliseconds."""
+    import time
+
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=generator) for shape in ((_ROWS, _WIDTH), (_COLUMNS, _WIDTH)))
+    exact = x.double() @ w.double().t()
+    times = []
+    with numerics.in_force(), torch.inference_mode():
+        error = float((torch.nn.functional.linear(x, w) - exact).abs().max() / exact.abs().max())
+        for _ in range(7):
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, w)
+            times.append(time.perf_counter() - began)
+    return 1 / min(times) if error < _WORST_ERROR else 0.0

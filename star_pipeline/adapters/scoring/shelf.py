@@ -1,0 +1,79 @@
+"""The models that this process keeps loaded, so that the next shard finds them."""
+
+import gc
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import psutil
+
+from star_pipeline.adapters.scoring import causal_lm
+from star_pipeline.adapters.scoring.causal_lm import CausalLM
+
+Keep = Literal["auto", "both", "one"]
+_MARGIN = 1.3
+"""Times the weights' size: what a model needs while it is loaded and run."""
+_held: dict[tuple[str, str, tuple[str, ...]], list[CausalLM]] = {}
+_lock = threading.Lock()
+
+
+def take(name: str, dtype: str, devices: Sequence[str], keep: Keep) -> list[CausalLM]:
+    """The model, once on each device; loaded if it is not yet.
+
+    ``keep``: whether another model may stay loaded beside it (``both``), may not (``one``), or may as long as there is memory for
+    both (``auto``). More than two are never kept.
+    """
+    key = (name, dtype, tuple(devices))
+    with _lock:
+        if key not in _held:
+            if keep == "one" or (keep == "auto" and _held and not _fits(name, dtype, devices)):
+                clear()
+            while len(_held) > 1:
+                _drop(next(iter(_held)))
+            _held[key] = _load(name, dtype, devices)
+        _held[key] = _held.pop(key)  # the last used is the last to go
+        return _held[key]
+
+
+def loaded() -> list[str]:
+    """Names of the models that are in memory."""
+    return [name for name, _, _ in _held]
+
+
+def clear() -> None:
+    """Let all models go."""
+    for key in list(_held):
+        _drop(key)
+
+
+def _load(name: str, dtype: str, devices: Sequence[str]) -> list[CausalLM]:
+    return _freeing(lambda: [causal_lm.load(name, dtype, device) for device in devices])
+
+
+def _freeing(load: Callable[[], list[CausalLM]]) -> list[CausalLM]:
+    """Try again with all other models gone if memory did not suffice."""
+    try:
+        return load()
+    except Exception as error:
+        if not (_held and causal_lm.is_out_of_memory(error)):
+            raise
+    clear()
+    return load()
+
+
+def _fits(name: str, dtype: str, devices: Sequence[str]) -> bool:
+    import torch
+
+    needed = causal_lm.weight_bytes(name, dtype) * _MARGIN
+    if devices[0] == "cpu":
+        return bool(needed * len(devices) < psutil.virtual_memory().available)
+    return all(needed < torch.cuda.mem_get_info(device)[0] for device in devices)
+
+
+def _drop(key: tuple[str, str, tuple[str, ...]]) -> None:
+    import torch
+
+    del _held[key]
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

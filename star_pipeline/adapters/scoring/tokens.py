@@ -1,0 +1,176 @@
+"""What a model is fed: prompt and response tokenised apart, cut to the model's limit between characters (Eq. 4)."""
+
+import bisect
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from star_pipeline.adapters.preflight import check_folder, in_short
+from star_pipeline.adapters.scoring.prefix_tree import Pass, Tokens
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ModelFit, ScoringSample
+from star_pipeline.core.score_templates import prompt_messages, prompt_text
+
+_LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A model's tokenizer; ``start`` is the start token's id, ``context`` the tokens that the model takes."""
+
+    name: str
+    tokenizer: Any
+    start: int
+    context: int | None
+
+
+@functools.lru_cache(maxsize=4)
+def load_vocabulary(name: str) -> Vocabulary:
+    """Tokenizer and limits of a Hugging Face id or folder, without weights. Raises ModelError where they cannot be had."""
+    check_folder(name)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name).get_text_config()
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"scoring model {name!r} cannot be loaded: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
+        ) from error
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        raise ModelError(
+            f"scoring model {name!r}: its tokenizer has neither a BOS nor an EOS token, and the first response token needs one "
+            "before it; set bos_token in its tokenizer_config.json"
+        )
+    limits = [value for key in _LIMIT_NAMES if isinstance(value := getattr(config, key, None), int) and value > 0]
+    return Vocabulary(name, tokenizer, start, min(limits, default=None))
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Token ids, and for each response token where in the response it begins and ends, in characters."""
+
+    prompt: Tokens
+    response: Tokens
+    starts: Tokens
+    ends: Tokens
+
+    def whole_characters(self, count: int) -> int:
+        """How many characters the first ``count`` tokens hold whole: a character can be spread over several tokens."""
+        end = int(self.ends[count - 1])
+        return min(end, int(self.starts[count])) if count < len(self.starts) else end
+
+
+class PassMaker:
+    """Turns samples into the two passes of Eq. 4, [start, prompt, response] and [start, response]."""
+
+    def __init__(self, vocabulary: Vocabulary, template: str, max_length: int) -> None:
+        self._vocabulary = vocabulary
+        self._template = template
+        self._limit = min(max_length, vocabulary.context or max_length)
+        self._encoded: dict[ScoringSample, _Encoded] = {}
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        """What of each response fits; what was tokenised is kept until ``passes`` takes it."""
+        self._encode(samples)
+        return [self._fit(sample, self._encoded[sample]) for sample in samples]
+
+    def passes(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[tuple[Pass, Pass]]:
+        """For each sample the pass with its prompt, and the one without."""
+        self._encode(samples)
+        start = np.array([self._vocabulary.start], dtype=np.int32)
+        made = []
+        for sample, chars in zip(samples, kept_chars, strict=True):
+            encoded = self._encoded[sample]
+            response = self._cut(sample, encoded, chars)
+            given = np.concatenate([start, encoded.prompt, response])
+            made.append((Pass(given, len(response)), Pass(np.concatenate([start, response]), len(response))))
+        self._encoded.clear()
+        return made
+
+    def _fit(self, sample: ScoringSample, encoded: _Encoded) -> ModelFit:
+        if not len(encoded.response):
+            return ModelFit("empty_response", 0)
+        room = self._limit - 1 - len(encoded.prompt)
+        if len(encoded.response) <= room:
+            return ModelFit("ok", len(sample.response))
+        for count in range(room, 0, -1):
+            chars = encoded.whole_characters(count)
+            # a cut inside a character is moved before it, and the text tokenised anew may need more tokens
+            if chars and len(self._cut(sample, encoded, chars)) <= room:
+                return ModelFit("ok", chars)
+        return ModelFit("prompt_too_long", 0)
+
+    def _cut(self, sample: ScoringSample, encoded: _Encoded, chars: int) -> Tokens:
+        """Tokens of the first ``chars`` characters: the own tokens where one ends just there, else tokenised anew."""
+        if chars >= len(sample.response):
+            return encoded.response
+        count = bisect.bisect_right(encoded.ends, chars)
+        if count and encoded.ends[count - 1] == chars == encoded.whole_characters(count):
+            return encoded.response[:count]
+        return self._ids([sample.response[:chars]])[0]
+
+    def _encode(self, samples: Sequence[ScoringSample]) -> None:
+        new = list(dict.fromkeys(sample for sample in samples if sample not in self._encoded))
+        if not new:
+            return
+        texts = [self._prompt(sample) for sample in new]
+        distinct = list(dict.fromkeys(texts))
+        prompts = dict(zip(distinct, self._ids(distinct), strict=True))
+        responses = self._with_offsets([sample.response for sample in new])
+        for sample, text, response in zip(new, texts, responses, strict=True):
+            prompt = prompts[text]
+            if self._template == "chat" and len(prompt) and prompt[0] == self._vocabulary.start:
+                prompt = prompt[1:]
+            self._encoded[sample] = _Encoded(prompt, *response)
+
+    def _ids(self, texts: Sequence[str]) -> list[Tokens]:
+        encoded = self._vocabulary.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [np.array(ids, dtype=np.int32) for ids in encoded]
+
+    def _with_offsets(self, texts: Sequence[str]) -> list[tuple[Tokens, Tokens, Tokens]]:
+        tokenizer = self._vocabulary.tokenizer
+        if not tokenizer.is_fast:
+            return [self._offsets_by_decoding(text, ids) for text, ids in zip(texts, self._ids(texts), strict=True)]
+        encoding = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+        made = []
+        for ids, offsets in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+            spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
+            made.append((np.array(ids, dtype=np.int32), spans[:, 0].copy(), spans[:, 1].copy()))
+        return made
+
+    def _offsets_by_decoding(self, text: str, ids: Tokens) -> tuple[Tokens, Tokens, Tokens]:
+        decode = self._vocabulary.tokenizer.decode
+        ends = [min(len(decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1)]
+        return ids, np.array([0, *ends[:-1]], dtype=np.int32)[: len(ids)], np.array(ends, dtype=np.int32)
+
+    def _prompt(self, sample: ScoringSample) -> str:
+        if self._template != "chat":
+            return prompt_text(self._template, sample.system, sample.history, sample.instruction)
+        messages = prompt_messages(sample.system, sample.history, sample.instruction)
+        render = functools.partial(
+            self._vocabulary.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True
+        )
+        try:
+            try:
+                return str(render(messages))
+            except jinja2.TemplateError:
+                # some templates know no system role (Gemma, Mistral): there it leads the first message of the user
+                if not sample.system or len(messages) < 2:
+                    raise
+                first = {**messages[1], "content": f"{sample.system}\n\n{messages[1]['content']}"}
+                return str(render([first, *messages[2:]]))
+        except jinja2.TemplateError as error:
+            raise ModelError(
+                f"scoring.template chat: the template of {self._vocabulary.name!r} refuses a conversation ({error}); use alpaca or plain"
+            ) from error
+        except ValueError as error:
+            raise ModelError(
+                f"scoring.template chat: the tokenizer of {self._vocabulary.name!r} has no chat template; use alpaca or plain"
+            ) from error
