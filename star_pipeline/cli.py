@@ -104,6 +104,42 @@ def query(
 
 
 @app.command()
+def score(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="file of seeds: JSON, JSONL, CSV or Parquet")],
+    target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Parquet file to write, a row a record")],
+    small: Annotated[str | None, typer.Option(help="the target model: Hugging Face id or folder")] = None,
+    large: Annotated[str | None, typer.Option(help="a larger model of the same kind")] = None,
+    template: Annotated[str | None, typer.Option(help="alpaca, plain or chat")] = None,
+    max_length: Annotated[int | None, typer.Option(help="tokens of the longer pass, start token included")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N")] = None,
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+) -> None:
+    """Score any file of seeds by instruction-following difficulty (IFD), without a run. Interrupted, it goes on.
+
+    What is not given comes from the configuration. Example:
+    star-pipeline score alpaca.json scores.parquet --small EleutherAI/pythia-1b --large EleutherAI/pythia-6.9b
+    """
+    from rich.console import Console
+
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.commands.score import print_scores, score_file
+    from star_pipeline.config import load_config
+
+    given = {"small": small, "large": large, "template": template, "max_length": max_length, "dtype": dtype, "device": device}  # fmt: skip
+    settings = load_config(config, {"scoring": {name: value for name, value in given.items() if value is not None}})
+    terminal = Console(stderr=True)
+    if terminal.is_terminal:
+        with BarProgress(terminal) as bars:
+            outcome = score_file(source, target, settings, Lake.at(lake), bars)
+    else:
+        outcome = score_file(source, target, settings, Lake.at(lake), LineProgress())
+    print_scores(Console() if sys.stdout.isatty() else Console(width=120), target, outcome)
+
+
+@app.command()
 def doctor(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
     """Check configuration, credentials, endpoints, models and lake, and say what to do.
 

@@ -25,6 +25,29 @@ def content_hash(table: pa.Table) -> str:
     return identity.digest(lasting.to_pydict())
 
 
+def write_whole(path: UPath, data: bytes) -> None:
+    """Write a file whole or not at all. Raises LakeError, saying what stood in the way."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.protocol not in ("", "file"):
+            path.write_bytes(data)  # object stores put whole objects
+            return
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with open(str(partial), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(str(partial), str(path))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LakeError(
+            f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Lake:
     root: UPath
@@ -101,25 +124,7 @@ class Lake:
 
     def write_bytes(self, path: UPath, data: bytes) -> None:
         """Whole or not at all: a reader sees the old content or the new one, also after a crash."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.protocol not in ("", "file"):
-                path.write_bytes(data)  # object stores put whole objects
-                return
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            try:
-                with open(str(partial), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(str(partial), str(path))
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise LakeError(
-                f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
-            ) from error
+        write_whole(path, data)
 
     def write_table(self, spec: TableSpec[Any], table: pa.Table, shard: str | None = None) -> UPath:
         """Write a table whose schema is checked against ``spec``; returns its path."""

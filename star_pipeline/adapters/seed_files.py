@@ -25,7 +25,11 @@ def seed_files(folder: UPath) -> list[UPath]:
 
 
 def read_seeds(
-    path: UPath, source: str, fields: Mapping[str, str], skip_bad_rows: bool = False
+    path: UPath,
+    source: str,
+    fields: Mapping[str, str],
+    skip_bad_rows: bool = False,
+    empty_instructions: bool = False,
 ) -> Iterator[Seed | RejectedRow]:
     """The seeds of one file, in its order, one at a time.
 
@@ -34,7 +38,8 @@ def read_seeds(
     """
     seeds = 0
     first_reason = ""
-    for seed in seeds_of(READERS[path.suffix.lower()](path, source), source, fields, skip_bad_rows):
+    records = READERS[path.suffix.lower()](path, source)
+    for seed in seeds_of(records, source, fields, skip_bad_rows, empty_instructions):
         if isinstance(seed, Seed):
             seeds += 1
         elif not first_reason:

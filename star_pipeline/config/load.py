@@ -1,5 +1,6 @@
 """Reads a configuration: a shipped profile by its name, or a YAML file by its path."""
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,11 @@ def profile_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PROFILES.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(name_or_path: str) -> StarConfig:
-    """The validated configuration. Raises ConfigError, naming file, field, what was expected and the remedy."""
+def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> StarConfig:
+    """The validated configuration; ``overrides`` replaces fields of its sections, as options of a command do.
+
+    Raises ConfigError, naming file, field, what was expected and the remedy.
+    """
     path = Path(name_or_path)
     if name_or_path in profile_names():
         where, text, folder = f"profile {name_or_path}", (_PROFILES / f"{name_or_path}.yaml").read_text("utf-8"), Path()
@@ -56,6 +60,8 @@ def load_config(name_or_path: str) -> StarConfig:
         raise ConfigError(f"{where}: empty, expected agents, pairs, scoring and judge; copy a profile to begin with")
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
+    for section, fields in (overrides or {}).items():
+        raw[section] = {**(raw.get(section) or {}), **fields}
     if isinstance(raw.get("prompts"), dict):
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
     try:

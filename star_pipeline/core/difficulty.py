@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from star_pipeline.core.ports import ModelFit, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, IfdStatus, Seed
@@ -47,31 +48,61 @@ def score_candidates(
     ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What of a sample's response both models take: ``kept_chars`` of its text, 0 unless ``status`` is ok."""
+
+    status: IfdStatus
+    kept_chars: int
+
+
 def score_samples(
     samples: Sequence[ScoringSample | None], small: Callable[[], Scorer], large: Callable[[], Scorer]
 ) -> list[IfdScore]:
-    """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``.
+    """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``."""
+    scorers = small(), large()
+    fits = fit_samples(samples, *scorers)
+    losses_small, losses_large = (losses_of(samples, fits, scorer) for scorer in scorers)
+    return score_rows(samples, fits, losses_small, losses_large)
 
-    Where the tokenizers cut at different places, both models score the shorter text.
-    """
-    present = [number for number, sample in enumerate(samples) if sample is not None]
+
+def fit_samples(samples: Sequence[ScoringSample | None], small: Scorer, large: Scorer) -> list[Fit]:
+    """Where the tokenizers cut at different places, both models are to score the shorter text."""
     chosen = [sample for sample in samples if sample is not None]
-    scorer_small, scorer_large = small(), large()
-    fits = [scorer_small.fit(chosen), scorer_large.fit(chosen)]
-    kept: list[tuple[int, ScoringSample, int]] = []
-    rows: list[IfdScore] = [IfdScore("", "", "no_candidate", False) for _ in samples]
-    for number, sample, fit_small, fit_large in zip(present, chosen, *fits, strict=True):
-        status = _worse(fit_small, fit_large)
-        if status == "ok":
-            kept.append((number, sample, min(fit_small.kept_chars, fit_large.kept_chars)))
+    both = iter(zip(small.fit(chosen), large.fit(chosen), strict=True))
+    fits: list[Fit] = []
+    for sample in samples:
+        if sample is None:
+            fits.append(Fit("no_candidate", 0))
+            continue
+        one, other = next(both)
+        status = _worse(one, other)
+        fits.append(Fit(status, min(one.kept_chars, other.kept_chars) if status == "ok" else 0))
+    return fits
+
+
+def losses_of(
+    samples: Sequence[ScoringSample | None], fits: Sequence[Fit], scorer: Scorer
+) -> list[ResponseLoss | None]:
+    """Losses under one model; None for what cannot be scored."""
+    inputs = [(s, fit.kept_chars) for s, fit in zip(samples, fits, strict=True) if s is not None and fit.status == "ok"]
+    losses = iter(scorer.losses([sample for sample, _ in inputs], [chars for _, chars in inputs]))
+    return [next(losses) if fit.status == "ok" else None for fit in fits]
+
+
+def score_rows(
+    samples: Sequence[ScoringSample | None],
+    fits: Sequence[Fit],
+    small: Sequence[ResponseLoss | None],
+    large: Sequence[ResponseLoss | None],
+) -> list[IfdScore]:
+    """Eq. 4 from the losses under both models; ids are left empty."""
+    rows = []
+    for sample, fit, loss_small, loss_large in zip(samples, fits, small, large, strict=True):
+        if sample is None or loss_small is None or loss_large is None:
+            rows.append(IfdScore("", "", fit.status, False))
         else:
-            rows[number] = IfdScore("", "", status, False)
-    inputs = [sample for _, sample, _ in kept]
-    chars = [count for _, _, count in kept]
-    losses_small = scorer_small.losses(inputs, chars)
-    losses_large = scorer_large.losses(inputs, chars)
-    for (number, sample, count), loss_small, loss_large in zip(kept, losses_small, losses_large, strict=True):
-        rows[number] = _row(loss_small, loss_large, truncated=count < len(sample.response))
+            rows.append(_row(loss_small, loss_large, truncated=fit.kept_chars < len(sample.response)))
     return rows
 
 

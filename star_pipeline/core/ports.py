@@ -101,7 +101,9 @@ class MemoryBank(Protocol):
 class Progress(Protocol):
     """Told how far a long stage has come. Shards name themselves first, stages follow."""
 
-    def stage(self, name: str, total: int) -> None: ...
+    def stage(self, name: str, total: int, later: float = 0.0) -> None:
+        """A stage of ``total`` steps begins; ``later`` steps of the like are known to follow it, and count in the time left."""
+        ...
 
     def advance(self, count: int = 1) -> None: ...
 

@@ -26,7 +26,11 @@ class RowError:
 
 
 def seeds_of(
-    records: Iterator[tuple[int, Any]], source: str, fields: Mapping[str, str], skip_bad_rows: bool
+    records: Iterator[tuple[int, Any]],
+    source: str,
+    fields: Mapping[str, str],
+    skip_bad_rows: bool,
+    empty_instructions: bool = False,
 ) -> Iterator[Seed | RejectedRow]:
     """The seeds of one file's (row, record) pairs; rows count from 1. The format is that of the first record that has one.
 
@@ -38,7 +42,7 @@ def seeds_of(
             if isinstance(raw, RowError):
                 raise BadRecord(None, raw.reason)
             form = form or detect(raw, fields)
-            yield _seed(form.read(raw, fields), source, row)
+            yield _seed(form.read(raw, fields), source, row, empty_instructions)
         except BadRecord as bad:
             where = f"{source}, row {row}" + (f", field {bad.field!r}" if bad.field else "")
             if not skip_bad_rows:
@@ -48,8 +52,8 @@ def seeds_of(
             yield RejectedRow(source, row, f"field {bad.field!r}: {bad}" if bad.field else str(bad))
 
 
-def _seed(parts: Parts, source: str, row: int) -> Seed:
-    if not parts.instruction.strip():
+def _seed(parts: Parts, source: str, row: int, empty_instructions: bool) -> Seed:
+    if not (empty_instructions or parts.instruction.strip()):
         raise BadRecord(parts.instruction_field, "empty, expected an instruction")
     texts = (parts.system or "", parts.instruction, parts.response, *(turn.content for turn in parts.history))
     if not all(identity.is_unicode(text) for text in texts):

@@ -2,19 +2,29 @@
 
 from pathlib import Path
 
+from upath import UPath
+
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.config.models import ScoringConfig
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 
+_OVERHEAD = 40_000_000
+"""Bytes of weights whose products take as long as what every model does besides."""
 
-def open_scorer(name: str, scoring: ScoringConfig, lake: Lake, progress: Progress) -> Scorer:
-    """The scorer for the model ``name``: a Hugging Face id, a folder, or one of the offline profile's own."""
+
+def open_scorer(
+    name: str, scoring: ScoringConfig, lake: Lake, progress: Progress, numerics_record: UPath | None = None
+) -> Scorer:
+    """The scorer for the model ``name``: a Hugging Face id, a folder, or one of the offline profile's own.
+
+    ``numerics_record`` is the file that keeps what decides the last digits; the lake's own unless it is given.
+    """
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
 
     source = model_source(name, lake, progress)
-    numerics = settled_in(lake, scoring.dtype, scoring.device)
+    numerics = settled_in(numerics_record or lake.numerics, scoring.dtype, scoring.device)
     return LocalScorer(
         source,
         numerics,
@@ -37,3 +47,11 @@ def model_source(name: str, lake: Lake, progress: Progress) -> str:
     if name not in trained:
         raise ModelError(f"scoring model {name!r}: the offline profile has {', '.join(trained)}")
     return str(trained[name])
+
+
+def relative_cost(small: str, large: str, lake: Lake, progress: Progress) -> float:
+    """About how many times as long the large model takes as the small one, by the number of their parameters."""
+    from star_pipeline.adapters.scoring.causal_lm import weight_bytes
+
+    sizes = [weight_bytes(model_source(name, lake, progress), "float32") + _OVERHEAD for name in (small, large)]
+    return sizes[1] / sizes[0]

@@ -134,6 +134,19 @@ def _by_segment(layout: _Layout, query: Any, key: Any, value: Any, scaling: floa
     """
     import torch
 
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    # oneDNN would compile a kernel for each of a thousand shapes, and keep it
+    products.fp32_precision = "none"
+    try:
+        return _products(layout, query, key, value, scaling, window)
+    finally:
+        products.fp32_precision = before
+
+
+def _products(layout: _Layout, query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+    import torch
+
     _, heads, tokens, width = query.shape
     shared, scale = key.shape[1], width**-0.5 if scaling is None else scaling
     out = torch.empty((tokens, heads, value.shape[3]), dtype=query.dtype, device=query.device)

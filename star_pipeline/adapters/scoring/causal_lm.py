@@ -143,7 +143,9 @@ class CausalLM:
         batch = (forest if ways.packs else rows)(trial, range(len(trial)))
         try:
             found = self._token_losses(batch, ways).tolist()
-        except (attention.NotSupported, AttributeError, TypeError, ValueError, KeyError, IndexError):
+        except Exception as error:  # whatever an architecture says to what it was not made for
+            if is_out_of_memory(error):
+                raise
             return False
         parts = dict(zip(batch.members, np.split(np.array(found), np.cumsum(batch.counts)[:-1]), strict=True))
         together = np.concatenate([parts[number] for number in range(len(trial))])

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from star_pipeline.adapters.lake import Lake
+from upath import UPath
+
+from star_pipeline.adapters.lake import write_whole
 from star_pipeline.core.errors import ModelError
 
 _ROWS, _WIDTH, _COLUMNS = 512, 512, 2048
@@ -76,12 +78,12 @@ def devices(asked: str, numerics: Numerics) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
-def settled_in(lake: Lake, dtype: str, device: str) -> Numerics:
-    """``settle`` with the lake's record, which is written at the first time."""
-    recorded = Numerics(**json.loads(lake.numerics.read_text("utf-8"))) if lake.numerics.exists() else None
+def settled_in(record: UPath, dtype: str, device: str) -> Numerics:
+    """``settle`` with what the file ``record`` holds; it is written at the first time."""
+    recorded = Numerics(**json.loads(record.read_text("utf-8"))) if record.exists() else None
     fixed = settle(dtype, device, recorded)
     if recorded is None:
-        lake.write_bytes(lake.numerics, json.dumps(asdict(fixed)).encode())
+        write_whole(record, json.dumps(asdict(fixed)).encode())
     return fixed
 
 

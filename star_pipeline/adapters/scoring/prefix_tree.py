@@ -11,6 +11,9 @@ Tokens = NDArray[np.int32]
 Indices = NDArray[np.int64]
 Span = tuple[int, int]
 
+ROUND, LEAST = 16, 64
+"""Batches are filled up to a multiple, and to no less: few shapes to compile kernels for, and the same kernels, with the same
+last bits, for few tokens as for many."""
 WORTH_SHARING = 8
 """Fewer common tokens are computed again: a segment of its own costs more than they do."""
 
@@ -100,6 +103,10 @@ def forest(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
             row = end + 1
 
     grow(0, len(ordered) - 1, 0, ())
+    total = segments[-1].end
+    if full := filled_up(total) - total:
+        segments.append(Segment(total, total + full, ()))
+        texts.append(np.zeros(full, dtype=np.int32))
     counts = tuple(passes[number].scored for number in ordered)
     where = [np.concatenate([np.arange(*span) for span in path])[-count:] for path, count in zip(paths, counts, strict=True)]  # fmt: skip
     return Batch(
@@ -111,6 +118,11 @@ def forest(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
         sources=np.concatenate(where),
         targets=_targets(passes, ordered),
     )
+
+
+def filled_up(count: int) -> int:
+    """The number of tokens that a batch of ``count`` is filled up to."""
+    return max(LEAST, -(-count // ROUND) * ROUND)
 
 
 def rows(passes: Sequence[Pass], members: Sequence[int]) -> Batch:

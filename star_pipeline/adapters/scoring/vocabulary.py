@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from star_pipeline.adapters.scoring.prefix_tree import filled_up
+
 _CPU_ROWS, _CPU_TILE = 256, 2**17
 _GPU_ROWS, _GPU_TILE = 2048, 2**25
 """Logits held at once: what a processor's cache takes; what keeps a GPU busy."""
@@ -21,12 +23,14 @@ def token_losses(hidden: Any, weight: Any, bias: Any | None, targets: Any) -> An
     parts = torch.empty((-(-weight.shape[0] // columns), len(targets)), dtype=torch.float64, device=hidden.device)
     for first in range(0, len(targets), rows):
         chunk = hidden[first : first + rows]
+        count = len(chunk)
+        chunk = torch.nn.functional.pad(chunk, (0, 0, 0, filled_up(count) - count))
         for number, column in enumerate(range(0, weight.shape[0], columns)):
             some = slice(column, column + columns)
             logits = _logits(chunk, weight[some], None if bias is None else bias[some])
             highest = logits.amax(-1, keepdim=True)
             total = logits.sub_(highest).exp_().sum(-1)
-            parts[number, first : first + rows] = total.log_() + highest.squeeze(-1)
+            parts[number, first : first + count] = (total.log_() + highest.squeeze(-1))[:count]
     own = (hidden.double() * weight[targets].double()).sum(-1)
     if bias is not None:
         own += bias[targets].double()

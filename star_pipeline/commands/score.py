@@ -1,0 +1,278 @@
+"""``star-pipeline score``: Eq. 4 for every record of a file, kept as it comes, so that an interrupted one goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from upath import UPath
+
+from star_pipeline.adapters.lake import Lake, write_whole
+from star_pipeline.adapters.progress import NotesOnly, in_words
+from star_pipeline.adapters.scoring import open_scorer, relative_cost
+from star_pipeline.adapters.seed_files import SUFFIXES, read_seeds
+from star_pipeline.config import StarConfig
+from star_pipeline.core import identity
+from star_pipeline.core.difficulty import Fit, fit_samples, losses_of, score_rows
+from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
+from star_pipeline.core.records import IfdScore, Seed
+from star_pipeline.core.tables import IFD_SCORES
+
+_FIRST, _LEAST, _MOST = 32, 8, 8192
+_STEP_S = 20.0
+"""Seconds of work between two parts on disk, which is what an interruption loses at most."""
+
+
+@dataclass(frozen=True)
+class ScoreOutcome:
+    rows: int
+    """Records in the output."""
+    resumed: int
+    """Records that an earlier, interrupted command had scored under the small model."""
+    seconds: float
+    fresh: bool
+    """False where the output was there already, made of the same input with the same settings."""
+
+
+def score_file(source: str, target: str, config: StarConfig, lake: Lake, progress: Progress) -> ScoreOutcome:
+    """Score every record of ``source`` under both models; ``target`` gets ``ifd_scores``' columns, a row a record, in order.
+
+    What is done is kept beside the target (``.NAME.parts``) until the target is whole. Raises ConfigError and SeedError for
+    what is wrong with the input before any model is loaded.
+    """
+    began = time.monotonic()
+    given, goal = UPath(source), Path(target).absolute()
+    _check(given, goal)
+    with _held(goal):
+        records = _Records(given, source, config)
+        settings = {"input": _sha256(given), "settings": _settings(config)}
+        if _already(goal, settings):
+            return ScoreOutcome(records.count, records.count, 0.0, False)
+        parts = _Parts(goal.with_name(f".{goal.name}.parts"), settings)
+        told = NotesOnly(progress)
+        scorers = [open_scorer(name, config.scoring, lake, told, parts.numerics) for name in _models(config)]
+        later = relative_cost(*_models(config), lake, told)
+        resumed = parts.done("small")
+        _score(records, parts, "small", scorers, progress, later * records.count)
+        _score(records, parts, "large", scorers, progress, 0.0)
+        _assemble(records, parts, goal, settings)
+    return ScoreOutcome(records.count, resumed, time.monotonic() - began, True)
+
+
+def print_scores(console: Console, target: str, outcome: ScoreOutcome) -> None:
+    """What was scored and what could not be, in a few lines."""
+    scores = pq.read_table(target, columns=["status", "truncated", "ifd_small", "ifd_large", "gap"]).to_pandas()
+    done = scores[scores.status == "ok"]
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    cut = f", {done.truncated.sum():,} cut to fit" if done.truncated.any() else ""
+    facts.add_row("scored", f"{len(done):,} of {len(scores):,} records{cut}")
+    for status, count in scores.status[scores.status != "ok"].value_counts().items():
+        facts.add_row("", f"{count:,} {status}")
+    if len(done):
+        facts.add_row("mean IFD", f"{done.ifd_small.mean():.4f} small, {done.ifd_large.mean():.4f} large")
+        facts.add_row("gap", f"{done.gap.mean():.4f} in the mean, positive for {(done.gap > 0).mean():.1%}")
+    if not outcome.fresh:
+        facts.add_row("time", "nothing to do: the output was made of this input with these settings")
+    else:
+        again = f", going on after {outcome.resumed:,} records of an earlier command" if outcome.resumed else ""
+        facts.add_row("time", f"{in_words(outcome.seconds)}{again}")
+    facts.add_row("output", target)
+    console.print(facts, highlight=False)
+
+
+class _Records:
+    """The input's records, read anew for every pass over them. Bad ones are None where the configuration leaves them out."""
+
+    def __init__(self, path: UPath, source: str, config: StarConfig) -> None:
+        self._path, self._source = path, source
+        self._fields, self._skip = config.seed_fields, config.seeds.on_bad_row == "skip"
+        self.count = sum(1 for _ in self.after(0))
+
+    def after(self, first: int) -> Iterator[Seed | None]:
+        seeds = read_seeds(self._path, self._source, self._fields, self._skip, empty_instructions=True)
+        for seed in islice(seeds, first, None):
+            yield seed if isinstance(seed, Seed) else None
+
+
+def _score(
+    records: _Records, parts: "_Parts", phase: str, scorers: Sequence[Scorer], progress: Progress, later: float
+) -> None:
+    """One pass over the records from where the parts end."""
+    done = parts.done(phase)
+    if done == records.count:
+        return
+    progress.stage(f"scoring under the {phase} model", records.count - done, later)
+    seeds, fits_before = records.after(done), parts.fits(done) if phase == "large" else None
+    size = _FIRST
+    while chunk := list(islice(seeds, size)):
+        began = time.monotonic()
+        samples = [_sample(seed) for seed in chunk]
+        fits = list(islice(fits_before, len(chunk))) if fits_before else fit_samples(samples, *scorers)
+        losses = losses_of(samples, fits, scorers[phase == "large"])
+        parts.add(phase, done, fits, losses)
+        done += len(chunk)
+        progress.advance(len(chunk))
+        pace = _STEP_S / max(time.monotonic() - began, 1e-3)
+        size = min(max(int(size * min(max(pace, 0.25), 4.0)), _LEAST), _MOST)
+
+
+def _sample(seed: Seed | None) -> ScoringSample | None:
+    return ScoringSample(seed.system, seed.history, seed.instruction, seed.response) if seed else None
+
+
+_PART = pa.schema(
+    [
+        ("status", pa.string()),
+        ("kept_chars", pa.int64()),
+        ("n_tokens", pa.int64()),
+        ("nll_given", pa.float64()),
+        ("nll_alone", pa.float64()),
+    ]
+)
+
+
+class _Parts:
+    """Losses on disk, some records a file, under each model. A part is there whole or not at all."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        self._folder = folder
+        note = folder / "settings.json"
+        if not (note.exists() and json.loads(note.read_text("utf-8")) == json.loads(json.dumps(settings))):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_whole(UPath(note), json.dumps(settings).encode())
+
+    @property
+    def numerics(self) -> UPath:
+        """Where what decides the last digits is kept, as a lake keeps it."""
+        return UPath(self._folder / "numerics.json")
+
+    def done(self, phase: str) -> int:
+        files = self._files(phase)
+        return int(files[-1].stem.split("-")[2]) if files else 0
+
+    def add(self, phase: str, first: int, fits: Sequence[Fit], losses: Sequence[ResponseLoss | None]) -> None:
+        rows = [
+            (fit.status, fit.kept_chars, *((loss.n_tokens, loss.nll_given, loss.nll_alone) if loss else (None,) * 3))
+            for fit, loss in zip(fits, losses, strict=True)
+        ]
+        table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=_PART)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        name = f"{phase}-{first:010d}-{first + len(rows):010d}.parquet"
+        write_whole(UPath(self._folder / name), sink.getvalue().to_pybytes())
+
+    def rows(self, phase: str, first: int = 0) -> Iterator[tuple[Fit, ResponseLoss | None]]:
+        for file in self._files(phase):
+            start, end = (int(number) for number in file.stem.split("-")[1:])
+            if end > first:
+                columns = pq.read_table(file).slice(max(0, first - start)).to_pydict()
+                for status, chars, *loss in zip(*columns.values(), strict=True):
+                    yield Fit(status, chars), ResponseLoss(*loss) if loss[0] is not None else None
+
+    def fits(self, first: int) -> Iterator[Fit]:
+        return (fit for fit, _ in self.rows("small", first))
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _files(self, phase: str) -> list[Path]:
+        return sorted(self._folder.glob(f"{phase}-*.parquet"))
+
+
+def _assemble(records: _Records, parts: _Parts, goal: Path, settings: Mapping[str, object]) -> None:
+    schema = IFD_SCORES.schema.with_metadata({"star_score": json.dumps(settings)})
+    rows = zip(records.after(0), parts.rows("small"), parts.rows("large"), strict=True)
+    unfinished = goal.with_name(f".{goal.name}.unfinished")
+    row = 0
+    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+        while chunk := list(islice(rows, 4096)):
+            seeds, small, large = zip(*chunk, strict=True)
+            fits, losses = [fit for fit, _ in small], ([loss for _, loss in rows_] for rows_ in (small, large))
+            scores = score_rows([_sample(seed) for seed in seeds], fits, *losses)
+            named = [_named(score, seed, row + n) for n, (score, seed) in enumerate(zip(scores, seeds, strict=True))]
+            writer.write_table(IFD_SCORES.to_arrow(named).replace_schema_metadata(schema.metadata))
+            row += len(chunk)
+    os.replace(unfinished, goal)
+    parts.remove()
+
+
+def _named(score: IfdScore, seed: Seed | None, row: int) -> IfdScore:
+    seed_id = seed.seed_id if seed else identity.digest("bad row", row)
+    return replace(score, candidate_id=identity.digest("scored", seed_id, row, length=20), seed_id=seed_id)
+
+
+def _models(config: StarConfig) -> tuple[str, str]:
+    return config.scoring.small, config.scoring.large
+
+
+def _settings(config: StarConfig) -> Mapping[str, object]:
+    """What decides the values."""
+    scoring = config.scoring.model_dump(
+        mode="json", include={"small", "large", "template", "max_length", "dtype", "device"}
+    )
+    return {**scoring, "fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
+
+
+def _check(source: UPath, goal: Path) -> None:
+    if not source.is_file():
+        raise ConfigError(f"{source}: no such file; expected a file of seeds that ends in {', '.join(SUFFIXES)}")
+    if source.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{source}: format {source.suffix or 'without suffix'!r}; expected {', '.join(SUFFIXES)}")
+    if goal.is_dir():
+        raise ConfigError(f"{goal}: a folder; expected the name of the Parquet file to write")
+    if goal.exists() and goal.samefile(str(source)):
+        raise ConfigError(f"{goal}: input and output are the same file; name another output")
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{goal.parent}: {error.strerror or error}; name an output in a folder that can be written"
+        ) from error
+
+
+def _already(goal: Path, settings: Mapping[str, object]) -> bool:
+    try:
+        metadata = pq.read_schema(goal).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return bool(json.loads(metadata.get(b"star_score", b"{}")) == json.loads(json.dumps(settings)))
+
+
+def _sha256(path: UPath) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _held(goal: Path) -> Iterator[None]:
+    path = goal.with_name(f".{goal.name}.lock")
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise LakeError(
+            f"{goal}: another star-pipeline score writes it; wait until it has ended, or name another output"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
