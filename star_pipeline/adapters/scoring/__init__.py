@@ -3,17 +3,21 @@
 from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.config.models import ScoringConfig
+from star_pipeline.config.models import ScoringConfig, ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 
 
-def open_scorer(name: str, scoring: ScoringConfig, lake: Lake, progress: Progress) -> Scorer:
-    """The scorer for the model ``name``: a Hugging Face id, a folder, or one of the offline profile's own."""
+def open_scorer(model: str | ServedModel, scoring: ScoringConfig, lake: Lake, progress: Progress) -> Scorer:
+    """The scorer for a model: a Hugging Face id, a folder, one of the offline profile's own, or one on a server."""
+    if isinstance(model, ServedModel):
+        from star_pipeline.adapters.scoring.served import ServedScorer
+
+        return ServedScorer(model, scoring.template, scoring.max_length, progress)
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
 
-    source = model_source(name, lake, progress)
+    source = model_source(model, lake, progress)
     numerics = settled_in(lake, scoring.dtype, scoring.device)
     return LocalScorer(
         source,
