@@ -167,11 +167,15 @@ class ServedModel(Section):
     @classmethod
     def _address(cls, address: str) -> str:
         # what was given is not shown: it may hold a password
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("this is no address; expected something like http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query:
             raise ValueError("an address without credentials is expected; name the key's variable in api_key_env")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("this is no address; expected something like http://127.0.0.1:8000/v1")
         return address.rstrip("/")
 
     @field_validator("api_key_env")
