@@ -1,8 +1,8 @@
 """A completions server asked how probable a prompt's own tokens are. Prompts go out as token ids: nothing is tokenised anew.
 
 Servers tell it in two ways, and the first request finds out which: vLLM's ``prompt_logprobs``, or ``echo`` with ``logprobs``
-(SGLang, llama-cpp-python, older vLLM). Both let the server make one token, which is cut off: for llama-cpp-python
-``max_tokens: 0`` means without end.
+(SGLang, vLLM before 0.5.5). Both let the server make one token, which is cut off: some refuse ``max_tokens: 0``, and some take it
+for no limit.
 """
 
 import asyncio
