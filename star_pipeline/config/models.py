@@ -184,6 +184,10 @@ class ServedModel(Section):
         return _variable_name(name)
 
 
+_IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
+"""Settings of a served model that decide no value."""
+
+
 def _spelt_out(value: Any) -> Any:
     """``MODEL@http://…`` as the mapping that it is short for; anything else as it is."""
     short = re.fullmatch(r"(.*?)@(https?://.*)", value) if isinstance(value, str) else None
@@ -349,8 +353,7 @@ class StarConfig(Section):
     @property
     def fingerprint(self) -> str:
         """Names the settings that decide a run's content; every table records it."""
-        calling = {"max_concurrency", "timeout_s", "max_tries", "api_key_env"}
-        idle = {*calling, "requests_per_minute"}
+        idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
         rest = self.model_dump(
             mode="json",
@@ -359,7 +362,7 @@ class StarConfig(Section):
                 "agents": True,
                 "journal": True,
                 "budget": True,
-                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": calling, "large": calling},
+                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": _IDLE, "large": _IDLE},
             },
         )
         return identity.digest("config", agents, rest, length=12)
