@@ -13,6 +13,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
+from star_pipeline.config.models import ServedModel
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 
@@ -102,10 +103,10 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def large(self) -> Scorer:
         return self._scorer(self.settings.load().scoring.large)
 
-    def _scorer(self, name: str) -> Scorer:
+    def _scorer(self, model: str | ServedModel) -> Scorer:
         from star_pipeline.adapters.scoring import open_scorer
 
-        return open_scorer(name, self.settings.load().scoring, self.lake.open(), self.progress.progress())
+        return open_scorer(model, self.settings.load().scoring, self.lake.open(), self.progress.progress())
 
 
 class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]

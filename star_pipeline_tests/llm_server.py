@@ -1,17 +1,22 @@
 """An OpenAI-compatible chat server on loopback, scripted by a function from request to reply."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole."""
+    """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole.
+
+    ``breaks``: the connection is reset before the reply, or closed after half of it.
+    """
 
     text: str = ""
     status: int = 200
@@ -19,13 +24,17 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay_s: float = 0.0
+    breaks: Literal["", "reset", "half"] = ""
 
 
 Script = Callable[[dict[str, Any]], Reply | str]
 
 
 class ChatServer(ThreadingHTTPServer):
-    """``requests`` are the parsed bodies received, in order; ``most_at_once`` is the peak of concurrent requests."""
+    """``requests`` are the parsed bodies received, in order; ``most_at_once`` is the peak of concurrent requests.
+
+    ``models`` is what it lists as its own.
+    """
 
     daemon_threads = True
     request_queue_size = 256
@@ -34,6 +43,7 @@ class ChatServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
         self.requests: list[dict[str, Any]] = []
+        self.models: list[dict[str, Any]] = [{"id": "m", "object": "model"}]
         self.active = self.most_at_once = 0
         self.guard = threading.Lock()
 
@@ -50,24 +60,31 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
-        self._send(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode(), {})
+        self._send(200, json.dumps({"object": "list", "data": self.server.models}).encode(), {})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked["authorization"] = self.headers.get("Authorization")
+        asked["authorization"], asked["path"] = self.headers.get("Authorization"), self.path
         with self.server.guard:
             self.server.requests.append(asked)
             self.server.active += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.active)
         try:
             said = self.server.script(asked)
+            reply = Reply(said) if isinstance(said, str) else said
+            if reply.delay_s:
+                threading.Event().wait(reply.delay_s)
         finally:
             with self.server.guard:
                 self.server.active -= 1
-        reply = Reply(said) if isinstance(said, str) else said
-        if reply.delay_s:
-            threading.Event().wait(reply.delay_s)
-        if reply.body is not None:
+        if reply.breaks == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+        elif reply.breaks == "half":
+            self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ')
+            self.close_connection = True
+        elif reply.body is not None:
             self._send(reply.status, reply.body, reply.headers)
         elif reply.status != 200:
             self._send(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from star_pipeline.config.models import AgentConfig, ScoringConfig
+from star_pipeline.config.models import AgentConfig, ScoringConfig, ServedModel
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
 
 
@@ -24,10 +24,21 @@ def check_agents(agents: Mapping[str, AgentConfig]) -> None:
 
 
 def check_scoring_models(scoring: ScoringConfig) -> None:
-    """Raises ModelError where a scoring model's configuration or tokenizer cannot be had."""
-    for name in (scoring.small, scoring.large):
-        if not name.startswith("offline/"):
-            describe_model(name)
+    """Raises ModelError where a scoring model's configuration or tokenizer cannot be had, or its server does not answer."""
+    for model in (scoring.small, scoring.large):
+        if isinstance(model, ServedModel):
+            describe_served(model, scoring.max_length)
+        elif not model.startswith("offline/"):
+            describe_model(model)
+
+
+def describe_served(served: ServedModel, max_length: int) -> str:
+    """Load a served model's tokenizer, ask the server about two tokens, and say what was found. Raises ModelError, ConfigError."""
+    from star_pipeline.adapters.scoring.served import describe_server
+
+    if _refused(served.api_base):
+        raise ModelError(f"scoring model {served}: nobody answers; start the server or correct api_base")
+    return f"{describe_model(served.tokenizer_source)}; {describe_server(served, max_length)}"
 
 
 def describe_model(name: str) -> str:

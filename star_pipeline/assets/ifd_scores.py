@@ -37,8 +37,8 @@ def ifd_scores(
         ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
         {
             "plot_ifd_small_against_large": ifd_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
-            "small": config.scoring.small,
-            "large": config.scoring.large,
+            "small": str(config.scoring.small),
+            "large": str(config.scoring.large),
             "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),
             "share_of_positive_gaps": sum(gap > 0 for gap in gaps) / len(gaps) if gaps else 0.0,
         },

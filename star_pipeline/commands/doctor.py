@@ -11,11 +11,11 @@ from rich.console import Console
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
-from star_pipeline.adapters.preflight import describe_model
+from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.models import AgentConfig
+from star_pipeline.config.models import AgentConfig, ServedModel
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.prompts import PromptLibrary
 
@@ -146,7 +146,9 @@ def _models(settings: StarConfig) -> Iterator[Finding]:
     from star_pipeline.adapters.embedder import embedding_source
 
     for role, name in (("small", settings.scoring.small), ("large", settings.scoring.large)):
-        if name.startswith("offline/"):
+        if isinstance(name, ServedModel):
+            yield True, f"{role} {name}: {describe_served(name, settings.scoring.max_length)}"
+        elif name.startswith("offline/"):
             if name not in ("offline/small", "offline/large"):
                 raise ModelError(f"scoring.{role} {name!r}: the offline profile has offline/small and offline/large")
             yield True, f"{role} {name}: trained in the lake at the first run"

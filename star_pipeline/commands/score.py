@@ -62,8 +62,9 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
             return ScoreOutcome(records.count, records.count, 0.0, False)
         parts = _Parts(goal.with_name(f".{goal.name}.parts"), settings)
         told = NotesOnly(progress)
-        scorers = [open_scorer(name, config.scoring, lake, told, parts.numerics) for name in _models(config)]
-        later = relative_cost(*_models(config), lake, told)
+        models = (config.scoring.small, config.scoring.large)
+        scorers = [open_scorer(model, config.scoring, lake, told, parts.numerics) for model in models]
+        later = relative_cost(config.scoring, lake, told)
         resumed = parts.done("small")
         _score(records, parts, "small", scorers, progress, later * records.count)
         _score(records, parts, "large", scorers, progress, 0.0)
@@ -216,16 +217,13 @@ def _named(score: IfdScore, seed: Seed | None, row: int) -> IfdScore:
     return replace(score, candidate_id=identity.digest("scored", seed_id, row, length=20), seed_id=seed_id)
 
 
-def _models(config: StarConfig) -> tuple[str, str]:
-    return config.scoring.small, config.scoring.large
-
-
 def _settings(config: StarConfig) -> Mapping[str, object]:
     """What decides the values."""
-    scoring = config.scoring.model_dump(
-        mode="json", include={"small", "large", "template", "max_length", "dtype", "device"}
-    )
-    return {**scoring, "fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
+    scoring = config.scoring
+    kept = {"template", "max_length", "dtype", "device"}
+    models = {"small": str(scoring.small), "large": str(scoring.large)}
+    read = {"fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
+    return {**models, **scoring.model_dump(mode="json", include=kept), **read}
 
 
 def _check(source: UPath, goal: Path) -> None:

@@ -85,7 +85,8 @@ def _in_one_line(error: ValidationError) -> str:
 
 
 def _one(problem: dict[str, Any]) -> str:
-    field = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    # what stands in brackets is pydantic's: [key], and the forms that a setting can have
+    field = ".".join(part for part in map(str, problem["loc"]) if not part.startswith("["))
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
     elif problem["type"] == "extra_forbidden":

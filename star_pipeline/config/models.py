@@ -2,8 +2,18 @@
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from star_pipeline.core import identity
 from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
@@ -25,6 +35,15 @@ def _without_secrets(params: dict[str, Any], where: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             _without_secrets(value, f"{where}{name}.")
     return params
+
+
+def _variable_name(name: str | None) -> str | None:
+    # what was given is not shown: it may be the key itself
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(
+            "this is no name of an environment variable; put the key into the environment, and its name here"
+        )
+    return name
 
 
 class AgentConfig(Section):
@@ -57,12 +76,7 @@ class AgentConfig(Section):
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, name: str | None) -> str | None:
-        # what was given is not shown: it may be the key itself
-        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(
-                "this is no name of an environment variable; put the key into the environment, and its name here"
-            )
-        return name
+        return _variable_name(name)
 
 
 class PairsConfig(Section):
@@ -129,9 +143,70 @@ class SamplingConfig(Section):
         return self
 
 
+class ServedModel(Section):
+    """A scoring model on an OpenAI-compatible completions server; as text, ``MODEL@URL``."""
+
+    model: str = Field(min_length=1, description="the model's name on the server")
+    api_base: str = Field(description="the server's address, such as http://127.0.0.1:8000/v1")
+    tokenizer: str | None = Field(
+        None, min_length=1, description="Hugging Face id or folder of the model's tokenizer and config; null: model"
+    )
+    api_key_env: str | None = Field(None, description="environment variable that holds the key; null: no key is sent")
+    max_concurrency: int = Field(16, ge=1, le=4096, description="requests in flight at once")
+    timeout_s: float = Field(120.0, gt=0, le=3600, description="seconds until a request counts as lost")
+    max_tries: int = Field(5, ge=1, le=20, description="requests sent for one answer before the run stops")
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.api_base}"
+
+    @property
+    def tokenizer_source(self) -> str:
+        return self.tokenizer or self.model
+
+    @field_validator("api_base")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        # what was given is not shown: it may hold a password
+        try:
+            parts = urlsplit(address)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("this is no address; expected something like http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("an address without credentials is expected; name the key's variable in api_key_env")
+        return address.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        return _variable_name(name)
+
+
+_IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
+"""Settings of a served model that decide no value."""
+
+
+def _spelt_out(value: Any) -> Any:
+    """``MODEL@http://…`` as the mapping that it is short for; anything else as it is."""
+    short = re.fullmatch(r"(.*?)@(https?://.*)", value) if isinstance(value, str) else None
+    return {"model": short[1], "api_base": short[2]} if short else value
+
+
+ScoringModel = Annotated[
+    Annotated[str, Field(min_length=1), Tag("[name]")] | Annotated[ServedModel, Tag("[served]")],
+    Discriminator(lambda value: "[served]" if isinstance(value, dict | ServedModel) else "[name]"),
+    BeforeValidator(_spelt_out),
+]
+"""A Hugging Face id, a folder, ``offline/…``, ``MODEL@http://host:8000/v1``, or a served model spelt out."""
+
+
 class ScoringConfig(Section):
-    small: str = Field(min_length=1, description="the target: Hugging Face id or path of a causal LM")
-    large: str = Field(min_length=1, description="a larger model of the same kind")
+    small: ScoringModel = Field(
+        description="the target: Hugging Face id or path of a causal LM, or MODEL@http://host:8000/v1 of a server"
+    )
+    large: ScoringModel = Field(description="a larger model of the same kind, given in the same ways")
     template: Literal["alpaca", "plain", "chat"] = Field(
         "alpaca", description="how instruction and response are put together"
     )
@@ -287,7 +362,7 @@ class StarConfig(Section):
                 "agents": True,
                 "journal": True,
                 "budget": True,
-                "scoring": {"batch_tokens", "keep_loaded"},
+                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": _IDLE, "large": _IDLE},
             },
         )
         return identity.digest("config", agents, rest, length=12)

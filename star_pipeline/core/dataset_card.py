@@ -42,8 +42,8 @@ def dataset_card(rows: Sequence[StarRow], name: str, settings: Mapping[str, Any]
         "## How it was made",
         "",
         *(f"- agent `{agent}`: {settings_of['model']}" for agent, settings_of in agents.items()),
-        f"- target model (small): {scoring['small']}; beside it (large): {scoring['large']}; template {scoring['template']}, "
-        f"at most {scoring['max_length']} tokens",
+        f"- target model (small): {_named(scoring['small'])}; beside it (large): {_named(scoring['large'])}; "
+        f"template {scoring['template']}, at most {scoring['max_length']} tokens",
         f"- judge: `{judge['agent']}`, asked in both orders; a reversal counts as {judge['on_reversal']}",
         f"- Eq. 5 divides by the {scoring['divisor']} of the positive gaps over the {scoring['divide_over']}; "
         f"Eq. 8 with rate {evolution['rate']} and floor {evolution['floor']}",
@@ -51,3 +51,8 @@ def dataset_card(rows: Sequence[StarRow], name: str, settings: Mapping[str, Any]
         "`fallback_base` rows are the reference's, where no candidate had a positive score; `fallback_seed` rows are the seed's own.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _named(model: str | Mapping[str, Any]) -> str:
+    """A scoring model without its server's address: the card may be published, and that is the team's own affair."""
+    return model if isinstance(model, str) else f"{model['model']} (on a server)"

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from star_pipeline_tests.completions_server import completions_server
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
+from star_pipeline_tests.tiny_models import save_gpt_neox
 
 
 def star(*arguments, **options):
@@ -118,6 +120,21 @@ def test_doctor_finds_what_is_wrong_without_paying(tmp_path):
     assert "STAR_TEST_NO_SUCH_KEY" in lines["keyless"]
     assert "s.json, row 1, field 'instruction': empty" in said
     assert "wrong models: scoring model 's'" in said
+
+
+def test_doctor_asks_the_servers_of_scoring_models(tmp_path):
+    folder = save_gpt_neox(tmp_path / "m", ["some text"], seed=0, hidden=16, layers=1, context=128)
+    with completions_server(folder, "vllm") as server:
+        model = {"model": "m", "api_base": server.url, "tokenizer": str(folder)}
+        scoring = {"small": model, "large": {**model, "model": "other"}, "max_length": 100}
+        _, said = doctor(tmp_path, scoring=scoring)
+        assert [len(asked["prompt"]) for asked in server.requests] == [2, 2]
+    assert f"fine  models: small m@{server.url}: gpt_neox, " in said
+    assert "answers with prompt_logprobs" in said
+    assert (
+        f"wrong models: scoring model other@{server.url}: not there (HTTP 404: The model `other` does not exist.)"
+        in said
+    )
 
 
 def test_doctor_is_content_with_the_offline_profile(tmp_path):

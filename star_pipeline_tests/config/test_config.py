@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from star_pipeline.config import StarConfig, load_config, profile_names
+from star_pipeline.config.models import AgentConfig, ServedModel
 from star_pipeline.core.errors import ConfigError
 
 MINIMAL = {
@@ -12,6 +13,7 @@ MINIMAL = {
     "scoring": {"small": "s", "large": "l"},
     "judge": {"agent": "a"},
 }
+SERVED = {"model": "org/m", "api_base": "http://h:8000/v1"}
 
 
 def written(tmp_path, **changes):
@@ -56,7 +58,8 @@ def test_every_knob_says_what_it_is():
             else:
                 yield f"{path}{name}", field
 
-    undescribed = [name for name, field in knobs(StarConfig, "") if not field.description]
+    every = [*knobs(StarConfig, ""), *knobs(AgentConfig, "agents."), *knobs(ServedModel, "scoring.small.")]
+    undescribed = [name for name, field in every if not field.description]
     assert undescribed == []
 
 
@@ -92,6 +95,15 @@ def test_every_knob_says_what_it_is():
         ({"agents": {"a": {"model": "m", "instruction_prompt": "sing"}}}, ["unknown prompt 'sing'"]),
         ({"prompts": {"respond": "nowhere.jinja"}}, ["prompts.respond", "nowhere.jinja"]),
         ({"scoring": {"small": "s"}}, ["scoring.large", "missing"]),
+        ({"scoring": {"small": "", "large": "l"}}, ["scoring.small: ", "at least 1 character"]),
+        ({"scoring": {"small": 3, "large": "l"}}, ["scoring.small: ", "valid string"]),
+        ({"scoring": {"small": "@http://h/v1", "large": "l"}}, ["scoring.small.model: ", "at least 1 character"]),
+        ({"scoring": {"small": "m@http://", "large": "l"}}, ["scoring.small.api_base: ", "http://127.0.0.1:8000/v1"]),
+        ({"scoring": {"small": "m@http://h:port/v1", "large": "l"}}, ["scoring.small.api_base: ", "no address"]),
+        ({"scoring": {"small": {"model": "m"}, "large": "l"}}, ["scoring.small.api_base: ", "missing"]),
+        ({"scoring": {"small": {**SERVED, "tries": 2}, "large": "l"}}, ["scoring.small.tries", "no such setting"]),
+        ({"scoring": {"small": {**SERVED, "max_tries": 0}, "large": "l"}}, ["scoring.small.max_tries", "given: 0"]),
+        ({"scoring": {"small": {**SERVED, "api_key_env": "sk-1"}, "large": "l"}}, ["small.api_key_env", "environment"]),
         ({"evolution": {"rate": "fast"}}, ["evolution.rate", "'fast'"]),
     ],
 )
@@ -132,3 +144,24 @@ def test_own_prompts_are_read_beside_the_file_and_are_part_of_the_fingerprint(tm
     assert "block user" in config.prompts["respond"]
     assert config.fingerprint != load_config(written(tmp_path)).fingerprint
     assert load_config(written(tmp_path, name="other")).fingerprint == load_config(written(tmp_path)).fingerprint
+
+
+def test_a_served_scoring_model_is_text_or_a_mapping(tmp_path):
+    def scoring(small):
+        return load_config(written(tmp_path, scoring={"small": small, "large": "l"}))
+
+    short, spelt = scoring("org/m@http://h:8000/v1/"), scoring(SERVED)
+    assert short.scoring.small == spelt.scoring.small == ServedModel(**SERVED)
+    assert (str(short.scoring.small), short.scoring.large) == ("org/m@http://h:8000/v1", "l")
+    assert short.scoring.small.tokenizer_source == "org/m"
+    idle = {"api_key_env": "K", "max_concurrency": 3, "timeout_s": 9, "max_tries": 2}
+    assert scoring({**SERVED, **idle}).fingerprint == short.fingerprint
+    others = ({**SERVED, "tokenizer": "t"}, {**SERVED, "model": "n"}, {**SERVED, "api_base": "http://i/v1"}, "org/m")
+    assert len({short.fingerprint, *(scoring(other).fingerprint for other in others)}) == 5
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path):
+    for address in ("http://me:hunter2@h/v1", "http://h/v1?key=hunter2"):
+        with pytest.raises(ConfigError, match=r"scoring\.small\.api_base: .*api_key_env") as error:
+            load_config(written(tmp_path, scoring={"small": f"m@{address}", "large": "l"}))
+        assert "hunter2" not in str(error.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.config.models import ScoringConfig
+from star_pipeline.config.models import ScoringConfig, ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 
@@ -14,16 +14,24 @@ _OVERHEAD = 40_000_000
 
 
 def open_scorer(
-    name: str, scoring: ScoringConfig, lake: Lake, progress: Progress, numerics_record: UPath | None = None
+    model: str | ServedModel,
+    scoring: ScoringConfig,
+    lake: Lake,
+    progress: Progress,
+    numerics_record: UPath | None = None,
 ) -> Scorer:
-    """The scorer for the model ``name``: a Hugging Face id, a folder, or one of the offline profile's own.
+    """The scorer for a model: a Hugging Face id, a folder, one of the offline profile's own, or one on a server.
 
     ``numerics_record`` is the file that keeps what decides the last digits; the lake's own unless it is given.
     """
+    if isinstance(model, ServedModel):
+        from star_pipeline.adapters.scoring.served import ServedScorer
+
+        return ServedScorer(model, scoring.template, scoring.max_length, progress)
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
 
-    source = model_source(name, lake, progress)
+    source = model_source(model, lake, progress)
     numerics = settled_in(numerics_record or lake.numerics, scoring.dtype, scoring.device)
     return LocalScorer(
         source,
@@ -49,9 +57,12 @@ def model_source(name: str, lake: Lake, progress: Progress) -> str:
     return str(trained[name])
 
 
-def relative_cost(small: str, large: str, lake: Lake, progress: Progress) -> float:
-    """About how many times as long the large model takes as the small one, by the number of their parameters."""
+def relative_cost(scoring: ScoringConfig, lake: Lake, progress: Progress) -> float:
+    """About how many times as long the large model takes as the small one, by their parameters; 1 where a server has one."""
     from star_pipeline.adapters.scoring.causal_lm import weight_bytes
 
-    sizes = [weight_bytes(model_source(name, lake, progress), "float32") + _OVERHEAD for name in (small, large)]
-    return sizes[1] / sizes[0]
+    if isinstance(scoring.small, ServedModel) or isinstance(scoring.large, ServedModel):
+        return 1.0
+    sources = [model_source(name, lake, progress) for name in (scoring.small, scoring.large)]
+    small, large = (weight_bytes(source, "float32") + _OVERHEAD for source in sources)
+    return large / small

@@ -1,5 +1,6 @@
 """The port's scorer over a model in this process: few tokens, full batches, every device."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -46,23 +47,18 @@ class LocalScorer:
 
     def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
         pairs = self._maker.passes(samples, kept_chars)
-        if not pairs:
-            return []
         # equal passes, such as the same response under two candidates, are computed once
-        number_of = {key: number for number, key in enumerate(dict.fromkeys(p.key for pair in pairs for p in pair))}
-        distinct: list[Pass] = [None] * len(number_of)  # type: ignore[list-item]
-        numbers = [tuple(number_of[item.key] for item in pair) for pair in pairs]
-        for pair, places in zip(pairs, numbers, strict=True):
-            for item, number in zip(pair, places, strict=True):
-                distinct[number] = item
-        means = self._means(distinct)
+        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
+        means = dict(zip(distinct, self._means(list(distinct.values())), strict=True))
         return [
-            ResponseLoss(pair[0].scored, means[given], means[alone])
-            for pair, (given, alone) in zip(pairs, numbers, strict=True)
+            ResponseLoss(given.scored, means.get(given.key, math.nan), means.get(alone.key, math.nan))
+            for given, alone in pairs
         ]
 
-    def _means(self, passes: Sequence[Pass]) -> dict[int, float]:
-        """The mean loss of each pass by its number; every device takes the next batch when it is done with one."""
+    def _means(self, passes: Sequence[Pass]) -> list[float]:
+        """The mean loss of each pass; every device takes the next batch when it is done with one."""
+        if not passes:
+            return []
         with self._numerics.in_force():
             models = shelf.take(self._source, self._numerics.dtype, self._devices, self._keep)
             if self._progress:
@@ -76,7 +72,7 @@ class LocalScorer:
                     for done in [pool.submit(self._drain, model, work) for model in models]:
                         done.result()
         self._budget = min(self._budget, work.limit or self._budget)
-        return work.means
+        return [work.means[number] for number in range(len(passes))]
 
     def _drain(self, model: CausalLM, work: "_Work") -> None:
         while members := work.next():

@@ -1,0 +1,83 @@
+"""The port's scorer over a model on a server: tokenised here, computed there."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from star_pipeline.adapters import loop
+from star_pipeline.adapters.scoring.completions import CompletionsServer
+from star_pipeline.adapters.scoring.prefix_tree import Pass
+from star_pipeline.adapters.scoring.tokens import PassMaker, Vocabulary, load_vocabulary
+from star_pipeline.config.models import ServedModel
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
+
+
+class ServedScorer:
+    """Scores under a model that an OpenAI-compatible completions server holds; only its tokenizer is needed here.
+
+    The values are what the server computes, in its own precision. A token of probability 0 there gives an infinite loss.
+    """
+
+    def __init__(
+        self,
+        served: ServedModel,
+        template: str,
+        max_length: int,
+        progress: Progress | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._served, self._progress = served, progress
+        self._server = CompletionsServer(served, sleep)
+        self._maker = PassMaker(served_vocabulary(served), template, max_length)
+
+    def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
+        return self._maker.fit(samples)
+
+    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+        pairs = self._maker.passes(samples, kept_chars)
+        # equal passes, such as the same response under two candidates, are asked once
+        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
+        means = self._means(list(distinct.values()))
+        return [
+            ResponseLoss(given.scored, means.get(given.key, math.nan), means.get(alone.key, math.nan))
+            for given, alone in pairs
+        ]
+
+    def _means(self, passes: Sequence[Pass]) -> dict[tuple[bytes, int], float]:
+        """The mean loss of each pass by its key."""
+        means: dict[tuple[bytes, int], float] = {}
+        if self._progress:
+            total = sum(len(item.tokens) for item in passes)
+            self._progress.stage(f"scoring under {self._served.model.rsplit('/', 1)[-1]} (tokens)", total)
+
+        def done(number: int, values: list[float]) -> None:
+            item = passes[number]
+            means[item.key] = -sum(values[-item.scored :]) / item.scored
+            if self._progress:
+                self._progress.advance(len(item.tokens))
+
+        loop.run(self._server.ask([item.tokens.tolist() for item in passes], done))
+        return means
+
+
+def served_vocabulary(served: ServedModel) -> Vocabulary:
+    """The tokenizer of a served model; its context is one token shorter, for the one that a server makes of its own."""
+    vocabulary = load_vocabulary(served.tokenizer_source)
+    return replace(vocabulary, context=vocabulary.context - 1) if vocabulary.context else vocabulary
+
+
+def describe_server(served: ServedModel, max_length: int) -> str:
+    """Ask a served model about two tokens, and say how it answers. Raises ModelError or ConfigError where a run would fail."""
+    vocabulary = served_vocabulary(served)
+    server = CompletionsServer(served)
+    loop.run(server.ask([[vocabulary.start, vocabulary.start]], lambda number, values: None))
+    limit = loop.run(server.limit())
+    longest = min(max_length, vocabulary.context or max_length)
+    if limit is not None and limit <= longest:
+        raise ModelError(
+            f"scoring model {served}: the server takes {limit:,} tokens, one of them its own, and passes may have {longest:,}; set "
+            f"scoring.max_length to {limit - 1}, or raise the server's limit (vLLM: --max-model-len)"
+        )
+    return f"answers with {server.dialect}"
