@@ -1,6 +1,7 @@
 """What several tests need: a lake run by fakes, tiny models, the public data where it is there."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from star_pipeline.adapters.fakes import HashEmbedder, HashScorer, ScriptedChat
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.resources import ChatResource, EmbedderResource, ProgressResource, ScorerResource, SettingsResource
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

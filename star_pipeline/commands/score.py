@@ -19,6 +19,7 @@ from rich.table import Table
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, write_whole
+from star_pipeline.adapters.preflight import check_scoring_models
 from star_pipeline.adapters.progress import NotesOnly, in_words
 from star_pipeline.adapters.scoring import open_scorer, relative_cost
 from star_pipeline.adapters.seed_files import SUFFIXES, read_seeds
@@ -61,6 +62,7 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
         if _already(goal, settings):
             return ScoreOutcome(records.count, records.count, 0.0, False)
         parts = _Parts(goal.with_name(f".{goal.name}.parts"), settings)
+        check_scoring_models(config.scoring)
         told = NotesOnly(progress)
         models = (config.scoring.small, config.scoring.large)
         scorers = [open_scorer(model, config.scoring, lake, told, parts.numerics) for model in models]

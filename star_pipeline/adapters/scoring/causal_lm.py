@@ -17,6 +17,8 @@ from star_pipeline.core.errors import ModelError
 _ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """How far two ways to compute a logit may lie apart, as a share of the largest logit."""
 _ROWS = 256
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+"""What torch and oneDNN say on a processor."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
 
 

@@ -25,9 +25,10 @@ def take(name: str, dtype: str, devices: Sequence[str], keep: Keep) -> list[Caus
     """
     key = (name, dtype, tuple(devices))
     with _lock:
+        if keep == "one" or (keep == "auto" and key not in _held and _held and not _fits(name, dtype, devices)):
+            for other in [held for held in _held if held != key]:
+                _drop(other)
         if key not in _held:
-            if keep == "one" or (keep == "auto" and _held and not _fits(name, dtype, devices)):
-                clear()
             while len(_held) > 1:
                 _drop(next(iter(_held)))
             _held[key] = _load(name, dtype, devices)

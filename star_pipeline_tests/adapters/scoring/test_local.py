@@ -1,9 +1,13 @@
 """Eq. 4 under real (small, random) models against a plain one-by-one computation."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.adapters.scoring import numerics, shelf
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.tokens import load_vocabulary
@@ -11,6 +15,7 @@ from star_pipeline.core.difficulty import score_samples
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message
+from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 TEXTS = [
@@ -42,26 +47,12 @@ def folder(tmp_path_factory):
 FLOAT32 = settle("float32", "cpu", None)
 
 
-def scorer(folder, max_length=128, batch_tokens=512, template="plain"):
-    return LocalScorer(str(folder), FLOAT32, template, max_length, batch_tokens=batch_tokens)
+def scorer(folder, max_length=128, batch_tokens=512, template="plain", **given):
+    return LocalScorer(str(folder), FLOAT32, template, max_length, batch_tokens=batch_tokens, **given)
 
 
 def one_by_one(folder, prompt, response, limit):
-    """[start, prompt, response] and [start, response], full logits, float64 log-probabilities of the response tokens."""
-    import torch
-    import transformers
-
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    after = tokenizer(response, add_special_tokens=False)["input_ids"][: limit - 1 - len(before)]
-    losses = []
-    for context in ([tokenizer.bos_token_id, *before], [tokenizer.bos_token_id]):
-        ids = torch.tensor([context + after])
-        with torch.no_grad():
-            logp = model(ids).logits[0].double().log_softmax(-1)
-        losses.append(-sum(float(logp[len(context) - 1 + k, token]) for k, token in enumerate(after)) / len(after))
-    return len(after), *losses
+    return OneByOne(folder).losses(prompt, response, limit)
 
 
 def test_losses_equal_a_plain_computation(folder):
@@ -203,3 +194,81 @@ def test_auto_is_decided_once_and_a_device_that_is_not_there_is_said():
         assert (first.dtype, first.device) == ("float32", "cpu")
         with pytest.raises(ModelError, match=r"scoring\.device: cpu"):
             settle("auto", "auto", Numerics("bfloat16", "cuda", 3))
+
+
+def test_equal_passes_are_computed_once(folder):
+    counted = Counted()
+    twice = [SAMPLES[0], SAMPLES[0], ScoringSample(None, (), "Another prompt", SAMPLES[0].response)]
+    losses = scorer(folder, progress=counted).losses(twice, [len(SAMPLES[0].response)] * 3)
+    assert losses[0] == losses[1]
+    assert losses[2].nll_alone == losses[0].nll_alone
+    plain = OneByOne(folder)
+    prompts, response = (plain.ids("Write a poem\n"), plain.ids("Another prompt\n")), plain.ids(SAMPLES[0].response)
+    assert counted.total == sum(1 + len(prompt) + len(response) for prompt in prompts) + 1 + len(response)
+
+
+def test_several_devices_share_the_work(folder):
+    chosen = SAMPLES[:8]
+    kept = [fit.kept_chars for fit in scorer(folder).fit(chosen)]
+    together = scorer(folder, batch_tokens=64, devices=("cpu", "cpu")).losses(chosen, kept)
+    for a, b in zip(scorer(folder).losses(chosen, kept), together, strict=True):
+        assert (a.nll_given, a.nll_alone) == pytest.approx((b.nll_given, b.nll_alone), rel=1e-6)
+
+
+def test_models_stay_loaded_and_one_alone_where_there_is_room_for_one(folder, tmp_path):
+    other = save_gpt_neox(tmp_path, TEXTS, seed=1, hidden=32, layers=1)
+    shelf.clear()
+    for keep, there in (("both", [str(folder), str(other)]), ("one", [str(other)])):
+        for name in (folder, other):
+            scorer(name, keep=keep).losses(SAMPLES[:1], [5])
+        assert shelf.loaded() == there
+    [before] = shelf.take(str(other), "float32", ("cpu",), "one")
+    scorer(other, keep="one").losses(SAMPLES[:1], [5])
+    assert shelf.take(str(other), "float32", ("cpu",), "one") == [before]
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(folder, tmp_path):
+    """In a process of its own whose memory really is limited: one large batch does not fit, its parts do."""
+    program = tmp_path / "limited.py"
+    program.write_text(
+        "import resource, sys, json\n"
+        "from star_pipeline.adapters.scoring.local import LocalScorer\n"
+        "from star_pipeline.adapters.scoring.numerics import Numerics\n"
+        "from star_pipeline.adapters.progress import LineProgress\n"
+        "from star_pipeline.core.ports import ScoringSample\n"
+        "samples = [ScoringSample(None, (), f'Say {n}', f'word {n} ' * 60) for n in range(400)]\n"
+        "def losses(tokens, count):\n"
+        "    numerics = Numerics('float32', 'cpu', 1)\n"
+        "    scorer = LocalScorer(sys.argv[1], numerics, 'plain', 1024, batch_tokens=tokens, progress=LineProgress())\n"
+        "    return [l.nll_given for l in scorer.losses(samples[:count], [len(s.response) for s in samples[:count]])]\n"
+        "small = losses(1024, 400)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "large = losses(10**9, 400)\n"
+        "print(json.dumps(max(abs(a - b) / a for a, b in zip(small, large))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program), str(folder), str(60 * 2**20)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "out of memory with" in done.stderr
+    assert float(done.stdout) < 1e-6
+
+
+def test_a_library_that_multiplies_wrongly_is_not_chosen(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(numerics, "_ONEDNN", "bf16")
+    assert numerics._measure(Numerics("float32", "cpu", 1, "default")) > 0
+    plain = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, w: plain(x.bfloat16(), w.bfloat16()).float())
+    assert numerics._measure(Numerics("float32", "cpu", 1, "onednn")) == 0
+    # a lake that was scored with it gets the default where it does not multiply rightly
+    assert settle("float32", "cpu", Numerics("float32", "cpu", 1, "onednn")).linear == "default"
+
+
+class Counted(SilentProgress):
+    total = 0
+
+    def stage(self, name, total, later=0.0):
+        self.total = total
