@@ -222,7 +222,7 @@ class ScoringConfig(Section):
     batch_tokens: int | None = Field(
         None,
         ge=1,
-        description="tokens computed at once; null: 1,024 on a CPU, 16,384 on a GPU; in float32 it changes no value",
+        description="tokens computed at once; null: 2,048 on a CPU, 16,384 on a GPU; in float32 it changes no value",
     )
     keep_loaded: Literal["auto", "both", "one"] = Field(
         "auto", description="models in memory at once; auto: both where there is room"

@@ -4,7 +4,7 @@ from typing import Any
 
 from star_pipeline.adapters.scoring.prefix_tree import filled_up
 
-_CPU_ROWS, _CPU_TILE = 256, 2**17
+_CPU_ROWS, _CPU_TILE = 1024, 2**18
 _GPU_ROWS, _GPU_TILE = 2048, 2**25
 """Logits held at once: what a processor's cache takes; what keeps a GPU busy."""
 
