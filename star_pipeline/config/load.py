@@ -58,6 +58,8 @@ def load_config(name_or_path: str) -> StarConfig:
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
     if isinstance(raw.get("prompts"), dict):
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
+    if isinstance(raw.get("journal"), str) and raw["journal"]:
+        raw["journal"] = str((folder / Path(raw["journal"]).expanduser()).resolve())
     try:
         return StarConfig.model_validate(raw)
     except ValidationError as error:
