@@ -1,17 +1,22 @@
 """An OpenAI-compatible chat server on loopback, scripted by a function from request to reply."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole."""
+    """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole.
+
+    ``breaks``: the connection is reset before the reply, or closed after half of it.
+    """
 
     text: str = ""
     status: int = 200
@@ -19,6 +24,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay_s: float = 0.0
+    breaks: Literal["", "reset", "half"] = ""
 
 
 Script = Callable[[dict[str, Any]], Reply | str]
@@ -61,13 +67,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.most_at_once = max(self.server.most_at_once, self.server.active)
         try:
             said = self.server.script(asked)
+            reply = Reply(said) if isinstance(said, str) else said
+            if reply.delay_s:
+                threading.Event().wait(reply.delay_s)
         finally:
             with self.server.guard:
                 self.server.active -= 1
-        reply = Reply(said) if isinstance(said, str) else said
-        if reply.delay_s:
-            threading.Event().wait(reply.delay_s)
-        if reply.body is not None:
+        if reply.breaks == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+        elif reply.breaks == "half":
+            self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ')
+            self.close_connection = True
+        elif reply.body is not None:
             self._send(reply.status, reply.body, reply.headers)
         elif reply.status != 200:
             self._send(
