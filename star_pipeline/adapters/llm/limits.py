@@ -13,7 +13,8 @@ from star_pipeline.config.models import AgentConfig
 _FEWEST_AT_FIRST = 8
 _CUT = 0.7
 _FEWEST_A_ROUND = 8
-_MUCH_SLOWER, _NO_MORE = 3.0, 1.05
+_MUCH_SLOWER, _NO_MORE = 2.0, 1.05
+_SLOW_ROUNDS = 2
 _CONGESTION = {"rate_limit", "unavailable", "timeout"}
 _UNKNOWN_TOKENS = 512
 
@@ -23,8 +24,8 @@ class AdaptiveSlots:
 
     It begins with a quarter and doubles each round of replies until ``most`` or the first sign of congestion; from there on one
     more a round (additive increase). Each sign cuts to 0.7 (multiplicative decrease), once for the requests sent before it.
-    Signs are 429, 503 and timeouts, and a round of replies that took three times as long as the fastest round, while no more
-    of them came a second than with fewer in flight: a server that batches answers more slowly too, but more.
+    Signs are 429, 503 and timeouts, and two rounds of replies that took twice as long as the fastest round, while no more of
+    them came a second than with fewer in flight: a server that batches answers more slowly too, but more.
     """
 
     def __init__(self, most: int, adaptive: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +36,7 @@ class AdaptiveSlots:
         self._doubling = True
         self._last_cut = -float("inf")
         self._fastest_s = float("inf")
+        self._slow_rounds = 0
         self._best_rate, self._best_limit = 0.0, self.limit
         self._begin_round()
 
@@ -80,7 +82,10 @@ class AdaptiveSlots:
         mean_s, rate = self._seconds / self._replies, self._replies / max(self._clock() - self._round_began, 1e-9)
         self._fastest_s = min(self._fastest_s, mean_s)
         more = rate > self._best_rate * _NO_MORE
-        if not more and self._round_limit > self._best_limit and mean_s > self._fastest_s * _MUCH_SLOWER:
+        slow = not more and self._round_limit > self._best_limit and mean_s > self._fastest_s * _MUCH_SLOWER
+        self._slow_rounds = self._slow_rounds + 1 if slow else 0
+        if self._slow_rounds >= _SLOW_ROUNDS:
+            self._slow_rounds = 0
             self.congested(self._round_began)
         if more:
             self._best_rate, self._best_limit = rate, self._round_limit
