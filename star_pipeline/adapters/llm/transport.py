@@ -18,13 +18,20 @@ def load_litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOG", "ERROR")
     import litellm
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
     from star_pipeline.adapters.offline.provider import register
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
+    # after a reset litellm sends once more, unasked: paid twice perhaps, and counted once
+    AsyncHTTPHandler.single_connection_post_request = _not_again
     register()
     return litellm
+
+
+async def _not_again(*_: Any, **__: Any) -> Any:
+    raise
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import time
 
 import pytest
 
 from star_pipeline.adapters import loop
 from star_pipeline.adapters.llm.chat import LitellmChat
-from star_pipeline.adapters.llm.journal import Journal
+from star_pipeline.adapters.llm.journal import Journal, read_spend
 from star_pipeline.config.models import AgentConfig
-from star_pipeline.core.errors import AgentDown, CallError, ConfigError
+from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
-from star_pipeline_tests.llm_server import Reply, chat_server
+from star_pipeline_tests.llm_server import Reply, chat_server, completion
 
 
 def agent(server, **changes):
@@ -217,3 +218,209 @@ def test_stage_after_stage_uses_the_same_sockets(tmp_path):
         for number in range(2, 8):
             round_of_calls(config, number)
         assert psutil.Process().num_fds() <= before + 16
+
+
+def test_an_answered_request_is_never_sent_again_and_identical_ones_in_flight_are_sent_once(ask):
+    with chat_server(lambda asked: Reply("fine", delay_s=0.05)) as server:
+        config = agent(server, input_cost_per_token=1e-3)
+        first, _ = ask(config, *[request(purpose=f"p{n}") for n in range(5)])
+        again, _ = ask(config.model_copy(update={"max_concurrency": 2}), *[request(purpose=f"p{n}") for n in range(5)])
+        assert len(server.requests) == 1
+    assert [reply.booked for reply in first] == [reply.booked for reply in again] == [True] + [False] * 4
+    assert {(reply.text, reply.cost_usd) for reply in first + again} == {("fine", 1e-3)}
+
+
+def test_another_lake_that_shares_the_journal_pays_nothing(ask):
+    with chat_server(lambda asked: "fine") as server:
+        [mine], _ = ask(agent(server), request(purpose="p"), lake="mine")
+        [other], _ = ask(agent(server), request(purpose="p"), lake="other")
+        assert len(server.requests) == 1
+    assert (mine.booked, other.booked, other.text) == (True, False, "fine")
+
+
+def test_empty_and_truncated_replies_are_paid_and_kept_as_they_are(ask):
+    replies = {"empty": Reply(""), "cut": Reply("half of it", finish_reason="length")}
+    with chat_server(lambda asked: replies[asked["messages"][0]["content"]]) as server:
+        for _ in range(2):
+            (empty, cut), _ = ask(agent(server), request("empty"), request("cut"))
+        assert len(server.requests) == 2
+    assert (empty.text, cut.text, cut.finish_reason) == ("", "half of it", "length")
+
+
+def test_a_request_that_failed_is_asked_again_by_the_next_run(ask):
+    replies = iter([Reply(status=400), Reply("fine")])
+    with chat_server(lambda asked: next(replies)) as server:
+        [error], _ = ask(agent(server), request())
+        [reply], _ = ask(agent(server), request())
+    assert (error.kind, reply.text) == ("bad_request", "fine")
+
+
+SAID = b'{"error": {"message": "%s", "code": "%s"}}'
+FAILURES = {
+    "reset": (Reply(breaks="reset"), "connection", True, True),
+    "half a reply": (Reply(breaks="half"), "connection", True, True),
+    "broken JSON": (Reply(body=b"{not json"), "malformed_reply", True, True),
+    "a proxy's page": (Reply(body=b"<html>Bad gateway</html>"), "malformed_reply", True, True),
+    "a list": (Reply(body=b"[]"), "malformed_reply", True, True),
+    "no choices": (Reply(body=b'{"id": "x", "choices": []}'), "malformed_reply", True, True),
+    "too late": (Reply("late", delay_s=4), "timeout", True, True),
+    "408": (Reply(status=408), "timeout", True, True),
+    "504": (Reply(status=504), "timeout", True, True),
+    "429": (Reply(status=429), "rate_limit", True, False),
+    "500": (Reply(status=500), "server_error", True, False),
+    "502": (Reply(status=502), "server_error", True, False),
+    "503": (Reply(status=503), "unavailable", True, False),
+    "400": (Reply(status=400), "bad_request", False, False),
+    "403": (Reply(status=403), "permission", False, False),
+    "404": (Reply(status=404), "not_found", False, False),
+    "422": (Reply(status=422), "bad_request", False, False),
+    "no money": (Reply(status=429, body=SAID % (b"exceeded your current quota", b"insufficient_quota")), "quota", False, False),
+    "too long": (
+        Reply(status=400, body=SAID % (b"This model's maximum context length is 10 tokens", b"context_length_exceeded")),
+        "context_too_long", False, True,
+    ),
+    "filtered": (
+        Reply(status=400, body=SAID % (b"triggering the content management policy", b"content_filter")),
+        "content_filter", False, True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])
+@pytest.mark.parametrize("case", FAILURES)
+def test_every_failure_has_its_kind_its_tries_and_its_place_in_the_budget(case, provider, ask, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-for-loopback")
+    said, kind, passing, maybe_billed = FAILURES[case]
+    with chat_server(lambda asked: "first" if asked["messages"][0]["content"] == "first" else said) as server:
+        config = agent(
+            server,
+            model=f"{provider}/m",
+            max_tries=2,
+            max_concurrency=1,
+            timeout_s=1.5 if kind == "timeout" else 30,
+            params={"max_tokens": 9},
+            **PRICED,
+        )
+        (_, error), _ = ask(config, request("first"), request(), budget=1.0)
+        assert (type(error), error.kind, error.attempts) == (CallError, kind, 2 if passing else 1)
+        assert len(server.requests) == 1 + error.attempts
+        assert f"{provider}/m" in str(error)
+        assert "\n" not in str(error)
+    [spend] = spent(ask)
+    assert spend.reservations == (error.attempts if maybe_billed else 0)
+    assert (spend.reserved_usd > 0) == maybe_billed
+
+
+PRICED = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-2}
+
+
+def spent(ask, lake="lake"):
+    return read_spend(ask.folder / "journal", lake)
+
+
+def bill(server, replies):
+    """What the server would charge: by its own count of the tokens of what it has answered."""
+    done = [completion(asked, Reply(text))["usage"] for asked, text in zip(server.requests, replies, strict=False)]
+    return sum(usage["prompt_tokens"] * 1e-3 + usage["completion_tokens"] * 1e-2 for usage in done)
+
+
+def test_the_budget_is_never_exceeded_and_what_was_paid_is_not_paid_again(ask):
+    with chat_server(lambda asked: "a b c d") as server:
+        config = agent(server, max_concurrency=8, params={"max_tokens": 8}, **PRICED)
+        questions = [request(f"q{n} of them") for n in range(40)]
+        results, _ = ask(config, *questions, budget=1.0)
+        paid = [reply for reply in results if not isinstance(reply, Exception)]
+        stopped = [error for error in results if isinstance(error, BudgetReached)]
+        assert len(paid) + len(stopped) == 40
+        assert 0 < bill(server, ["a b c d"] * 99) <= 1.0
+        assert sum(reply.cost_usd for reply in paid) == pytest.approx(bill(server, ["a b c d"] * 99))
+        # what is left is less than one worst case: the budget is used, not only kept
+        assert bill(server, ["a b c d"] * 99) > 1.0 - (0.3 + 8e-2) - 0.05
+        for words in ("of 1 USD spent", "need a budget of", "raise budget.usd and run again"):
+            assert words in str(stopped[0])
+        before = len(server.requests)
+        results, _ = ask(config, *questions, budget=10.0)
+        assert len(server.requests) == 40
+        assert before == len(paid)
+        assert sum(reply.cost_usd for reply in results) == pytest.approx(sum(row.cost_usd for row in spent(ask)))
+
+
+def test_a_try_whose_fate_is_unknown_counts_in_full_also_when_another_is_answered(ask):
+    replies = iter([Reply(breaks="reset"), Reply(status=500), Reply("fine")])
+    with chat_server(lambda asked: next(replies)) as server:
+        [reply], _ = ask(agent(server, params={"max_tokens": 10}, **PRICED), request("one two"), budget=1.0)
+    assert reply.attempts == 3
+    [spend] = spent(ask)
+    assert spend.cost_usd == pytest.approx(2e-3 + 1e-2)
+    assert spend.reservations == 1
+    assert spend.reserved_usd == pytest.approx(10 * 1e-2 + (7 + 256 + 16) * 1e-3, rel=1e-6)
+
+
+def test_a_reply_without_usage_costs_the_most_that_it_can_have_cost(ask):
+    whole = completion({"model": "m", "messages": []}, Reply("hi"))
+    body = json.dumps({name: value for name, value in whole.items() if name != "usage"}).encode()
+    with chat_server(lambda asked: Reply(body=body)) as server:
+        [reply], _ = ask(agent(server, params={"max_tokens": 10}, **PRICED), request("one two"), budget=1.0)
+    assert reply.cost_usd == pytest.approx(10 * 1e-2 + (7 + 256 + 16) * 1e-3)
+
+
+def test_a_budget_needs_a_price_and_a_limit_of_tokens_before_the_first_call(ask):
+    with chat_server(lambda asked: "x") as server:
+        with pytest.raises(
+            ConfigError, match=r"agent a .* has no price, and budget\.usd is set; give input_cost_per_token"
+        ):
+            ask(agent(server, params={"max_tokens": 9}), request(), budget=1.0)
+        with pytest.raises(ConfigError, match=r"agent a .* has no params\.max_tokens"):
+            ask(agent(server, **PRICED), request(), budget=1.0)
+        ask(agent(server, params={"max_completion_tokens": 9}, **PRICED), request(), budget=1.0)
+        assert len(server.requests) == 1
+
+
+def test_an_agent_that_dies_in_the_middle_stops_the_run_and_what_was_answered_stays(ask):
+    alive = [True]
+
+    def script(asked):
+        return "fine" if alive[0] else Reply(status=503)
+
+    with chat_server(script) as server:
+        config = agent(server, max_concurrency=4, max_tries=5)
+        ask(config, *(request(f"q{n}") for n in range(10)))
+        alive[0] = False
+        results, _ = ask(config, *(request(f"q{n}") for n in range(200)))
+        assert all(reply.text == "fine" for reply in results[:10])
+        assert {type(error) for error in results[10:]} == {AgentDown}
+        assert len(server.requests) < 10 + 40
+        alive[0] = True
+        results, _ = ask(config, *(request(f"q{n}") for n in range(200)))
+        assert {reply.text for reply in results} == {"fine"}
+
+
+def test_what_is_in_flight_when_the_run_ends_is_let_in(tmp_path):
+    """It is paid: closing waits for it, but sends nothing more."""
+
+    async def leave(config):
+        async with contextlib.aclosing(LitellmChat({"a": config}, Journal(tmp_path, "lake"))) as chat:
+            tasks = [asyncio.create_task(chat.complete(request(f"q{n}"))) for n in range(6)]
+            while server.active < 2:
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    with chat_server(lambda asked: Reply("fine", delay_s=0.3)) as server:
+        asyncio.run(leave(agent(server, max_concurrency=2)))
+        assert len(server.requests) == 2
+    assert read_spend(tmp_path, "lake")[0].replies == 2
+
+
+def test_secrets_that_servers_quote_are_masked_in_errors_and_replies(monkeypatch, ask):
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    monkeypatch.setenv("SOME_OTHER_TOKEN", "tok-12345678")
+    said = iter([Reply("your key is sk-secret and tok-12345678"), Reply(status=500, body=b'{"error": "sk-secret"}')])
+    with chat_server(lambda asked: next(said)) as server:
+        config = agent(server, api_key_env="MY_KEY", max_tries=1, max_concurrency=1)
+        (reply, error), _ = ask(config, request("one"), request("two"))
+    assert reply.text == "your key is [key] and [key]"
+    assert "[key]" in str(error)
+    assert error.__cause__ is None
+    assert not any(b"sk-secret" in path.read_bytes() for path in ask.folder.rglob("*") if path.is_file())
