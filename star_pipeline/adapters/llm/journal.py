@@ -219,19 +219,42 @@ class Journal:
         return LakeError(f"journal {self.path}: {reason}; {_remedy(reason)}")
 
 
+@contextlib.contextmanager
+def reader(folder: Path) -> Iterator[Callable[[bytes], Entry | None]]:
+    """A function that finds replies, without making a journal where there is none. Raises LakeError."""
+    if not (folder / FILE).exists():
+        yield lambda key: None
+        return
+    try:
+        with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
+
+            def find(key: bytes) -> Entry | None:
+                row = db.execute(f"SELECT {_ENTRY} FROM reply WHERE key = ?", (key,)).fetchone()
+                return _entry(row) if row else None
+
+            yield find
+    except sqlite3.Error as error:
+        raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
+
+
 def read_spend(folder: Path, lake: str) -> list[AgentSpend]:
-    """What a lake spent, without making a journal where there is none. Raises LakeError."""
+    """What a lake spent, in USD, without making a journal where there is none. Raises LakeError."""
+    return [
+        AgentSpend(
+            row.agent, row.stage, row.replies, row.prompt_tokens, row.completion_tokens, row.spent / PICO,
+            row.reservations, row.reserved / PICO,
+        )
+        for row in read_ledger(folder, lake)
+    ]  # fmt: skip
+
+
+def read_ledger(folder: Path, lake: str) -> list[ledger.Spend]:
+    """The same, as it is kept."""
     if not (folder / FILE).exists():
         return []
     try:
         with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
-            return [
-                AgentSpend(
-                    row.agent, row.stage, row.replies, row.prompt_tokens, row.completion_tokens, row.spent / PICO,
-                    row.reservations, row.reserved / PICO,
-                )
-                for row in ledger.spend(db, lake)
-            ]  # fmt: skip
+            return ledger.spend(db, lake)
     except sqlite3.Error as error:
         raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
 

@@ -31,7 +31,7 @@ def load_litellm() -> Any:
 
 
 async def _not_again(*_: Any, **__: Any) -> Any:
-    raise
+    raise  # litellm calls this while it handles the reset, which is raised here once more
 
 
 @dataclass(frozen=True)
