@@ -45,7 +45,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
     """Run once undisturbed, and once with ``kills`` SIGKILLs; ``models`` holds the scoring models ``small`` and ``large``."""
     from star_pipeline_tests.integration.test_run_against_a_server import command, configuration, scripted, star
 
-    (folder / "seeds.json").write_text(json.dumps(seed_rows(36)))
+    (folder / "seeds.json").write_text(json.dumps(seed_rows(24)))
 
     def slow(asked: dict[str, object]) -> Reply:
         said = scripted(asked)
@@ -68,16 +68,16 @@ def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
         server.requests.clear()
         lost: list[int] = []
         for number in range(kills):
-            # spread over the run's requests; some kills hit the time between two stages
-            wanted = len(server.requests) + draw.randrange(
-                1, max(2, 2 * (undisturbed - len(server.requests)) // (kills - number))
-            )
+            left = undisturbed - len(server.requests)
+            # spread over what is left of the run; every third kill comes late, and may hit the scoring or the writing of a table
+            wanted = len(server.requests) + draw.randrange(max(1, min(left - 1, 2 * left // (kills - number))))
             with subprocess.Popen(
                 command("run", *options, "--lake", shaken.root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as run:
                 _wait_for_requests(server, run, wanted)
-                time.sleep(draw.uniform(0, 0.1))
-                os.kill(run.pid, signal.SIGKILL)
+                time.sleep(draw.uniform(0, 3.0 if number % 3 == 2 else 0.1))
+                if run.poll() is None:
+                    os.kill(run.pid, signal.SIGKILL)
             while server.active:
                 time.sleep(0.01)
             lost.append(len(server.requests) - _replies(shaken) - sum(lost))
