@@ -85,13 +85,12 @@ class Estimate:
     assumptions: tuple[str, ...] = field(default=())
 
     @property
-    def usd(self) -> float:
-        return sum(line.usd or 0.0 for line in self.agents)
+    def usd(self) -> float | None:
+        return _sum([line.usd for line in self.agents])
 
     @property
     def most_usd(self) -> float | None:
-        most = [line.most_usd for line in self.agents]
-        return None if None in most else sum(value or 0.0 for value in most)
+        return _sum([line.most_usd for line in self.agents])
 
 
 def run_estimate(config: str, lake: Lake, paths: Sequence[str]) -> Estimate:
@@ -359,6 +358,10 @@ def _shared(line: Line, share: float, attempts: int, stage: str) -> Line:
         share * line.calls, line.known, share * line.prompt_tokens, share * line.completion_tokens,
         times * line.most_prompt, None if line.most_completion is None else times * line.most_completion, times * line.calls,
     )  # fmt: skip
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(value or 0.0 for value in values)
 
 
 def _mean(values: Sequence[int]) -> float:

@@ -68,7 +68,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
         server.requests.clear()
         lost: list[int] = []
         for number in range(kills):
-            left = undisturbed - len(server.requests)
+            left = undisturbed - _replies(shaken)
             # spread over what is left of the run; every third kill comes late, and may hit the scoring or the writing of a table
             wanted = len(server.requests) + draw.randrange(max(1, min(left - 1, 2 * left // (kills - number))))
             with subprocess.Popen(
