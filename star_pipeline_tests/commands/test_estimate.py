@@ -100,7 +100,8 @@ def test_what_the_journal_has_is_not_counted_again(side):
     sent = len(side.server.requests)
     side.configure(budget={"usd": 10.0})
     told = side.estimate()
-    assert sum(line.in_journal for line in told.agents) == sent
+    in_tables = sum(row.attempts for row in side.lake.read_table(tables.CANDIDATES, "000001-seeds"))
+    assert sum(line.in_journal for line in told.agents) == sent - in_tables > 0
     assert told.spent_usd == pytest.approx(side.spent())
     side.run()
     assert sum(line.calls for line in told.agents) == len(side.server.requests) - sent

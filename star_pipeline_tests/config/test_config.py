@@ -132,3 +132,20 @@ def test_own_prompts_are_read_beside_the_file_and_are_part_of_the_fingerprint(tm
     assert "block user" in config.prompts["respond"]
     assert config.fingerprint != load_config(written(tmp_path)).fingerprint
     assert load_config(written(tmp_path, name="other")).fingerprint == load_config(written(tmp_path)).fingerprint
+
+
+def test_a_shared_journal_is_relative_to_the_configuration_file_and_names_no_other_run(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    plain = load_config(written(tmp_path))
+    shared = load_config(written(tmp_path, journal="../shared"))
+    assert shared.journal == str((tmp_path / "../shared").resolve())
+    assert shared.fingerprint == plain.fingerprint
+
+
+def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):
+    agent = {"model": "offline/tutor", "tokens_per_minute": 1000, "adaptive_concurrency": False, "patience_s": 5}
+    limited = load_config(written(tmp_path, agents={"a": agent}, budget={"usd": 3.5}))
+    assert limited.fingerprint == load_config(written(tmp_path)).fingerprint
+    for wrong in ({"usd": 0}, {"usd": -1}, {"eur": 1}):
+        with pytest.raises(ConfigError, match="budget"):
+            load_config(written(tmp_path, budget=wrong))

@@ -205,8 +205,13 @@ class Journal:
 
     def _load_ballast(self) -> None:
         """Keep some room: it is given up when the disk is full, for the replies that are in flight then."""
-        if not self._ballast.exists():
+        if self._ballast.exists() and self._ballast.stat().st_size == _BALLAST_BYTES:
+            return
+        try:
             self._ballast.write_bytes(b"\1" * _BALLAST_BYTES)
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
+            raise
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
