@@ -1,8 +1,11 @@
 """The budget: the worst case of every try is reserved on disk before it is sent, so that the spend never exceeds it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from star_pipeline.adapters.llm import ledger
+from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.llm.prices import PICO
 from star_pipeline.core.errors import BudgetReached
@@ -23,11 +26,31 @@ class Budget:
         self._waiting = 0
         self._changed = asyncio.Event()
 
-    async def reserve(self, agent: str, stage: str, pico: int) -> int:
-        """The reservation's id. Waits while tries in flight may settle for less than they reserved.
+    @asynccontextmanager
+    async def reserved(self, agent: str, stage: str, pico: int) -> AsyncIterator[int]:
+        """The reservation's id, for the block that sends one try and settles it where a reply came.
 
-        Raises BudgetReached once none is in flight.
+        Waits while tries in flight may settle for less than they reserved; raises BudgetReached once none is in flight.
         """
+        reservation = await self._reserve(agent, stage, pico)
+        try:
+            yield reservation
+        except Failure as failure:
+            fate = failure.kind
+            if failure.maybe_billed:
+                await self._journal.write(lambda db: ledger.keep(db, reservation, fate))
+            else:
+                await self.release(reservation)
+            raise
+        finally:
+            self._busy -= 1
+            self._wake()
+
+    async def release(self, reservation: int) -> None:
+        """Its try cost nothing."""
+        await self._journal.write(lambda db: ledger.release(db, reservation))
+
+    async def _reserve(self, agent: str, stage: str, pico: int) -> int:
         self._waiting += 1
         try:
             while True:
@@ -49,21 +72,6 @@ class Budget:
                 await changed.wait()
         finally:
             self._waiting -= 1
-
-    async def release(self, reservation: int) -> None:
-        """The try cost nothing."""
-        await self._journal.write(lambda db: ledger.release(db, reservation))
-        self.settled()
-
-    async def keep(self, reservation: int, fate: str) -> None:
-        """The try may have been billed."""
-        await self._journal.write(lambda db: ledger.keep(db, reservation, fate))
-        self.settled()
-
-    def settled(self) -> None:
-        """A reservation is no longer in flight; its reply may be in the journal."""
-        self._busy -= 1
-        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()

@@ -64,7 +64,7 @@ class LitellmChat:
             name: _Agent(
                 agent,
                 price(litellm, agent) or FREE,
-                Gate(agent),
+                Gate(agent, clock),
                 Breaker(name, agent.max_concurrency, agent.patience_s, sleep, clock),
             )
             for name, agent in agents.items()
@@ -94,7 +94,7 @@ class LitellmChat:
 
     async def aclose(self) -> None:
         """Let what is in flight arrive, for a few seconds, since it is paid; then close the journal."""
-        self._stopped = self._stopped or CallError("stopped", "the run was stopped", 0)
+        self._stopped = self._stopped or StarError("the run was stopped")
         for task in set(self._asked.values()) - self._sending:
             task.cancel()
         if self._sending:
@@ -152,44 +152,37 @@ class LitellmChat:
 
     async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure."""
-        if self._stopped:
-            raise self._stopped
+        self._go_on()
         self._sending.add(asyncio.current_task())  # type: ignore[arg-type]
         try:
-            reservation = await self._reserve(request, agent)
-            leave.began = self._clock()
-            try:
-                answer = await self._transport.send(request)
-            except Failure as failure:
-                if self._budget and reservation is not None:
-                    if failure.maybe_billed:
-                        await self._budget.keep(reservation, failure.kind)
-                    else:
-                        await self._budget.release(reservation)
-                raise
-            agent.breaker.answered()
-            entry = self._entry(request, agent, answer, sent)
-            leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
-            entry = await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
-            if self._budget and reservation is not None:
-                self._budget.settled()
-            return entry
+            if self._budget is None or agent.price == FREE:
+                return await self._send(key, request, agent, leave, sent, None)
+            worst = worst_pico(request, agent.config, agent.price)
+            async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
+                if self._stopped:
+                    await self._budget.release(reservation)
+                return await self._send(key, request, agent, leave, sent, reservation)
         except StarError as error:
             self._stopped = self._stopped or error
             raise
         finally:
             self._sending.discard(asyncio.current_task())  # type: ignore[arg-type]
 
-    async def _reserve(self, request: ChatRequest, agent: _Agent) -> int | None:
-        if self._budget is None or agent.price == FREE:
-            return None
-        reservation = await self._budget.reserve(
-            request.agent, request.stage, worst_pico(request, agent.config, agent.price)
-        )
+    async def _send(
+        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, reservation: int | None
+    ) -> Entry:
+        self._go_on()
+        leave.began = self._clock()
+        answer = await self._transport.send(request)
+        agent.breaker.answered()
+        entry = self._entry(request, agent, answer, sent)
+        leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
+        return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
+
+    def _go_on(self) -> None:
+        """Raises what has ended the run, if anything has; a copy, since each raising lengthens an error's traceback."""
         if self._stopped:
-            await self._budget.release(reservation)
-            raise self._stopped
-        return reservation
+            raise type(self._stopped)(str(self._stopped))
 
     def _entry(self, request: ChatRequest, agent: _Agent, answer: Answer, sent: int) -> Entry:
         """The reply as it is booked. Where the server counts no tokens, the cost is the most that they can have cost."""
