@@ -39,7 +39,11 @@ def price(litellm: Any, agent: AgentConfig) -> Price | None:
         known = litellm.get_model_info(agent.model)
     except Exception:  # litellm raises a bare Exception for a model that its map lacks
         return None
-    return Price(known.get("input_cost_per_token") or 0.0, known.get("output_cost_per_token") or 0.0)
+    # for a new name of a known family litellm makes an entry up, with price 0: only what its map itself holds counts
+    listed = litellm.model_cost.get(known.get("key"), {})
+    if "input_cost_per_token" not in listed:
+        return None
+    return Price(listed["input_cost_per_token"] or 0.0, listed.get("output_cost_per_token") or 0.0)
 
 
 def max_tokens(params: Mapping[str, Any]) -> int | None:
