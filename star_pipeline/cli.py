@@ -140,6 +140,28 @@ def score(
 
 
 @app.command()
+def estimate(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option("--seeds", help="count these seed files in, without taking them in; may be repeated"),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+) -> None:
+    """Tell what a run would need: calls, tokens, USD and scoring FLOPs, net of what the journal already has.
+
+    Example: star-pipeline estimate --config my.yaml --seeds alpaca.json
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.estimate import print_estimate, run_estimate
+
+    if form not in ("table", "json"):
+        raise ConfigError(f"--format {form!r}: expected table or json")
+    print_estimate(run_estimate(config, Lake.at(lake), seeds or []), form)
+
+
+@app.command()
 def doctor(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
     """Check configuration, credentials, endpoints, models and lake, and say what to do.
 

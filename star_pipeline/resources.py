@@ -79,15 +79,23 @@ class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The configuration's agents, through litellm."""
+    """The configuration's agents, through litellm, with the lake's journal and budget."""
 
     settings: SettingsResource
+    lake: LakeResource
 
     def chat(self) -> ChatModel:
-        """To be made inside the event loop that uses it."""
-        from star_pipeline.adapters.llm import LitellmChat
+        """To be made, and closed, inside the event loop that uses it."""
+        from star_pipeline.adapters.llm.chat import LitellmChat
+        from star_pipeline.adapters.llm.journal import Journal
 
-        return LitellmChat(self.settings.load().agents_in_use)
+        config, lake = self.settings.load(), self.lake.open()
+        journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+        try:
+            return LitellmChat(config.agents_in_use, journal, config.budget.usd)
+        except BaseException:
+            journal.close()
+            raise
 
 
 class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]

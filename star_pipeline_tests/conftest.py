@@ -82,7 +82,7 @@ def fake_resources(
             return HashEmbedder()
 
     return {
-        "chat": FakeChat(settings=settings),
+        "chat": FakeChat(settings=settings, lake=lake),
         "scorer": FakeScorer(settings=settings, lake=lake, progress=ProgressResource()),
         "embedder": FakeEmbedder(settings=settings),
     }

@@ -34,6 +34,8 @@ class ScriptedChat:
         tokens = sum(len(message.content.split()) for message in request.messages)
         return ChatReply(said, "stop", tokens, len(said.split()), 0.0, 0.0)
 
+    async def aclose(self) -> None: ...
+
 
 class HashScorer:
     """Losses that are a function of the texts alone; ``name`` tells one model from another. A word is a token.

@@ -1,8 +1,10 @@
 """The lake: every path, built from one root, and atomic writes. Nothing else knows where things are."""
 
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ from upath import UPath
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, STAR_DATASET, TableSpec
+from star_pipeline.core.tables import COST_COLUMNS, REJECTED_ROWS, SEED_CATALOG, STAR_DATASET, TableSpec
 
 R = TypeVar("R")
 
@@ -20,8 +22,7 @@ R = TypeVar("R")
 def content_hash(table: pa.Table) -> str:
     """16 hex digits that name a table's values, whether it was just made or read back: its data version."""
     # through JSON, since Arrow's own bytes depend on chunks, buffers and field metadata that Parquet does not keep
-    # times and retries differ from run to run and mean nothing downstream
-    lasting = table.drop_columns([name for name in ("latency_s", "attempts") if name in table.column_names])
+    lasting = table.drop_columns([name for name in table.column_names if name in COST_COLUMNS])
     return identity.digest(lasting.to_pydict())
 
 
@@ -93,6 +94,18 @@ class Lake:
     @property
     def dataset_card(self) -> UPath:
         return self.root / "star_dataset" / "README.md"
+
+    @property
+    def lake_id(self) -> str:
+        """Names the lake in a journal, for good: made at the first question, kept in ``journal/`` wherever the journal is."""
+        path = self.journal / "lake_id"
+        if not path.exists():
+            self.write_bytes(path, uuid.uuid4().hex.encode())
+        return str(path.read_text("utf-8")).strip()
+
+    def journal_folder(self, shared: str | None) -> Path:
+        """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own."""
+        return Path(shared or self.local(self.journal))
 
     def table(self, spec: TableSpec[Any], shard: str | None = None) -> UPath:
         """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""

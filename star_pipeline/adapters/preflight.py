@@ -1,21 +1,27 @@
 """What can be told before any money is spent: keys, servers that nobody runs, models that are not there."""
 
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from star_pipeline.config.models import AgentConfig, ScoringConfig, ServedModel
+from star_pipeline.config.models import ScoringConfig, ServedModel, StarConfig
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
 
 
-def check_agents(agents: Mapping[str, AgentConfig]) -> None:
-    """Raises ConfigError for a key that is not set, AgentDown for a server at whose port nobody listens."""
-    if all(agent.model.startswith("offline/") for agent in agents.values()):
+def check_agents(config: StarConfig) -> None:
+    """Raises ConfigError for a key that is not set and, with a budget, for an agent without price or ``max_tokens``; AgentDown
+    for a server at whose port nobody listens."""
+    agents = config.agents_in_use
+    if config.budget.usd is None and all(agent.model.startswith("offline/") for agent in agents.values()):
         return
-    from star_pipeline.adapters.llm import load_litellm, require_keys
+    from star_pipeline.adapters.llm.prices import require_bounds
+    from star_pipeline.adapters.llm.secrets import require_keys
+    from star_pipeline.adapters.llm.transport import load_litellm
 
-    require_keys(load_litellm(), agents)
+    litellm = load_litellm()
+    require_keys(litellm, agents)
+    if config.budget.usd is not None:
+        require_bounds(litellm, agents, config.judge.agent, config.judge.params)
     for name, agent in agents.items():
         if agent.api_base and _refused(agent.api_base):
             raise AgentDown(

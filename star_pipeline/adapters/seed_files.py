@@ -12,6 +12,7 @@ from star_pipeline.core.records import RejectedRow, Seed
 from star_pipeline.core.seeds import seeds_of
 
 SUFFIXES = tuple(READERS)
+_STARTER = "starter_seeds.jsonl"
 _ENDINGS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
@@ -64,6 +65,35 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_ba
     A folder stands for the seed files in it. A file of the same name and content is left as it is; one of the same name
     and other content is replaced, so that handing in an edited file again updates its seeds. Returns the names copied.
     """
+    chosen = _chosen(paths)
+    for file in chosen.values():
+        for _ in read_seeds(file, str(file), fields, skip_bad_rows):
+            pass
+    copied = []
+    for name, file in chosen.items():
+        target, content = lake.seeds / name, file.read_bytes()
+        if not (target.exists() and target.read_bytes() == content):
+            lake.write_bytes(target, content)
+            copied.append(name)
+    return copied
+
+
+def would_hold(
+    lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_bad_rows: bool = False, starter: bool = False
+) -> Iterator[Seed | RejectedRow]:
+    """All seeds of the lake as ``take_in`` of ``paths`` would leave it, read where they are; ``starter``: the shipped ones
+    where there would be none."""
+    given = _chosen(paths)
+    kept = [path for path in seed_files(lake.seeds) if path.relative_to(lake.seeds).as_posix() not in given]
+    sources = {path.relative_to(lake.seeds).as_posix(): path for path in kept} | given
+    if starter and not sources:
+        sources = {_STARTER: UPath(Path(__file__).parent / "offline" / _STARTER)}
+    for source in sorted(sources):
+        yield from read_seeds(sources[source], source, fields, skip_bad_rows)
+
+
+def _chosen(paths: Sequence[str]) -> dict[str, UPath]:
+    """The user's seed files by their names; a folder stands for the seed files in it."""
     chosen: dict[str, UPath] = {}
     for given in paths:
         path = UPath(given)
@@ -80,20 +110,10 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_ba
             if file.name in chosen and chosen[file.name] != file:
                 raise ConfigError(f"{file}: {chosen[file.name]} has the same name; rename one of them")
             chosen[file.name] = file
-    for file in chosen.values():
-        for _ in read_seeds(file, str(file), fields, skip_bad_rows):
-            pass
-    copied = []
-    for name, file in chosen.items():
-        target, content = lake.seeds / name, file.read_bytes()
-        if not (target.exists() and target.read_bytes() == content):
-            lake.write_bytes(target, content)
-            copied.append(name)
-    return copied
+    return chosen
 
 
 def take_in_starter(lake: Lake) -> str:
     """Copy the shipped starter seeds into the lake; returns the file's name."""
-    name = "starter_seeds.jsonl"
-    lake.write_bytes(lake.seeds / name, (Path(__file__).parent / "offline" / name).read_bytes())
-    return name
+    lake.write_bytes(lake.seeds / _STARTER, (Path(__file__).parent / "offline" / _STARTER).read_bytes())
+    return _STARTER

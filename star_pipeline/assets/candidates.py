@@ -1,5 +1,7 @@
 """Eq. 2: the planned pairs rewrite and respond."""
 
+from contextlib import aclosing
+
 import dagster as dg
 import pyarrow as pa
 
@@ -36,8 +38,9 @@ def candidates(
     }
 
     async def generate() -> list[Candidate]:
-        generator = Generator(chat.chat(), PromptLibrary(config.prompts), agents, config.sampling.response_mode)
-        return await generator.candidates(sampling_plan, seed_shards, progress.progress())
+        async with aclosing(chat.chat()) as model:
+            generator = Generator(model, PromptLibrary(config.prompts), agents, config.sampling.response_mode)
+            return await generator.candidates(sampling_plan, seed_shards, progress.progress())
 
     rows = loop.run(generate())
     failures = counts(row.error_kind for row in rows)

@@ -1,11 +1,13 @@
 """Eq. 6: a judge LLM compares candidates with the reference, in both orders."""
 
+from contextlib import aclosing
+
 import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.judging import Judge, JudgeRules
+from star_pipeline.core.judging import Judge, JudgeRules, calls_saved
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
@@ -36,10 +38,12 @@ def judge_verdicts(
     rules = JudgeRules(knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params)
 
     async def judge() -> list[JudgeVerdict]:
-        asked = Judge(chat.chat(), PromptLibrary(config.prompts), rules)
-        return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
+        async with aclosing(chat.chat()) as model:
+            asked = Judge(model, PromptLibrary(config.prompts), rules)
+            return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
 
     rows = loop.run(judge())
+    saved, saved_usd = calls_saved(rows, ifd_scores)
     return made(
         config,
         JUDGE_VERDICTS,
@@ -48,7 +52,8 @@ def judge_verdicts(
         {
             "plot_verdicts_by_pair": verdicts_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
             "verdicts": dg.MetadataValue.json(counts(row.verdict for row in rows)),
-            "calls_saved": 2 * sum(row.verdict == "skipped" for row in rows),
+            "calls_saved": saved,
+            "calls_saved_usd": saved_usd,
             "cost_usd": sum(row.cost_usd for row in rows),
         },
     )

@@ -41,6 +41,7 @@ def examine(config: str, lake: Lake) -> bool:
         ("prompts", lambda: _prompts(settings)),
         ("lake", lambda: _lake(lake)),
         ("seeds", lambda: _seeds(settings, lake)),
+        ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings)),
     ):
@@ -100,15 +101,44 @@ def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
     )
 
 
+def _journal(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
+    """Opens it, and rebuilds from its rows what was spent."""
+    from star_pipeline.adapters.llm.journal import Journal, read_spend
+
+    folder = lake.journal_folder(settings.journal)
+    journal = Journal(folder, lake.lake_id)
+    try:
+        right, replies = journal.recount(), journal.replies()
+    finally:
+        journal.close()
+    paid = read_spend(folder, lake.lake_id)
+    spent, unsettled = sum(row.cost_usd for row in paid), sum(row.reserved_usd for row in paid)
+    of = f" of {settings.budget.usd:g}" if settings.budget.usd else ""
+    yield (
+        right,
+        f"{journal.path}: the running totals were wrong and are mended"
+        if not right
+        else (
+            f"{journal.path}: {replies:,} replies; this lake spent {spent:.4f}{of} USD, {unsettled:.4f} more may have been billed"
+        ),
+    )
+    if settings.budget.usd and spent + unsettled >= settings.budget.usd:
+        yield False, f"the budget of {settings.budget.usd:g} USD is used up; raise budget.usd"
+
+
 def _agents(settings: StarConfig) -> Iterator[Finding]:
-    from star_pipeline.adapters.llm import load_litellm, missing_keys, price
+    from star_pipeline.adapters.llm.prices import FREE, price, require_bounds
+    from star_pipeline.adapters.llm.secrets import missing_keys
+    from star_pipeline.adapters.llm.transport import load_litellm
 
     litellm = load_litellm()
+    if settings.budget.usd is not None:
+        require_bounds(litellm, settings.agents_in_use, settings.judge.agent, settings.judge.params)
     for name, agent in settings.agents_in_use.items():
         cost = price(litellm, agent)
-        priced = "free" if agent.model.startswith("offline/") else "no price known, counted as 0 USD"
-        if cost:
-            priced = f"{cost[0] * 1e6:g} / {cost[1] * 1e6:g} USD per million tokens"
+        priced = "free" if cost == FREE else "no price known, counted as 0 USD"
+        if cost and cost != FREE:
+            priced = f"{cost.prompt * 1e6:g} / {cost.completion * 1e6:g} USD per million tokens"
         missing = missing_keys(litellm, agent)
         if missing:
             yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"

@@ -72,8 +72,6 @@ def run_pipeline(
         instance = open_instance(lake, capture_logs=False)
         with instance:
             lake.sweep()
-            for unused in _not_in_force(settings):
-                progress.note(f"note: {unused}")
             for run_id in fail_dead_runs(instance):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
@@ -171,7 +169,7 @@ class _Work:
             return
         self._checked = True
         if "chat" not in self._replaced and costly != {"ifd_scores"}:
-            check_agents(self._settings.agents_in_use)
+            check_agents(self._settings)
         if "scorer" not in self._replaced and costly != {"judge_verdicts"}:
             check_scoring_models(self._settings.scoring)
 
@@ -251,14 +249,6 @@ class _Work:
             if "DagsterExecutionInterruptedError" in reason:
                 raise KeyboardInterrupt
             raise RunFailed(reason)
-
-
-def _not_in_force(settings: StarConfig) -> list[str]:
-    """Settings that this version takes and does not act on: nobody should rely on them."""
-    unused = {"budget.usd": settings.budget.usd, "journal": settings.journal}
-    return [
-        f"{name} is set, and this version does not act on it yet" for name, value in unused.items() if value is not None
-    ]
 
 
 def _reason(result: Any) -> str:

@@ -31,6 +31,12 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
             "FROM agent_pair_probabilities GROUP BY 1 ORDER BY 3 DESC, 1"
         )
         requests, cost = rows("SELECT coalesce(sum(requests), 0), coalesce(sum(cost_usd), 0) FROM costs")[0]
+        saved, judge_usd = rows(
+            "SELECT 2 * count(*) FILTER (WHERE v.verdict = 'skipped' AND i.gap IS NOT NULL), "
+            "avg(v.cost_usd) FILTER (WHERE v.attempts > 0) / 2 "
+            "FROM judge_verdicts AS v JOIN ifd_scores AS i USING (candidate_id)"
+        )[0]
+        paid, unsettled = rows("SELECT coalesce(sum(cost_usd), 0), coalesce(sum(reserved_usd), 0) FROM spend")[0]
         shards = rows("SELECT count(DISTINCT shard) FROM agent_pair_probabilities")[0][0]
 
     facts = Table.grid(padding=(0, 2))
@@ -44,7 +50,10 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))
     facts.add_row("verdicts", _listed(verdicts) or "none")
     facts.add_row("selected", _listed(selections) or "none")
-    facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests")
+    facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests" + _beyond(paid - cost, unsettled))
+    if saved:
+        worth = f", about {saved * judge_usd:.4f} USD" if judge_usd else ""
+        facts.add_row("saved", f"{saved:,} judge calls{worth}: the gap is not positive (judge.skip_nonpositive_gap)")
     facts.add_row("time", f"{outcome.seconds:.0f} s")
 
     pairs = Table(
@@ -73,6 +82,13 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     if missing:
         console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")
     return bool(missing == 0)
+
+
+def _beyond(elsewhere: float, unsettled: float) -> str:
+    """What was paid besides the tables: for tables made anew since, and for requests whose fate nobody knows."""
+    notes = [f"{elsewhere:.4f} USD for what is no longer in the tables"] if elsewhere > 5e-5 else []
+    notes += [f"up to {unsettled:.4f} USD for requests whose fate nobody knows"] if unsettled > 5e-5 else []
+    return "".join(f"; {note}" for note in notes)
 
 
 def _listed(pairs: list[tuple[Any, ...]]) -> str:

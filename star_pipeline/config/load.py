@@ -64,6 +64,8 @@ def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | 
         raw[section] = {**(raw.get(section) or {}), **fields}
     if isinstance(raw.get("prompts"), dict):
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
+    if isinstance(raw.get("journal"), str) and raw["journal"]:
+        raw["journal"] = str((folder / Path(raw["journal"]).expanduser()).resolve())
     try:
         return StarConfig.model_validate(raw)
     except ValidationError as error:

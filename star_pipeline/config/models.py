@@ -56,6 +56,18 @@ class AgentConfig(Section):
     )
     max_concurrency: int = Field(16, ge=1, le=4096, description="requests in flight at once")
     requests_per_minute: int | None = Field(None, ge=1, description="requests started a minute; null: no limit")
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="tokens sent and received in any minute, by estimate until the reply is there; null: no limit",
+    )
+    adaptive_concurrency: bool = Field(
+        True,
+        description="begin with a quarter of max_concurrency, and use fewer where the server throttles or slows down",
+    )
+    patience_s: float = Field(
+        30.0, ge=0, le=3600, description="seconds that the agent may be out of reach before the run stops"
+    )
     timeout_s: float = Field(120.0, gt=0, le=3600, description="seconds until a request counts as lost")
     max_tries: int = Field(5, ge=1, le=20, description="requests sent for one reply before it counts as failed")
     instruction_prompt: str = Field(
@@ -267,7 +279,12 @@ class MemoryConfig(Section):
 
 
 class BudgetConfig(Section):
-    usd: float | None = Field(None, gt=0, description="most USD to spend on LLM calls; null: no limit")
+    usd: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="most USD that this lake may spend on LLM calls, over all its runs; null: no limit",
+    )
 
 
 class StarConfig(Section):
@@ -285,7 +302,11 @@ class StarConfig(Section):
     prompts: dict[str, str] = Field(
         default_factory=dict, description="prompt's name → text of the user's own Jinja template"
     )
-    journal: str | None = Field(None, description="folder of a journal shared between lakes; null: the lake's own")
+    journal: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of a journal shared between lakes, relative to this file; null: journal/ in the lake",
+    )
     budget: BudgetConfig = BudgetConfig()
 
     @model_validator(mode="after")
@@ -353,7 +374,8 @@ class StarConfig(Section):
     @property
     def fingerprint(self) -> str:
         """Names the settings that decide a run's content; every table records it."""
-        idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
+        idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
+        idle |= {"timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
         rest = self.model_dump(
             mode="json",

@@ -26,7 +26,11 @@ class OrderError(StarError):
 
 
 class AgentDown(StarError):
-    """An agent that has not answered once, and will not: its key is rejected, its model or its server is not there."""
+    """An agent does not answer, and will not: its key is rejected, its model or its server is not there."""
+
+
+class BudgetReached(StarError):
+    """The next request could cost more than is left of the budget."""
 
 
 class CallError(StarError):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from star_pipeline.core import identity
 from star_pipeline.core.errors import CallError, ConfigError
 from star_pipeline.core.identity import is_unicode
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
@@ -31,6 +32,10 @@ class _Made:
     kind: str | None = None
     error: str | None = None
     attempts: int = 0
+
+    @property
+    def booked(self) -> tuple[ChatReply, ...]:
+        return tuple(reply for reply in self.replies if reply.booked)
 
 
 def check_reply(reply: ChatReply, *inputs: str) -> tuple[str, str] | None:
@@ -97,49 +102,43 @@ class Generator:
         return [candidate for made in await gather_all(map(one, seeds)) for candidate in made]
 
     async def _seed_candidates(self, seed: Seed, rows: Sequence[PlanRow]) -> list[Candidate]:
-        rewritten = {
-            agent: asyncio.ensure_future(self._rewrite(agent, seed))
-            for agent in dict.fromkeys(row.instruction_agent for row in rows)
-            if agent != KEEP
-        }
-        payer = {agent: min(row.slot for row in rows if row.instruction_agent == agent) for agent in rewritten}
-        return list(
-            await asyncio.gather(
-                *(self._candidate(seed, row, rewritten, payer.get(row.instruction_agent) == row.slot) for row in rows)
-            )
-        )
+        """Pairs that share an instruction agent share its rewriting, and those that ask one agent the same share its answer."""
+        rewritten: dict[str, asyncio.Future[_Made]] = {}
+        answered: dict[tuple[str, str], asyncio.Future[_Made]] = {}
 
-    async def _candidate(
-        self, seed: Seed, row: PlanRow, rewritten: Mapping[str, asyncio.Future[_Made]], pays: bool
-    ) -> Candidate:
-        if row.pair_id == SEED_PAIR:
-            failed = None if seed.response.strip() else ("empty_seed", "the seed has no response of its own")
-            return _candidate_row(
-                row, seed.instruction, _Made(None if failed else seed.response, (), *(failed or ())), ()
-            )
-        instruction = _Made(seed.instruction)
-        calls: tuple[_Made, ...] = ()
-        if row.instruction_agent != KEEP:
-            instruction = await rewritten[row.instruction_agent]
-            calls = (instruction,) if pays else ()  # shared by several pairs, booked on the lowest slot
-        if instruction.text is None:
-            reason = f"{row.instruction_agent} made no instruction: {instruction.error}"
-            return _candidate_row(row, None, _Made(None, (), instruction.kind, reason), calls)
-        response = await self._respond(row.response_agent, seed, instruction.text)
-        return _candidate_row(row, instruction.text, response, (*calls, response))
+        async def make(row: PlanRow) -> tuple[_Made, _Made | None]:
+            if row.pair_id == SEED_PAIR:
+                failed = None if seed.response.strip() else ("empty_seed", "the seed has no response of its own")
+                return _Made(seed.instruction), _Made(None if failed else seed.response, (), *(failed or ()))
+            instruction = _Made(seed.instruction)
+            if row.instruction_agent != KEEP:
+                if row.instruction_agent not in rewritten:
+                    rewritten[row.instruction_agent] = asyncio.ensure_future(self._rewrite(row.instruction_agent, seed))
+                instruction = await rewritten[row.instruction_agent]
+            if instruction.text is None:
+                return instruction, None
+            question = (row.response_agent, instruction.text)
+            if question not in answered:
+                answered[question] = asyncio.ensure_future(self._respond(*question, seed))
+            return instruction, await answered[question]
+
+        made = await asyncio.gather(*map(make, rows))
+        booked: set[int] = set()
+        return [_candidate_row(row, *made[number], booked) for number, row in enumerate(rows)]
 
     async def _rewrite(self, agent: str, seed: Seed) -> _Made:
         template = self._agents[agent].instruction_prompt
         variables = {"system": seed.system, "history": seed.history, "instruction": seed.instruction}
-        return await self._ask(agent, template, variables, (), (seed.instruction,))
+        purpose = f"{seed.seed_id}/{agent}"
+        return await self._ask(agent, template, variables, (), (seed.instruction,), "rewrite", purpose)
 
-    async def _respond(self, agent: str, seed: Seed, instruction: str) -> _Made:
+    async def _respond(self, agent: str, instruction: str, seed: Seed) -> _Made:
         refine = self._mode == "refine" and bool(seed.response.strip())
         template = "refine" if refine else self._agents[agent].response_prompt
         variables = {"system": seed.system, "history": seed.history, "instruction": instruction, "draft": seed.response}
-        return await self._ask(
-            agent, template, variables, seed.history, (instruction, *((seed.response,) if refine else ()))
-        )
+        inputs = (instruction, *((seed.response,) if refine else ()))
+        purpose = f"{seed.seed_id}/{agent}/{identity.digest(instruction)}"
+        return await self._ask(agent, template, variables, seed.history, inputs, "respond", purpose)
 
     async def _ask(
         self,
@@ -148,34 +147,48 @@ class Generator:
         variables: Mapping[str, object],
         between: tuple[object, ...],
         inputs: tuple[str, ...],
+        stage: str,
+        purpose: str,
     ) -> _Made:
         messages = self._prompts.messages(template, variables, between)  # type: ignore[arg-type]
-        request = ChatRequest(agent, messages, template, self._prompts.version(template))
+        version = self._prompts.version(template)
+        request = ChatRequest(agent, messages, template, version, stage=stage, purpose=f"{stage}/{purpose}")
         try:
             reply = await self._chat.complete(request)
         except CallError as error:
             return _Made(None, (), error.kind, f"{agent}: {error}", error.attempts)
+        attempts = reply.attempts if reply.booked else 0
         kind, error_text = check_reply(reply, *inputs) or (None, None)
         if kind:
-            return _Made(None, (reply,), kind, f"{agent}: {error_text}", reply.attempts)
-        return _Made(reply.text.strip(), (reply,), attempts=reply.attempts)
+            return _Made(None, (reply,), kind, f"{agent}: {error_text}", attempts)
+        return _Made(reply.text.strip(), (reply,), attempts=attempts)
 
 
-def _candidate_row(row: PlanRow, instruction: str | None, response: _Made, calls: tuple[_Made, ...]) -> Candidate:
-    replies = [reply for call in calls for reply in call.replies]
+def _candidate_row(row: PlanRow, instruction: _Made, response: _Made | None, booked: set[int]) -> Candidate:
+    """What several candidates share is booked on the first of them; ``booked`` remembers it."""
+    if response is None:
+        reason = f"{row.instruction_agent} made no instruction: {instruction.error}"
+        response = _Made(None, (), instruction.kind, reason)
+    rewriting, answering = (call if id(call) not in booked else _Made(None) for call in (instruction, response))
+    booked.update((id(instruction), id(response)))
+    replies = rewriting.booked + answering.booked
     return Candidate(
         candidate_id=row.candidate_id,
         seed_id=row.seed_id,
         slot=row.slot,
         pair_id=row.pair_id,
-        instruction=instruction,
+        instruction=instruction.text,
         response=response.text,
         status="failed" if response.text is None else "ok",
         error_kind=response.kind,
         error=response.error,
-        attempts=sum(call.attempts for call in calls),
+        attempts=rewriting.attempts + answering.attempts,
         prompt_tokens=sum(reply.prompt_tokens for reply in replies),
         completion_tokens=sum(reply.completion_tokens for reply in replies),
         cost_usd=sum(reply.cost_usd for reply in replies),
         latency_s=sum(reply.latency_s for reply in replies),
+        rewrite_attempts=rewriting.attempts,
+        rewrite_prompt_tokens=sum(reply.prompt_tokens for reply in rewriting.booked),
+        rewrite_completion_tokens=sum(reply.completion_tokens for reply in rewriting.booked),
+        rewrite_cost_usd=sum(reply.cost_usd for reply in rewriting.booked),
     )

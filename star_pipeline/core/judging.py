@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
+from star_pipeline.core import identity
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.generation import gather_all
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
@@ -43,9 +45,20 @@ class _Order:
     error: str | None = None
 
     @property
+    def booked(self) -> list[ChatReply]:
+        return [reply for reply in self.replies if reply.booked]
+
+    def shared(self) -> "_Order":
+        """The same for a candidate that did not have to ask."""
+        return replace(self, replies=tuple(replace(reply, booked=False) for reply in self.replies), attempts=0)
+
+    @property
     def text(self) -> str | None:
         # a lone surrogate cannot be written
         return self.replies[-1].text.encode("utf-8", "replace").decode() if self.replies else None
+
+
+_Asked = dict[tuple[str, str | None, str | None], "asyncio.Future[tuple[_Order, _Order]]"]
 
 
 def references(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[str, Reference | None]:
@@ -64,6 +77,17 @@ def references(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[s
         else:
             found[seed.seed_id] = Reference(None, seed.instruction, seed.response) if seed.response.strip() else None
     return found
+
+
+def calls_saved(verdicts: Sequence[JudgeVerdict], scores: Sequence[IfdScore]) -> tuple[int, float]:
+    """(calls, USD) that ``skip_nonpositive_gap`` saved: two for each candidate that has a gap and was not judged.
+
+    The USD are an estimate: what the judged candidates of the same shard cost on average.
+    """
+    gaps = {score.candidate_id: score.gap for score in scores}
+    skipped = sum(row.verdict == "skipped" and gaps[row.candidate_id] is not None for row in verdicts)
+    paid = [row.cost_usd for row in verdicts if row.attempts]
+    return 2 * skipped, skipped * sum(paid) / len(paid) if paid else 0.0
 
 
 class Judge:
@@ -87,11 +111,12 @@ class Judge:
             if c.status == "ok" and c.candidate_id != getattr(reference_of[c.seed_id], "candidate_id", None)
         ]
         progress.stage("judge verdicts", len(judged))
+        asked: _Asked = {}
 
         async def one(candidate: Candidate) -> JudgeVerdict:
             gap = gaps[candidate.candidate_id]
             verdict = await self._verdict(
-                candidate, seed_by_id[candidate.seed_id], reference_of[candidate.seed_id], gap
+                candidate, seed_by_id[candidate.seed_id], reference_of[candidate.seed_id], gap, asked
             )
             progress.advance()
             return verdict
@@ -99,7 +124,7 @@ class Judge:
         return await gather_all(map(one, judged))
 
     async def _verdict(
-        self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None
+        self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None, asked: "_Asked"
     ) -> JudgeVerdict:
         if gap is None or (self._rules.skip_nonpositive_gap and gap <= 0):
             return _row(candidate, reference, None, "skipped", False, None, (), None)
@@ -107,23 +132,33 @@ class Judge:
             reason = "nothing to compare with: the reference failed and the seed has no response"
             return _row(candidate, None, None, "failed", False, None, (), reason)
         template = "judge_answers" if candidate.instruction == reference.instruction else "judge_samples"
-        first, swapped = await asyncio.gather(
-            self._ask(candidate, seed, reference, template, "A"), self._ask(candidate, seed, reference, template, "B")
-        )
+        # candidates of one text are judged once; the first in the table's order begins first, and bears the cost
+        key = (candidate.seed_id, candidate.instruction, candidate.response)
+        shared = key in asked
+        if not shared:
+            asked[key] = asyncio.gather(
+                self._ask(candidate, seed, reference, template, "A"),
+                self._ask(candidate, seed, reference, template, "B"),
+            )
+        first, swapped = await asked[key]
+        if shared:
+            first, swapped = first.shared(), swapped.shared()
+        row = partial(_row, judge_agent=self._rules.agent)
         errors = "; ".join(dict.fromkeys(order.error for order in (first, swapped) if order.error)) or None
         if errors:
-            return _row(candidate, reference, template, "failed", False, None, (first, swapped), errors)
+            return row(candidate, reference, template, "failed", False, None, (first, swapped), errors)
         if first.result is None or swapped.result is None:
             reason = f"no verdict in {self._rules.attempts} replies; expected [A], [B] or [C] at the end"
-            return _row(candidate, reference, template, "unparsed", False, None, (first, swapped), reason)
+            return row(candidate, reference, template, "unparsed", False, None, (first, swapped), reason)
         verdict, flipped, pi_llm = combine(first.result, swapped.result, self._rules.on_reversal)
-        return _row(candidate, reference, template, verdict, flipped, pi_llm, (first, swapped), None)
+        return row(candidate, reference, template, verdict, flipped, pi_llm, (first, swapped), None)
 
     async def _ask(
         self, candidate: Candidate, seed: Seed, reference: Reference, template: str, candidate_is: Literal["A", "B"]
     ) -> _Order:
-        texts = [(candidate.instruction, candidate.response), (reference.instruction, reference.response)]
-        (question_a, answer_a), (question_b, answer_b) = texts if candidate_is == "A" else reversed(texts)
+        pairs = [(candidate.instruction, candidate.response), (reference.instruction, reference.response)]
+        (question_a, answer_a), (question_b, answer_b) = pairs if candidate_is == "A" else reversed(pairs)
+        texts = identity.digest(pairs)
         messages = self._prompts.messages(
             template,
             {
@@ -140,14 +175,21 @@ class Judge:
         attempts = 0
         for sample in range(self._rules.attempts):
             request = ChatRequest(
-                self._rules.agent, messages, template, self._prompts.version(template), dict(self._rules.params), sample
+                self._rules.agent,
+                messages,
+                template,
+                self._prompts.version(template),
+                dict(self._rules.params),
+                sample,
+                stage="judge",
+                purpose=f"judge/{seed.seed_id}/{texts}/{candidate_is}/{sample}",
             )
             try:
                 reply = await self._chat.complete(request)
             except CallError as error:
                 return _Order(None, tuple(replies), attempts + error.attempts, f"{error.kind}: {error}")
             replies.append(reply)
-            attempts += reply.attempts
+            attempts += reply.attempts if reply.booked else 0
             # a reply that the length limit cut off has not come to its verdict, whatever letters it quotes
             choice = parse_verdict(reply.text) if reply.finish_reason != "length" else None
             if choice:
@@ -164,14 +206,16 @@ def _row(
     pi_llm: float | None,
     orders: tuple[_Order, ...],
     error: str | None,
+    judge_agent: str | None = None,
 ) -> JudgeVerdict:
     first, swapped = orders or (None, None)
-    replies = [reply for order in orders for reply in order.replies]
+    replies = [reply for order in orders for reply in order.booked]
     return JudgeVerdict(
         candidate_id=candidate.candidate_id,
         seed_id=candidate.seed_id,
         base_candidate_id=reference.candidate_id if reference else None,
         template=template,
+        judge_agent=judge_agent,
         verdict=verdict,
         verdict_first=first.result if first else None,
         verdict_swapped=swapped.result if swapped else None,

@@ -11,7 +11,9 @@ from star_pipeline.core.records import MemoryEntry, Message, Neighbour
 class ChatRequest:
     """One LLM request. ``sample`` counts the times the same question is asked for another answer.
 
-    All that decides the reply is in here or in the agent's configuration, so that a journal can key on it.
+    All that decides the reply is in here or in the agent's configuration, so that a journal can key on it. ``stage`` (rewrite,
+    respond, judge) and ``purpose``, which names the one thing in the lake that the reply is for, decide nothing: its cost is
+    booked there.
     """
 
     agent: str
@@ -20,11 +22,16 @@ class ChatRequest:
     template_version: str
     params: dict[str, Any] = field(default_factory=dict)
     sample: int = 0
+    stage: str = ""
+    purpose: str = ""
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """``finish_reason`` is the provider's (``length`` = cut off); tokens and USD as billed, ``latency_s`` in seconds."""
+    """``finish_reason`` is the provider's (``length`` = cut off); tokens and USD as billed, ``latency_s`` in seconds.
+
+    ``booked`` is False where the reply was paid for another purpose: its tokens, cost, time and attempts are booked there.
+    """
 
     text: str
     finish_reason: str
@@ -33,13 +40,18 @@ class ChatReply:
     cost_usd: float
     latency_s: float
     attempts: int = 1
+    booked: bool = True
 
 
 class ChatModel(Protocol):
-    """All the agents of a configuration behind one door: limits, retries and (to come) the journal live behind it."""
+    """All the agents of a configuration behind one door: journal, limits, retries and budget live behind it."""
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Raises errors.CallError once the call has failed for good."""
+        ...
+
+    async def aclose(self) -> None:
+        """Keep what has been answered, and let go of everything else."""
         ...
 
 

@@ -116,6 +116,10 @@ class Candidate:
     completion_tokens: int
     cost_usd: float
     latency_s: float
+    rewrite_attempts: int = 0
+    rewrite_prompt_tokens: int = 0
+    rewrite_completion_tokens: int = 0
+    rewrite_cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class JudgeVerdict:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
+    judge_agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,20 @@ class MemoryEntry:
     instruction: str
     pair_id: str
     pi: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpend:
+    """What the journal says that a lake spent on an agent in a stage."""
+
+    agent: str
+    stage: str
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    reservations: int
+    reserved_usd: float
 
 
 @dataclass(frozen=True, slots=True)

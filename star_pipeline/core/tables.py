@@ -98,9 +98,9 @@ _SEED_ID = Column("seed_id", TEXT, "the seed, named by a hash of its content", F
 _CANDIDATE_ID = Column("candidate_id", TEXT, "the candidate: a hash of seed_id, pair_id and snapshot_id", False)
 _SLOT = Column("slot", INT, "place among the seed's candidates; 0 is the reference", False)
 _PAIR_ID = Column("pair_id", TEXT, "instruction agent + response agent, or 'seed'", False)
-_PROMPT_TOKENS = Column("prompt_tokens", INT, "tokens sent, all calls of this row", False)
-_COMPLETION_TOKENS = Column("completion_tokens", INT, "tokens received, all calls of this row", False)
-_COST = Column("cost_usd", FLOAT, "USD for all calls of this row", False)
+_PROMPT_TOKENS = Column("prompt_tokens", INT, "tokens sent, all calls booked on this row", False)
+_COMPLETION_TOKENS = Column("completion_tokens", INT, "tokens received, all calls booked on this row", False)
+_COST = Column("cost_usd", FLOAT, "USD for all calls booked on this row; what rows share is booked on the first", False)
 _SOURCE = Column("source", TEXT, "seed file, relative to seeds/", False)
 _SOURCE_ROW = Column("source_row", INT, "record in the seed file, counted from 1", False)
 
@@ -176,6 +176,12 @@ CANDIDATES = TableSpec(
         _COMPLETION_TOKENS,
         _COST,
         Column("latency_s", FLOAT, "seconds spent waiting for the LLMs", False),
+        Column("rewrite_attempts", INT, "how many of the attempts were the instruction agent's", False),
+        Column("rewrite_prompt_tokens", INT, "how many of the prompt tokens were the instruction agent's", False),
+        Column(
+            "rewrite_completion_tokens", INT, "how many of the completion tokens were the instruction agent's", False
+        ),
+        Column("rewrite_cost_usd", FLOAT, "how much of the USD was the instruction agent's", False),
     ),
     ("candidate_id",),
 )
@@ -225,6 +231,7 @@ JUDGE_VERDICTS = TableSpec(
         _PROMPT_TOKENS,
         _COMPLETION_TOKENS,
         _COST,
+        Column("judge_agent", TEXT, "the agent that was asked; null where nobody was"),
     ),
     ("candidate_id",),
 )
@@ -287,6 +294,36 @@ STAR_DATASET = TableSpec(
     ),
     ("seed_id",),
 )
+
+SPEND = TableSpec(
+    "spend",
+    records.AgentSpend,
+    (
+        Column("agent", TEXT, "the agent that was paid", False),
+        Column("stage", TEXT, "rewrite, respond or judge", False),
+        Column("replies", INT, "replies paid by this lake", False),
+        Column("prompt_tokens", INT, "tokens sent, as the servers count", False),
+        Column("completion_tokens", INT, "tokens received, as the servers count", False),
+        Column("cost_usd", FLOAT, "USD for these replies; the tables' cost_usd is how they were put to use", False),
+        Column(
+            "reservations",
+            INT,
+            "tries in flight, or whose fate nobody knows (timeout, reset, kill); only with a budget",
+            False,
+        ),
+        Column(
+            "reserved_usd", FLOAT, "USD that these tries may have cost at most; it counts against the budget", False
+        ),
+    ),
+    ("agent", "stage"),
+)
+
+COST_COLUMNS = frozenset(
+    column.name
+    for column in CANDIDATES.columns
+    if column.name.endswith(("attempts", "_tokens", "cost_usd", "latency_s"))
+)
+"""What a row cost, which differs from run to run (retries, who of two asked first) and means nothing downstream."""
 
 SHARD_TABLES: tuple[TableSpec[Any], ...] = (
     SEED_SHARDS,

@@ -1,6 +1,7 @@
 """Builds ``inspect.duckdb`` beside the old one and puts it in its place, so that a reader never sees half of it."""
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,8 @@ import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, STAR_DATASET, Column
+from star_pipeline.core.records import AgentSpend
+from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, SPEND, STAR_DATASET, Column
 
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
@@ -18,8 +20,11 @@ _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
 
-def build_inspection(lake: Lake) -> dict[str, int]:
-    """Write the inspection file; returns the rows of each table. A table without files is there, and empty."""
+def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, int]:
+    """Write the inspection file; returns the rows of each table. A table without files is there, and empty.
+
+    ``spend`` is what the journal says that the lake has paid.
+    """
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
     partial = lake.inspection.with_name(f".inspect.{os.getpid()}.partial.duckdb")
@@ -43,7 +48,10 @@ def build_inspection(lake: Lake) -> dict[str, int]:
                     )
                 else:
                     _create_empty(database, spec.name, spec.schema)
-            for spec in (*SHARD_TABLES, *_WHOLE_TABLES):
+            database.register("paid", SPEND.to_arrow(spend))
+            database.execute(f"CREATE TABLE {SPEND.name} AS SELECT * FROM paid")
+            database.unregister("paid")
+            for spec in (*SHARD_TABLES, *_WHOLE_TABLES, SPEND):
                 for column in spec.columns:
                     text = column.description.replace("'", "''")
                     database.execute(f"COMMENT ON COLUMN {spec.name}.{column.name} IS '{text}'")

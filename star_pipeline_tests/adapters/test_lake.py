@@ -6,13 +6,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
+from star_pipeline.core import tables
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.records import Seed
+from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import SEED_CATALOG, SEED_SHARDS, STAR_DATASET
 
 
@@ -142,3 +144,17 @@ def test_one_process_may_hold_the_lake_twice_and_gives_it_back_at_the_end(tmp_pa
         assert said.startswith("refused")
         assert "outer" in said
     assert run_python(attempt, tmp_path).communicate()[0] == "got it\n"
+
+
+def test_a_lake_has_one_id_for_good_and_it_is_not_anothers(tmp_path):
+    one, other = Lake.at(tmp_path / "one"), Lake.at(tmp_path / "other")
+    assert one.lake_id == Lake.at(tmp_path / "one").lake_id != other.lake_id
+
+
+def test_what_a_row_cost_does_not_change_its_data_version():
+    row = Candidate("c", "s", 0, "keep+a", "q", "r", "ok", None, None, 1, 10, 20, 0.5, 1.5)
+    dear = replace(
+        row, attempts=3, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=9.0, rewrite_cost_usd=0.1
+    )
+    versions = [content_hash(tables.CANDIDATES.to_arrow([one])) for one in (row, dear, replace(row, response="x"))]
+    assert versions[0] == versions[1] != versions[2]

@@ -12,7 +12,6 @@ Weights are random, in Pythia-70m's shape, unless --model names another; rows ar
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.scoring import shelf
-from star_pipeline.adapters.scoring.local import LocalScorer
+from star_pipeline.adapters.scoring.local import BATCH_TOKENS, LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
-from star_pipeline.adapters.scoring.prefix_tree import forest, packed
+from star_pipeline.adapters.scoring.prefix_tree import Pass, forest, packed
 from star_pipeline.adapters.scoring.tokens import PassMaker, load_vocabulary
 from star_pipeline.core.ports import ScoringSample
 
@@ -96,7 +95,7 @@ def _speed(console: Console, model: Path, samples: Sequence[ScoringSample], args
             values[name] = way()
             times[name].append(_now(kind) - began)
     seconds = {name: median(taken) for name, taken in times.items()}
-    work = _work(model, samples, args.batch_tokens or (1024 if kind == "cpu" else 16_384))
+    work = _work(model, samples, args.batch_tokens or (BATCH_TOKENS[kind]))
     scored = sum(loss.n_tokens for loss in values["this scorer, float32"])
     base, same = list(ways)[:2]
     table = Table(title=f"{len(samples)} samples, {args.shape}, {args.device}, matrix library chosen: {chosen.linear}")
@@ -105,7 +104,9 @@ def _speed(console: Console, model: Path, samples: Sequence[ScoringSample], args
     for name, taken in seconds.items():
         own = name.removeprefix("this scorer, ")
         share = f"{work / taken / max(limits[own]):.1%}" if own in limits else ""
-        table.add_row(name, f"{taken:.2f}", f"{len(samples) / taken:.1f}", f"{2 * scored / taken:,.0f}", f"{seconds[base] / taken:.2f}", f"{seconds[same] / taken:.2f}", share)  # fmt: skip
+        against = [f"{seconds[other] / taken:.2f}" for other in (base, same)]
+        rates = [f"{len(samples) / taken:.1f}", f"{2 * scored / taken:,.0f}"]
+        table.add_row(name, f"{taken:.2f}", *rates, *against, share)
     console.print(table)
     for name, found in limits.items():
         console.print(f"limit {name}: {max(found) / 1e9:,.0f} GFLOP/s; the scorer's products: {work / 1e9:,.0f} GFLOP")
@@ -126,7 +127,7 @@ def _growth(console: Console, model: Path, rows: Sequence[dict[str, str]], args:
         samples = _four_a_seed(rows, args.seeds * times)
         began = _now(numerics.device)
         _losses(scorer, samples)
-        tokens = sum(len(p.tokens) for pair in PassMaker(load_vocabulary(str(model)), _TEMPLATE, _LIMIT).passes(samples, [len(s.response) for s in samples]) for p in pair)  # fmt: skip
+        tokens = sum(len(item.tokens) for item in _passes(model, samples))
         taken.append((len(samples), tokens, _now(numerics.device) - began))
     first = taken[0]
     for count, tokens, seconds in taken:
@@ -141,8 +142,8 @@ def _memory(console: Console, model: Path, args: argparse.Namespace) -> None:
         done = subprocess.run([*command, "--model", str(model), *given], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     console.print(
-        f"peak memory: {peaks[0] / 2**20:,.0f} MiB with 1,000 samples, {peaks[1] / 2**20:,.0f} MiB with 4,000 ({peaks[1] / peaks[0]:.3f} ×); "
-        f"logits of a batch of 1,024 tokens alone would be {1024 * _SMALL['vocabulary'] * 4 / 2**20:,.0f} MiB"
+        f"peak memory: {peaks[0] / 2**20:,.0f} MiB with 1,000 samples, {peaks[1] / 2**20:,.0f} MiB with 4,000 "
+        f"({peaks[1] / peaks[0]:.3f} ×); a batch's logits alone would be {2048 * _SMALL['vocabulary'] * 4 / 2**20:,.0f} MiB"
     )
 
 
@@ -154,7 +155,9 @@ def _peak(model: Path, rows: Sequence[dict[str, str]], count: int) -> int:
     samples = [_sample(rows[n % len(rows)], f"{rows[n % len(rows)]['output']} {n}") for n in range(count)]
     for first in range(0, count, 256):
         _losses(scorer, samples[first : first + 256])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # this process's own peak; getrusage would tell the parent's, which it was forked from
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 class _OneByOne:
@@ -210,24 +213,24 @@ def _gemm_limit(numerics: Numerics, device: str) -> float:
 
 
 def _work(model: Path, samples: Sequence[ScoringSample], budget: int) -> float:
-    """FLOP of the matrix products that the scorer cannot do without: layers, attention, head; fill-ups not counted."""
+    """FLOP of the scorer's matrix products: layers, attention (what is seen), head."""
     config = transformers.AutoConfig.from_pretrained(model)
-    pairs = PassMaker(load_vocabulary(str(model)), _TEMPLATE, _LIMIT).passes(
-        samples, [len(s.response) for s in samples]
-    )
-    passes = list({item.key: item for pair in pairs for item in pair}.values())
+    passes = list({item.key: item for item in _passes(model, samples)}.values())
     a_token = 2 * config.num_hidden_layers * 12 * config.hidden_size**2
     total = 0.0
     for members in packed(passes, budget):
         batch = forest(passes, members)
-        used = {index for index in range(batch.segments[-1].end)} if batch.segments[-1].before else None
-        segments = batch.segments if used else batch.segments[:-1] if not batch.tokens[0, batch.segments[-1].start :].any() else batch.segments  # fmt: skip
-        for segment in segments:
+        for segment in batch.segments:
             length = segment.end - segment.start
             keys = length * segment.depth + length * (length + 1) / 2
             total += length * a_token + 4 * config.num_hidden_layers * config.hidden_size * keys
         total += 2 * len(batch.targets) * config.hidden_size * config.vocab_size
     return total
+
+
+def _passes(model: Path, samples: Sequence[ScoringSample]) -> list[Pass]:
+    maker = PassMaker(load_vocabulary(str(model)), _TEMPLATE, _LIMIT)
+    return [item for pair in maker.passes(samples, [len(s.response) for s in samples]) for item in pair]
 
 
 def _now(kind: str) -> float:

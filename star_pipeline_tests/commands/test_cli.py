@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline_tests.completions_server import completions_server
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
@@ -19,7 +21,7 @@ def star(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-@pytest.mark.parametrize("command", ["run", "dev", "query", "doctor"])
+@pytest.mark.parametrize("command", ["run", "dev", "query", "estimate", "doctor"])
 def test_help_has_an_example_and_the_contracts_options(command):
     said = star(command, "--help").stdout
     assert "Example: star-pipeline" in said
@@ -141,3 +143,14 @@ def test_doctor_is_content_with_the_offline_profile(tmp_path):
     result = star("doctor", "--lake", tmp_path)
     assert result.returncode == 0, result.stdout
     assert result.stdout.rstrip().endswith("all is well")
+
+
+def test_doctor_tells_what_the_journal_holds_and_mends_its_totals(tmp_path):
+    lake = Lake.at(tmp_path / "lake")
+    lake.prepare()
+    journal = Journal(lake.journal_folder(None), lake.lake_id)
+    journal._db.execute("INSERT INTO ledger(lake, agent, stage, spent) VALUES (?, 'a', 'judge', 5)", (lake.lake_id,))
+    journal.close()
+    said = [star("doctor", "--lake", tmp_path / "lake").stdout for _ in range(2)]
+    assert "journal.sqlite: the running totals were wrong and are mended" in said[0]
+    assert "journal.sqlite: 0 replies; this lake spent 0.0000 USD" in said[1]

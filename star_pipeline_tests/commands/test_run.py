@@ -61,7 +61,13 @@ class Lakeside:
 
         fakes = fake_resources(settings, LakeResource(root=str(self.lake.root)))
         self.notes = Notes()
-        outcome = run_pipeline(str(self.config), self.lake, [], self.notes, {**fakes, "chat": Chat(settings=settings)})
+        outcome = run_pipeline(
+            str(self.config),
+            self.lake,
+            [],
+            self.notes,
+            {**fakes, "chat": Chat(settings=settings, lake=fakes["chat"].lake)},
+        )
         self.asked = sum(len(chat.requests) for chat in chats)
         return outcome
 
@@ -191,12 +197,6 @@ def test_a_paid_plan_stays_when_the_pairs_change_and_the_new_pair_enters_at_its_
     }.items() <= before.items()
     plan = side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, "000004-more")
     assert {row.pair_id: row.probability_before for row in plan}["a+a"] == pytest.approx(1 / 5)
-
-
-def test_settings_that_are_not_in_force_are_said(side):
-    side.configure(budget={"usd": 3.0})
-    side.run()
-    assert any("budget.usd" in text for text in side.notes.said)
 
 
 def test_bad_rows_are_kept_with_their_reason_where_skipping_is_asked(side):

@@ -165,3 +165,20 @@ def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path):
         with pytest.raises(ConfigError, match=r"scoring\.small\.api_base: .*api_key_env") as error:
             load_config(written(tmp_path, scoring={"small": f"m@{address}", "large": "l"}))
         assert "hunter2" not in str(error.value)
+
+
+def test_a_shared_journal_is_relative_to_the_configuration_file_and_names_no_other_run(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    plain = load_config(written(tmp_path))
+    shared = load_config(written(tmp_path, journal="../shared"))
+    assert shared.journal == str((tmp_path / "../shared").resolve())
+    assert shared.fingerprint == plain.fingerprint
+
+
+def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):
+    agent = {"model": "offline/tutor", "tokens_per_minute": 1000, "adaptive_concurrency": False, "patience_s": 5}
+    limited = load_config(written(tmp_path, agents={"a": agent}, budget={"usd": 3.5}))
+    assert limited.fingerprint == load_config(written(tmp_path)).fingerprint
+    for wrong in ({"usd": 0}, {"usd": -1}, {"eur": 1}):
+        with pytest.raises(ConfigError, match="budget"):
+            load_config(written(tmp_path, budget=wrong))

@@ -1,6 +1,7 @@
 """Eq. 2: who is asked what, what is shared, and how every failure ends as a row."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -125,3 +126,37 @@ def test_a_failed_rewrite_fails_the_pairs_that_need_it_and_no_other():
 
 def test_a_good_reply_has_no_reason_against_it():
     assert check_reply(ChatReply("fine", "stop", 1, 1, 0, 0), "other") is None
+
+
+def test_one_agent_that_is_asked_the_same_twice_is_asked_once_and_the_lowest_slot_bears_it():
+    def script(request):
+        if request.template == "deepen":
+            return "the same rewriting"
+        return ChatReply("an answer", "stop", 10, 20, 0.5, 1.0, 2)
+
+    rows, requests = generate(script, plan("keep+b", "a+b", "c+b", "a+a"))
+    assert [request.stage for request in requests].count("respond") == 3
+    assert [(row.attempts - row.rewrite_attempts, row.cost_usd) for row in rows] == [
+        (2, 0.5),
+        (2, 0.5),
+        (0, 0.0),
+        (2, 0.5),
+    ]
+    assert [row.rewrite_attempts for row in rows] == [0, 1, 1, 0]
+    assert {row.response for row in rows} == {"an answer"}
+
+
+def test_a_reply_that_another_paid_for_costs_nothing_here_but_says_what_it_says():
+    paid = ChatReply("cut sho", "length", 10, 20, 0.5, 1.0, 3, booked=False)
+    [row], _ = generate(lambda request: paid, plan("keep+a"))
+    assert (row.attempts, row.prompt_tokens, row.completion_tokens, row.cost_usd, row.latency_s) == (0, 0, 0, 0, 0)
+    assert "cut off at 20 tokens" in row.error
+
+
+def test_every_request_has_a_purpose_of_its_own_whatever_pair_and_snapshot_it_is_for():
+    rows = plan("keep+a", "b+a", "b+c")
+    _, requests = generate(reply, rows)
+    purposes = [request.purpose for request in requests]
+    assert len(set(purposes)) == len(purposes) == 4
+    _, again = generate(reply, [replace(row, candidate_id=f"other{row.slot}", snapshot_id="y") for row in rows])
+    assert {request.purpose for request in again} == set(purposes)

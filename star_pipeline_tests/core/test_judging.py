@@ -5,7 +5,7 @@ import asyncio
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.judging import Judge, JudgeRules, references
+from star_pipeline.core.judging import Judge, JudgeRules, calls_saved, references
 from star_pipeline.core.ports import ChatReply
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, Seed
@@ -120,3 +120,25 @@ def test_with_nothing_to_compare_with_the_verdict_is_failed():
     rows, requests = judge(prefers("good"), [candidate(0, status="failed"), candidate(1)], seed=empty)
     assert (rows[0].verdict, rows[0].pi_llm, requests) == ("failed", None, [])
     assert references([candidate(0, status="failed")], [empty]) == {"s": None}
+
+
+def test_candidates_of_one_text_are_judged_once_and_the_first_bears_the_cost():
+    said = ChatReply("[A]", "stop", 10, 1, 0.25, 0.1, 1)
+    rows, requests = judge(
+        lambda request: said, [REFERENCE, candidate(1), candidate(2, "c+b"), candidate(3, response="x")]
+    )
+    assert len(requests) == 4
+    assert [(row.cost_usd, row.attempts) for row in rows] == [(0.5, 2), (0.0, 0), (0.5, 2)]
+    assert rows[0].reply_first == rows[1].reply_first == "[A]"
+    assert {row.judge_agent for row in rows} == {"j"}
+
+
+def test_calls_saved_are_two_for_each_candidate_whose_gap_is_not_positive_and_none_for_those_without_a_gap():
+    candidates = [REFERENCE, *(candidate(slot, response=f"r{slot}") for slot in range(1, 5))]
+    gaps = {"c2": 0.0, "c3": -0.1, "c4": None}
+    said = ChatReply("[A]", "stop", 10, 1, 0.25, 0.1, 1)
+    rows, _ = judge(lambda request: said, candidates, gaps)
+    scores = [IfdScore(c.candidate_id, "s", "ok", False, gap=gaps.get(c.candidate_id, 0.1)) for c in candidates]
+    assert calls_saved(rows, scores) == (4, 1.0)
+    rows, _ = judge(lambda request: said, candidates, gaps, skip_nonpositive_gap=False)
+    assert calls_saved(rows, scores) == (0, 0.0)

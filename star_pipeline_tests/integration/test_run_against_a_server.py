@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -203,43 +202,6 @@ def test_queries_print_tables_csv_json_and_parquet(finished):
     import io
 
     assert pq.read_table(io.BytesIO(raw)).to_pylist() == [{"n": len(finished["rows"])}]
-
-
-def without_times(lake, spec, shard):
-    table = lake.read_arrow(spec, shard)
-    return table.drop_columns([name for name in ("latency_s",) if name in table.column_names]).to_pydict()
-
-
-def test_killed_runs_go_on_and_end_like_an_undisturbed_one(models, tmp_path):
-    (tmp_path / "seeds.json").write_text(json.dumps(seed_rows(36)))
-    with chat_server(
-        lambda asked: Reply(scripted(asked), delay_s=0.02) if isinstance(scripted(asked), str) else scripted(asked)
-    ) as server:
-        config = configuration(models, server.url, sampling={"pairs_per_seed": 2, "from_memory": 1, "shard_size": 12})
-        calm, shaken = Lake.at(tmp_path / "calm"), Lake.at(tmp_path / "shaken")
-        options = ("--config", config, "--seeds", tmp_path / "seeds.json")
-        assert star("run", *options, "--lake", calm.root).returncode == 0
-        undisturbed = len(server.requests)
-        kills = 0
-        for patience in (3.5, 5.0, 6.5, 8.0):
-            with subprocess.Popen(
-                command("run", *options, "--lake", shaken.root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            ) as run:
-                try:
-                    run.wait(timeout=patience)
-                except subprocess.TimeoutExpired:
-                    os.kill(run.pid, signal.SIGKILL)
-                    kills += 1
-        assert kills >= 2
-        result = star("run", *options, "--lake", shaken.root)
-        assert result.returncode == 0, result.stderr
-        # a kill costs at most the requests of the one stage that it hit, never those of a finished table
-        assert len(server.requests) - undisturbed <= undisturbed + kills * (undisturbed / 3)
-    assert calm.shards_of(tables.SEED_SHARDS) == shaken.shards_of(tables.SEED_SHARDS)
-    for spec in tables.SHARD_TABLES:
-        for shard in calm.shards_of(spec):
-            assert without_times(calm, spec, shard) == without_times(shaken, spec, shard), (spec.name, shard)
-    assert without_times(calm, tables.STAR_DATASET, None) == without_times(shaken, tables.STAR_DATASET, None)
 
 
 def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(models, tmp_path):

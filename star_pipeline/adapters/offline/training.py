@@ -163,6 +163,22 @@ def _batches(sequences: Sequence[Text], batch_tokens: int) -> list[list[Text]]:
     return batches
 
 
+def architecture(size: Size, vocabulary: int, **special_tokens: int) -> Any:
+    """The configuration of a model that is trained here."""
+    import transformers
+
+    return transformers.GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.hidden,
+        max_position_embeddings=CONTEXT,
+        use_cache=False,
+        **special_tokens,
+    )
+
+
 def train_model(
     name: str,
     size: Size,
@@ -176,17 +192,12 @@ def train_model(
     import torch
     import transformers
 
-    config = transformers.GPTNeoXConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=4 * size.hidden,
-        max_position_embeddings=CONTEXT,
+    config = architecture(
+        size,
+        len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        use_cache=False,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -14,8 +14,8 @@ from star_pipeline.adapters.scoring.tokens import PassMaker, load_vocabulary
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
-_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
-"""A processor's caches hold a batch of 1,024 tokens; a GPU wants more to do."""
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+"""More bring a processor nothing; a GPU wants more to do."""
 
 
 class LocalScorer:
@@ -39,7 +39,7 @@ class LocalScorer:
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
         self._maker = PassMaker(load_vocabulary(source), template, max_length)
-        self._budget = batch_tokens or _BATCH_TOKENS[numerics.device]
+        self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:

@@ -1,0 +1,10 @@
+"""LLM calls: nothing paid twice, limits kept, faults survived, the budget held.
+
+``chat`` is the door (``core.ports.ChatModel``); a request passes through the rooms in this order:
+
+``journal``    answered before? identical requests in flight are sent once; a reply is on disk before anything uses it
+``limits``     a slot of the agent's, requests and tokens a minute: they queue and never reject
+``breaker``    an agent that is out of reach gets one probe at a time, and in the end stops the run
+``budget``     the worst case is reserved on disk (``ledger``) before sending, and settled from the reply's usage
+``transport``  one call through litellm; ``failures`` tells what may pass from what will not, and what may have been billed
+"""

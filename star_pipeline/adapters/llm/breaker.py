@@ -1,0 +1,100 @@
+"""An agent out of reach: first one probe at a time, then the run stops with one line, instead of failing ten thousand times."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.core.errors import AgentDown
+
+_OUTAGE = {"connection", "timeout", "unavailable", "server_error", "malformed_reply"}
+"""Tries that fail like this may fail because the server is gone, whatever was asked."""
+_REFUSED_FOR_GOOD = {"authentication": 1, "permission": 1, "quota": 1, "connection": 2, "not_found": 3}
+"""How many requests may fail for good in this way before an agent that has never answered counts as dead."""
+_LATER = 5
+"""The same for an agent that has answered, and its requests in a row."""
+_TIMEOUTS = 2
+_FEWEST, _MOST = 5, 10
+_LONGEST_PAUSE_S = 5.0
+
+
+class Breaker:
+    """One agent's. Suspect after 5 to 10 tries failed in a row, and dead once nothing was answered for ``patience_s`` besides.
+
+    What concerns one request (bad request, too long, filtered) never counts; nor does a server that says 429: it lives.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        most_at_once: int,
+        patience_s: float,
+        sleep: Callable[[float], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._enough = min(_MOST, max(_FEWEST, most_at_once))
+        self._patience_s = patience_s
+        self._sleep, self._clock = sleep, clock
+        self._answered = False
+        self._failed_tries = 0
+        self._refused_requests = 0
+        self._since = 0.0
+        self._pause_s = 0.0
+        self._turn = asyncio.Lock()
+
+    @property
+    def suspect(self) -> bool:
+        return self._failed_tries >= self._enough
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """May send now; while the agent is suspect one try at a time, which is told True: such a probe is no try of its request."""
+        if not self.suspect:
+            yield False
+            return
+        async with self._turn:
+            if self.suspect:
+                self._pause_s = min(max(2 * self._pause_s, 0.5), _LONGEST_PAUSE_S)
+                await self._sleep(self._pause_s)
+                yield True
+                return
+        yield False
+
+    def answered(self) -> None:
+        self._answered = True
+        self._alive()
+
+    def failed(self, failure: Failure, began: float) -> None:
+        """A try that was sent at ``began`` failed. Raises AgentDown."""
+        if failure.kind not in _OUTAGE:
+            if failure.kind not in _REFUSED_FOR_GOOD:
+                self._alive()
+            return
+        self._since = min(self._since, began) if self._failed_tries else began
+        self._failed_tries += 1
+        silent_s = self._clock() - self._since
+        never = not self._answered and failure.kind == "timeout" and self._failed_tries >= _TIMEOUTS
+        if (self.suspect or never) and silent_s >= self._patience_s:
+            raise self._down(f"{self._failed_tries} tries in {silent_s:.0f} s failed, none was answered", failure)
+
+    def gave_up(self, failure: Failure) -> None:
+        """A request failed for good. Raises AgentDown."""
+        if failure.kind not in _REFUSED_FOR_GOOD:
+            return
+        self._refused_requests += 1
+        if self._refused_requests >= (_LATER if self._answered else _REFUSED_FOR_GOOD[failure.kind]):
+            times = (
+                f"its last {self._refused_requests} requests failed" if self._answered else "it has not answered once"
+            )
+            raise self._down(times, failure)
+
+    def _alive(self) -> None:
+        self._failed_tries = self._refused_requests = 0
+        self._pause_s = 0.0
+
+    def _down(self, what: str, failure: Failure) -> AgentDown:
+        return AgentDown(
+            f"agent {self._name}: {what} ({failure.kind}): {failure}; mend its model, api_base, key or server (see star-pipeline "
+            "doctor), then run again: what was answered stays"
+        )

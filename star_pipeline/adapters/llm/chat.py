@@ -1,0 +1,210 @@
+"""All agents of a configuration behind one door: what was answered is never asked again, what is asked keeps every limit."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from star_pipeline.adapters.llm.breaker import Breaker
+from star_pipeline.adapters.llm.budget import Budget
+from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
+from star_pipeline.adapters.llm.limits import Gate, Pass
+from star_pipeline.adapters.llm.prices import (
+    FREE,
+    PICO,
+    Price,
+    max_tokens,
+    price,
+    prompt_bound,
+    prompt_bytes,
+    require_bounds,
+    worst_pico,
+)
+from star_pipeline.adapters.llm.transport import Answer, Transport, load_litellm
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import CallError, StarError
+from star_pipeline.core.ports import ChatReply, ChatRequest
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_WISH_S = 0.5, 60.0, 600.0
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Agent:
+    config: AgentConfig
+    price: Price
+    gate: Gate
+    breaker: Breaker
+
+
+class LitellmChat:
+    """The port's chat model, for one event loop: made in it, and closed in it.
+
+    Raises ConfigError where a key is not set, or ``budget_usd`` is and an agent has no price or no ``max_tokens``.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, AgentConfig],
+        journal: Journal,
+        budget_usd: float | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        litellm = load_litellm()
+        self._transport = Transport(litellm, agents)
+        if budget_usd is not None:
+            require_bounds(litellm, agents)
+        self._journal = journal
+        self._budget = Budget(journal, budget_usd) if budget_usd is not None else None
+        self._sleep, self._clock = sleep, clock
+        self._agents = {
+            name: _Agent(
+                agent,
+                price(litellm, agent) or FREE,
+                Gate(agent, clock),
+                Breaker(name, agent.max_concurrency, agent.patience_s, sleep, clock),
+            )
+            for name, agent in agents.items()
+        }
+        self._asked: dict[bytes, asyncio.Task[Entry]] = {}
+        self._sending: set[asyncio.Task[Entry]] = set()
+        self._stopped: StarError | None = None
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """The reply from the journal, or from the agent, on disk by then. Raises CallError once it has failed for good, and
+        what ends the run: AgentDown, BudgetReached, LakeError."""
+        key = request_key(request, self._agents[request.agent].config)
+        task = self._asked.get(key)
+        first = task is None
+        if task is None:
+            known = self._journal.find(key)
+            if known:
+                return self._booked(known, request)
+            task = self._asked[key] = asyncio.create_task(self._answer(key, request))
+            task.add_done_callback(lambda done: self._forget(key, done))
+        try:
+            # another asker may need the reply, and it is paid: a caller that is cancelled does not take it along
+            entry = await asyncio.shield(task)
+        except CallError as error:
+            raise CallError(error.kind, str(error), error.attempts if first else 0) from None
+        return self._booked(entry, request)
+
+    async def aclose(self) -> None:
+        """Let what is in flight arrive, for a few seconds, since it is paid; then close the journal."""
+        self._stopped = self._stopped or StarError("the run was stopped")
+        for task in set(self._asked.values()) - self._sending:
+            task.cancel()
+        if self._sending:
+            _, late = await asyncio.wait(self._sending, timeout=_GRACE_S)
+            for task in late:
+                task.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await self._journal.aclose()
+
+    def _forget(self, key: bytes, task: asyncio.Task[Entry]) -> None:
+        self._asked.pop(key, None)
+        self._sending.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: nobody may be waiting for it any more
+
+    def _booked(self, entry: Entry, request: ChatRequest) -> ChatReply:
+        """Booked on what it was paid for; the same on every rerun, since the journal remembers who asked first."""
+        return ChatReply(
+            text=entry.text,
+            finish_reason=entry.finish_reason,
+            prompt_tokens=entry.prompt_tokens,
+            completion_tokens=entry.completion_tokens,
+            cost_usd=entry.pico / PICO,
+            latency_s=entry.latency_s,
+            attempts=entry.attempts,
+            booked=(entry.lake, entry.purpose) == (self._journal.lake, request.purpose),
+        )
+
+    async def _answer(self, key: bytes, request: ChatRequest) -> Entry:
+        """Send, again if the failure may pass, at most ``max_tries`` times; probes of a suspect agent do not count."""
+        agent = self._agents[request.agent]
+        size, most = prompt_bytes(request), max_tokens({**agent.config.params, **request.params})
+        counted = sent = 0
+        while True:
+            async with agent.gate.enter(size, most) as leave, agent.breaker.turn() as probing:
+                if sent == 0 and (known := self._journal.find(key)):  # another process may have asked meanwhile
+                    return known
+                sent += 1
+                counted += not probing
+                try:
+                    return await self._try(key, request, agent, leave, sent)
+                except Failure as error:
+                    failure = error
+                leave.failed(failure.kind)
+                try:
+                    agent.breaker.failed(failure, leave.began)
+                    if not failure.passing or counted >= agent.config.max_tries:
+                        agent.breaker.gave_up(failure)
+                        raise CallError(failure.kind, str(failure), sent)
+                except StarError as error:
+                    if not isinstance(error, CallError):
+                        self._stopped = error
+                    raise
+            await self._sleep(_wait_s(counted, failure))
+
+    async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int) -> Entry:
+        """One try, from its reservation to its settlement. Raises Failure."""
+        self._go_on()
+        self._sending.add(asyncio.current_task())  # type: ignore[arg-type]
+        try:
+            if self._budget is None or agent.price == FREE:
+                return await self._send(key, request, agent, leave, sent, None)
+            worst = worst_pico(request, agent.config, agent.price)
+            async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
+                if self._stopped:
+                    await self._budget.release(reservation)
+                return await self._send(key, request, agent, leave, sent, reservation)
+        except StarError as error:
+            self._stopped = self._stopped or error
+            raise
+        finally:
+            self._sending.discard(asyncio.current_task())  # type: ignore[arg-type]
+
+    async def _send(
+        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, reservation: int | None
+    ) -> Entry:
+        self._go_on()
+        leave.began = self._clock()
+        answer = await self._transport.send(request)
+        agent.breaker.answered()
+        entry = self._entry(request, agent, answer, sent)
+        leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
+        return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
+
+    def _go_on(self) -> None:
+        """Raises what has ended the run, if anything has; a copy, since each raising lengthens an error's traceback."""
+        if self._stopped:
+            raise type(self._stopped)(str(self._stopped))
+
+    def _entry(self, request: ChatRequest, agent: _Agent, answer: Answer, sent: int) -> Entry:
+        """The reply as it is booked. Where the server counts no tokens, the cost is the most that they can have cost."""
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            most = max_tokens({**agent.config.params, **request.params}) or len(answer.text.encode("utf-8", "replace"))
+            pico = agent.price.pico(prompt_bound(request), most)
+        else:
+            pico = agent.price.pico(answer.prompt_tokens, answer.completion_tokens)
+        return Entry(
+            self._journal.lake,
+            request.purpose,
+            answer.text,
+            answer.finish_reason,
+            answer.prompt_tokens or 0,
+            answer.completion_tokens or 0,
+            pico,
+            answer.latency_s,
+            sent,
+        )
+
+
+def _wait_s(tries: int, failure: Failure) -> float:
+    """Full jitter, and never less than the server asks for."""
+    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(tries - 1, 0))
+    return max(random.uniform(0, longest), min(failure.retry_after or 0.0, _LONGEST_WISH_S))

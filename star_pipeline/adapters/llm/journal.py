@@ -1,0 +1,338 @@
+"""Every reply on disk before anything uses it: an SQLite database that survives kills, torn writes and full disks.
+
+Writes of many requests share a transaction (group commit): what arrives while one is being flushed to disk goes into the
+next. Statements run on the event loop's thread, in microseconds; only the flush, which waits for the disk, has a thread of
+its own.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from star_pipeline.adapters.llm import ledger
+from star_pipeline.adapters.llm.prices import PICO
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.ports import ChatRequest
+from star_pipeline.core.records import AgentSpend
+
+T = TypeVar("T")
+FILE = "journal.sqlite"
+_BALLAST = ".ballast"
+_BALLAST_BYTES = 8 * 2**20
+_APPLICATION = 0x53544152
+_VERSION = 1
+_PATIENCE_S = 60.0
+_TABLES = (
+    """
+CREATE TABLE reply(
+    id INTEGER PRIMARY KEY, key BLOB UNIQUE, lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL,
+    purpose TEXT NOT NULL, model TEXT NOT NULL, template TEXT NOT NULL, sample INTEGER NOT NULL, text BLOB NOT NULL,
+    finish_reason TEXT NOT NULL, prompt_bytes INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, pico INTEGER NOT NULL, latency_s REAL NOT NULL, attempts INTEGER NOT NULL,
+    at REAL NOT NULL
+);
+"""
+    + ledger.TABLES
+)
+_ENTRY = "lake, purpose, text, finish_reason, prompt_tokens, completion_tokens, pico, latency_s, attempts"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reply as it was paid: by which lake and for what, tokens and cost (1e-12 USD), seconds, tries."""
+
+    lake: str
+    purpose: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    pico: int
+    latency_s: float
+    attempts: int
+
+
+def request_key(request: ChatRequest, agent: AgentConfig) -> bytes:
+    """Names a request by all that decides its reply: model, endpoint, messages, parameters, template and its version, sample.
+
+    The agent's name, limits and key do not: they change nothing.
+    """
+    whole = [
+        agent.model,
+        agent.api_base,
+        [(message.role, message.content) for message in request.messages],
+        {**agent.params, **request.params},
+        request.template,
+        request.template_version,
+        request.sample,
+    ]
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:20]
+
+
+class Journal:
+    """The replies of one or more lakes, for use by one event loop; other processes may use the same file at the same time.
+
+    Raises LakeError where the file is no journal, is of another version, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, lake: str) -> None:
+        self.lake = lake
+        self.path = folder / FILE
+        self._ballast = folder / _BALLAST
+        self._full = False
+        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = _open(self.path)
+            self._reader = _connect(self.path, read_only=True)
+            self._load_ballast()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+
+    def find(self, key: bytes) -> Entry | None:
+        """The reply to a request that was answered before. Raises LakeError once the disk is full: nothing more may be asked."""
+        if self._full:
+            raise self._trouble("database or disk is full")
+        with self._told():
+            row = self._reader.execute(f"SELECT {_ENTRY} FROM reply WHERE key = ?", (key,)).fetchone()
+        return _entry(row) if row else None
+
+    async def add(
+        self, key: bytes, request: ChatRequest, model: str, prompt_bytes: int, entry: Entry, reservation: int | None
+    ) -> Entry:
+        """Store a reply, book its cost and settle its reservation, at once; returns the reply to use, once it is on disk.
+
+        Where another process has answered the same request meanwhile, its reply is the one to use; ours is booked all the same.
+        """
+        mine = await self.write(lambda db: _add(db, key, request, model, prompt_bytes, entry, reservation))
+        return entry if mine else self.find(key) or entry
+
+    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``change`` in a transaction; returns its result once that is on disk. It may be run twice, the first time in vain."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((change, future))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_waiting())
+        return await future
+
+    def spend(self) -> list[ledger.Spend]:
+        with self._told():
+            return ledger.spend(self._reader, self.lake)
+
+    def recount(self) -> bool:
+        """Rebuild what was spent from the replies and reservations; returns whether the running totals were right."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            right = ledger.recount(self._db)
+            self._db.execute("COMMIT")
+        return right
+
+    def replies(self) -> int:
+        with self._told():
+            return int(self._reader.execute("SELECT count(key) FROM reply").fetchone()[0])
+
+    async def aclose(self) -> None:
+        """Wait until all that was written is on disk, then close."""
+        while self._committing and not self._committing.done():
+            await asyncio.wait([self._committing])
+        self.close()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._reader.close()
+        self._db.close()
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                results = await self._commit([change for change, _ in batch])
+            except (sqlite3.Error, OSError) as error:
+                trouble = self._trouble(str(error))
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(trouble)
+                continue
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    async def _commit(self, changes: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        await self._begin()
+        try:
+            return await self._run(changes)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            # what is paid shall not be lost: the ballast makes room for it, and nothing more is asked
+            self._full = True
+            self._ballast.unlink(missing_ok=True)
+            await self._begin()
+            return await self._run(changes)
+
+    async def _run(self, changes: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        try:
+            results = [change(self._db) for change in changes]
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.execute, "COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return results
+
+    async def _begin(self) -> None:
+        """Begin to write; another process that is writing is waited for without holding up the event loop."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(random.uniform(0.001, 0.01))
+
+    def _load_ballast(self) -> None:
+        """Keep some room: it is given up when the disk is full, for the replies that are in flight then."""
+        if self._ballast.exists() and self._ballast.stat().st_size == _BALLAST_BYTES:
+            return
+        try:
+            self._ballast.write_bytes(b"\1" * _BALLAST_BYTES)
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
+            raise
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(str(error)) from error
+
+    def _trouble(self, reason: str) -> LakeError:
+        return LakeError(f"journal {self.path}: {reason}; {_remedy(reason)}")
+
+
+@contextlib.contextmanager
+def reader(folder: Path) -> Iterator[Callable[[bytes], Entry | None]]:
+    """A function that finds replies, without making a journal where there is none. Raises LakeError."""
+    if not (folder / FILE).exists():
+        yield lambda key: None
+        return
+    try:
+        with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
+
+            def find(key: bytes) -> Entry | None:
+                row = db.execute(f"SELECT {_ENTRY} FROM reply WHERE key = ?", (key,)).fetchone()
+                return _entry(row) if row else None
+
+            yield find
+    except sqlite3.Error as error:
+        raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
+
+
+def read_spend(folder: Path, lake: str) -> list[AgentSpend]:
+    """What a lake spent, in USD, without making a journal where there is none. Raises LakeError."""
+    return [
+        AgentSpend(
+            row.agent, row.stage, row.replies, row.prompt_tokens, row.completion_tokens, row.spent / PICO,
+            row.reservations, row.reserved / PICO,
+        )
+        for row in read_ledger(folder, lake)
+    ]  # fmt: skip
+
+
+def read_ledger(folder: Path, lake: str) -> list[ledger.Spend]:
+    """The same, as it is kept."""
+    if not (folder / FILE).exists():
+        return []
+    try:
+        with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
+            return ledger.spend(db, lake)
+    except sqlite3.Error as error:
+        raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
+
+
+def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
+    if read_only:
+        db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = _connect(path)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        application, version = (
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        if application == version == 0 and not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            for statement in filter(str.strip, _TABLES.split(";")):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        elif (application, version) != (_APPLICATION, _VERSION):
+            of = f"version {version}" if application == _APPLICATION else "another program's database"
+            raise sqlite3.DatabaseError(f"{of}, expected a journal of version {_VERSION}")
+        db.execute("COMMIT")
+        db.execute("PRAGMA busy_timeout = 0")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _add(
+    db: sqlite3.Connection,
+    key: bytes,
+    request: ChatRequest,
+    model: str,
+    prompt_bytes: int,
+    entry: Entry,
+    reservation: int | None,
+) -> bool:
+    row = (
+        entry.lake, request.agent, request.stage, entry.purpose, model, request.template, request.sample,
+        entry.text.encode("utf-8", "surrogatepass"), entry.finish_reason, prompt_bytes, entry.prompt_tokens,
+        entry.completion_tokens, entry.pico, entry.latency_s, entry.attempts, time.time(),
+    )  # fmt: skip
+    insert = f"INSERT OR IGNORE INTO reply VALUES (NULL, {', '.join('?' * 17)})"
+    mine = db.execute(insert, (key, *row)).rowcount == 1
+    if not mine:
+        db.execute(insert, (None, *row))  # paid, and never to be found: the other reply is the one
+    if reservation is not None:
+        ledger.release(db, reservation)
+    numbers = (prompt_bytes, entry.prompt_tokens, entry.completion_tokens, entry.pico)
+    ledger.book(db, entry.lake, request.agent, request.stage, numbers)
+    return mine
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    lake, purpose, text, *rest = row
+    return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest)
+
+
+def _remedy(reason: str) -> str:
+    if "full" in reason or "space" in reason:
+        return "what was answered is kept; free some space, then run again"
+    if "expected" in reason:
+        return "expected this version's journal: move the file away, or name another folder in journal:"
+    if "not a database" in reason or "malformed" in reason:
+        return "expected a journal: move the file away (its replies would be paid again) or restore it, then run again"
+    if "locked" in reason:
+        return "another process has held it for a minute; wait until it has ended, or stop it"
+    return "expected a folder on a local disk that can be written; mend that, then run again"

@@ -1,0 +1,121 @@
+"""The money in the journal's database, in whole 1e-12 USD: what each lake has spent, and what it has reserved.
+
+Every function runs inside a transaction of its caller's. ``ledger`` holds running totals, changed in the same transaction
+as the rows that they sum up, so that a reservation costs the same whatever came before; ``recount`` rebuilds them from
+those rows.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+TABLES = """
+CREATE TABLE reservation(
+    id INTEGER PRIMARY KEY, lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL, pico INTEGER NOT NULL,
+    fate TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE TABLE ledger(
+    lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL,
+    replies INTEGER NOT NULL DEFAULT 0, prompt_bytes INTEGER NOT NULL DEFAULT 0, prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0, spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY(lake, agent, stage)
+) WITHOUT ROWID;
+"""
+_ADD = """
+INSERT INTO ledger(lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    replies = replies + excluded.replies, prompt_bytes = prompt_bytes + excluded.prompt_bytes,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens,
+    spent = spent + excluded.spent, reserved = reserved + excluded.reserved
+"""
+_RECOUNT = """
+SELECT lake, agent, stage, sum(replies), sum(prompt_bytes), sum(prompt_tokens), sum(completion_tokens), sum(spent), sum(reserved)
+FROM (
+    SELECT lake, agent, stage, 1 AS replies, prompt_bytes, prompt_tokens, completion_tokens, pico AS spent, 0 AS reserved FROM reply
+    UNION ALL
+    SELECT lake, agent, stage, 0, 0, 0, 0, 0, pico FROM reservation
+)
+GROUP BY lake, agent, stage
+"""
+_NUMBERS = "lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved"
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What a lake spent on an agent in a stage; money in 1e-12 USD.
+
+    ``reserved`` is the worst case of the ``reservations`` tries that are in flight, or whose fate nobody knows.
+    """
+
+    agent: str
+    stage: str
+    replies: int
+    prompt_bytes: int
+    prompt_tokens: int
+    completion_tokens: int
+    spent: int
+    reservations: int
+    reserved: int
+
+
+def totals(db: sqlite3.Connection, lake: str) -> tuple[int, int]:
+    """(spent, reserved) of a lake."""
+    row = db.execute(
+        "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM ledger WHERE lake = ?", (lake,)
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
+def reserve(db: sqlite3.Connection, lake: str, agent: str, stage: str, pico: int, limit: int) -> int | None:
+    """The reservation's id; None, and nothing changed, where the lake would get beyond ``limit``."""
+    if sum(totals(db, lake)) + pico > limit:
+        return None
+    made = db.execute(
+        "INSERT INTO reservation(lake, agent, stage, pico, fate, at) VALUES (?, ?, ?, ?, 'in flight', ?)",
+        (lake, agent, stage, pico, time.time()),
+    )
+    db.execute(_ADD, (lake, agent, stage, 0, 0, 0, 0, 0, pico))
+    return made.lastrowid
+
+
+def release(db: sqlite3.Connection, reservation: int) -> None:
+    """Its try certainly cost nothing, or its cost is booked in this very transaction."""
+    row = db.execute(
+        "DELETE FROM reservation WHERE id = ? RETURNING lake, agent, stage, pico", (reservation,)
+    ).fetchone()
+    if row:
+        db.execute(_ADD, (*row[:3], 0, 0, 0, 0, 0, -row[3]))
+
+
+def keep(db: sqlite3.Connection, reservation: int, fate: str) -> None:
+    """Nobody knows whether its try was billed: it counts in full, for good."""
+    db.execute("UPDATE reservation SET fate = ? WHERE id = ?", (fate, reservation))
+
+
+def book(db: sqlite3.Connection, lake: str, agent: str, stage: str, numbers: tuple[int, int, int, int]) -> None:
+    """A reply was paid: (prompt bytes, prompt tokens, completion tokens, cost)."""
+    db.execute(_ADD, (lake, agent, stage, 1, *numbers, 0))
+
+
+def spend(db: sqlite3.Connection, lake: str) -> list[Spend]:
+    """By agent and stage."""
+    rows = db.execute(
+        "SELECT l.agent, l.stage, l.replies, l.prompt_bytes, l.prompt_tokens, l.completion_tokens, l.spent, "
+        "(SELECT count(*) FROM reservation AS r WHERE r.lake = l.lake AND r.agent = l.agent AND r.stage = l.stage), "
+        "l.reserved FROM ledger AS l WHERE l.lake = ? ORDER BY l.agent, l.stage",
+        (lake,),
+    )
+    return [Spend(*row) for row in rows]
+
+
+def recount(db: sqlite3.Connection) -> bool:
+    """Make the running totals what their rows sum up to; returns whether they were."""
+    counted = sorted(db.execute(_RECOUNT).fetchall())
+    kept = [row for row in sorted(db.execute(f"SELECT {_NUMBERS} FROM ledger").fetchall()) if any(row[3:])]
+    if counted == kept:
+        return True
+    db.execute("DELETE FROM ledger")
+    db.executemany(f"INSERT INTO ledger({_NUMBERS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", counted)
+    return False

@@ -1,0 +1,92 @@
+"""What a request costs, and what it may cost at most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.ports import ChatRequest
+
+PICO = 10**12
+"""Money is counted in whole 1e-12 USD: running totals in floats would drift."""
+_BYTES_A_REQUEST, _BYTES_A_MESSAGE = 256, 16
+"""Tokens that a server's chat template may add: default system prompt, roles, borders."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD a token."""
+
+    prompt: float
+    completion: float
+
+    def pico(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """The cost in 1e-12 USD."""
+        return round(prompt_tokens * self.prompt * PICO + completion_tokens * self.completion * PICO)
+
+
+FREE = Price(0.0, 0.0)
+
+
+def price(litellm: Any, agent: AgentConfig) -> Price | None:
+    """The configuration's price, else the one in litellm's map; offline agents are free; None where nobody knows one."""
+    if agent.input_cost_per_token is not None or agent.output_cost_per_token is not None:
+        return Price(agent.input_cost_per_token or 0.0, agent.output_cost_per_token or 0.0)
+    if agent.model.startswith("offline/"):
+        return FREE
+    try:
+        known = litellm.get_model_info(agent.model)
+    except Exception:  # litellm raises a bare Exception for a model that its map lacks
+        return None
+    # for a new name of a known family litellm makes an entry up, with price 0: only what its map itself holds counts
+    listed = litellm.model_cost.get(known.get("key"), {})
+    if "input_cost_per_token" not in listed:
+        return None
+    return Price(listed["input_cost_per_token"] or 0.0, listed.get("output_cost_per_token") or 0.0)
+
+
+def max_tokens(params: Mapping[str, Any]) -> int | None:
+    """The most tokens that a reply may have, over all the ``n`` that are asked for; None where there is no limit."""
+    most = params.get("max_completion_tokens") or params.get("max_tokens")
+    return int(most) * int(params.get("n") or 1) if most else None
+
+
+def prompt_bytes(request: ChatRequest) -> int:
+    return sum(len(message.content.encode("utf-8", "surrogatepass")) for message in request.messages)
+
+
+def prompt_bound(request: ChatRequest) -> int:
+    """More tokens than the prompt can have: no tokenizer makes more than one of a byte."""
+    return prompt_bytes(request) + _BYTES_A_REQUEST + _BYTES_A_MESSAGE * len(request.messages)
+
+
+def worst_pico(request: ChatRequest, agent: AgentConfig, known: Price) -> int:
+    """The most that one try can cost, in 1e-12 USD. Raises ConfigError where nothing limits the reply."""
+    most = max_tokens({**agent.params, **request.params})
+    if most is None and known.completion:
+        raise _unlimited(request.agent, agent)
+    return known.pico(prompt_bound(request), most or 0) + 1
+
+
+def require_bounds(
+    litellm: Any, agents: Mapping[str, AgentConfig], judge: str = "", judge_params: Mapping[str, Any] | None = None
+) -> None:
+    """What a budget needs: a price and a limit of tokens for every agent. Raises ConfigError, naming the first that lacks one."""
+    for name, agent in agents.items():
+        known = price(litellm, agent)
+        if known is None:
+            raise ConfigError(
+                f"agent {name} ({agent.model}) has no price, and budget.usd is set; give input_cost_per_token and "
+                "output_cost_per_token (USD; 0 for a server of your own), or set budget.usd: null"
+            )
+        roles = [agent.params, *([{**agent.params, **(judge_params or {})}] if name == judge else [])]
+        if known.completion and any(max_tokens(params) is None for params in roles):
+            raise _unlimited(name, agent)
+
+
+def _unlimited(name: str, agent: AgentConfig) -> ConfigError:
+    return ConfigError(
+        f"agent {name} ({agent.model}) has no params.max_tokens, and budget.usd is set: what a reply may cost has to be known "
+        "before it is asked for; set params: {max_tokens: 1024}, or set budget.usd: null"
+    )

@@ -1,0 +1,38 @@
+"""How large a scoring model is, from its configuration alone: no weights are loaded."""
+
+from typing import Any
+
+from star_pipeline.adapters.preflight import check_folder, in_short
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.estimation import ModelSize
+
+
+def model_size(name: str) -> ModelSize:
+    """Raises ModelError where the configuration cannot be had."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    check_folder(name)
+    try:
+        config = _offline(name) if name.startswith("offline/") else transformers.AutoConfig.from_pretrained(name)
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"scoring model {name!r}: {in_short(error)}") from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        parameters -= embedding.weight.numel()  # looked up, not multiplied with
+    text = config.get_text_config()
+    return ModelSize(parameters, int(text.num_hidden_layers), int(text.hidden_size))
+
+
+def _offline(name: str) -> Any:
+    from star_pipeline.adapters.offline.training import Recipe, architecture
+
+    recipe = Recipe()
+    sizes = {f"offline/{size}": shape for size, shape in recipe.sizes}
+    if name not in sizes:
+        raise ValueError(f"the offline profile has {', '.join(sizes)}")
+    return architecture(sizes[name], recipe.vocabulary)

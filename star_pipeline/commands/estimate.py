@@ -1,0 +1,406 @@
+"""``star-pipeline estimate``: what a run would ask, cost and compute, for the seeds as they are; nothing is sent or written."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import Entry, read_ledger, reader, request_key
+from star_pipeline.adapters.llm.ledger import Spend
+from star_pipeline.adapters.llm.prices import Price, max_tokens, price, prompt_bound
+from star_pipeline.adapters.llm.transport import load_litellm
+from star_pipeline.adapters.model_size import model_size
+from star_pipeline.adapters.seed_files import would_hold
+from star_pipeline.config import StarConfig, load_config
+from star_pipeline.core.catalog import update_catalog
+from star_pipeline.core.errors import ModelError, SeedError
+from star_pipeline.core.estimation import (
+    BYTES_A_TOKEN,
+    Foresight,
+    Habit,
+    Line,
+    Lines,
+    ModelSize,
+    ScoringWork,
+    Stages,
+    foresee,
+    scoring_work,
+)
+from star_pipeline.core.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.core.generation import AgentPrompts
+from star_pipeline.core.judging import JudgeRules
+from star_pipeline.core.ports import ChatReply, ChatRequest
+from star_pipeline.core.prompts import PromptLibrary
+from star_pipeline.core.records import PlanRow, Seed
+from star_pipeline.core.sampling import plan_seed
+from star_pipeline.core.tables import (
+    AGENT_PAIR_PROBABILITIES,
+    CANDIDATES,
+    IFD_SCORES,
+    JUDGE_VERDICTS,
+    SAMPLING_PLAN,
+    SHARD_MANIFEST,
+)
+
+_MOST_SEEDS = 1000
+"""More untouched seeds than that are sampled, evenly."""
+_LAST_SHARDS = 20
+_JUDGE_TOKENS = 150.0
+
+
+@dataclass(frozen=True)
+class AgentEstimate:
+    """A stage of an agent. ``usd`` expected, ``most_usd`` if every reply is as long as ``max_tokens`` allows and every verdict
+    has to be asked for as often as ``judge.attempts`` allows; None where no price or no ``max_tokens`` is known."""
+
+    agent: str
+    stage: str
+    calls: int
+    in_journal: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    most_usd: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had."""
+
+    seeds_to_do: int
+    shards_to_do: int
+    agents: tuple[AgentEstimate, ...]
+    candidates_to_score: int
+    scoring_tokens: int
+    flops: Mapping[str, float | str]
+    spent_usd: float
+    budget_usd: float | None
+    assumptions: tuple[str, ...] = field(default=())
+
+    @property
+    def usd(self) -> float | None:
+        return _sum([line.usd for line in self.agents])
+
+    @property
+    def most_usd(self) -> float | None:
+        return _sum([line.most_usd for line in self.agents])
+
+
+def run_estimate(config: str, lake: Lake, paths: Sequence[str]) -> Estimate:
+    """Raises ConfigError and SeedError as ``run`` would."""
+    settings = load_config(config)
+    return _Estimator(settings, lake).estimate(paths)
+
+
+class _Sample:
+    """Of a stream of seeds at most ``most``, evenly spread, and how many each of them stands for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._stride = 1
+        self.total = 0
+        self.kept: list[Seed] = []
+
+    def add(self, seeds: Sequence[Seed]) -> None:
+        for seed in seeds:
+            if self.total % self._stride == 0:
+                self.kept.append(seed)
+                if len(self.kept) > self._most:
+                    self._stride *= 2
+                    self.kept = self.kept[::2]
+            self.total += 1
+
+    @property
+    def scale(self) -> float:
+        return self.total / len(self.kept) if self.kept else 0.0
+
+
+class _Estimator:
+    def __init__(self, settings: StarConfig, lake: Lake) -> None:
+        self._settings, self._lake = settings, lake
+        self._litellm = load_litellm()
+        self._assumptions: list[str] = []
+        known_lake = (lake.journal / "lake_id").exists()
+        self._folder = lake.journal_folder(settings.journal)
+        self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
+        self._prices = {name: price(self._litellm, agent) for name, agent in settings.agents.items()}
+
+    def estimate(self, paths: Sequence[str]) -> Estimate:
+        untouched, shards = self._untouched(paths)
+        started = list(self._started())
+        judged = self._judged_share()
+        bytes_a_token = self._scoring_bytes()
+        models, flops_unknown = self._models()
+        lines: Lines = {}
+        work = ScoringWork(flops=dict.fromkeys(models, 0.0))
+        snapshot = self._snapshot()
+        habits = self._habits([*untouched.kept, *(seed for _, seeds in started for seed in seeds)])
+        with reader(self._folder) as find:
+            parts: list[tuple[str | None, Sequence[Seed], float]] = [(shard, seeds, 1.0) for shard, seeds in started]
+            parts += [(None, untouched.kept, untouched.scale)] if untouched.kept else []
+            for shard, seeds, scale in parts:
+                chat = Foresight(self._known(find), habits, self._most_tokens, prompt_bound)
+                done = asyncio.run(self._foresee(shard, seeds, snapshot, chat))
+                for key, line in chat.lines.items():
+                    share = judged if key[1] == "judge" and not done[1] else 1.0
+                    lines.setdefault(key, Line()).add(
+                        _shared(line, share, self._settings.judge.attempts, key[1]), scale
+                    )
+                if not done[1]:
+                    scoring = self._settings.scoring
+                    part = scoring_work(
+                        done[0], seeds, models, scoring.template, scoring.max_length, bytes_a_token, scale
+                    )
+                    work.candidates += part.candidates
+                    work.tokens += part.tokens
+                    for name, count in part.flops.items():
+                        work.flops[name] += count
+        if untouched.scale > 1:
+            self._assumptions.append(
+                f"counted on {len(untouched.kept):,} of {untouched.total:,} untouched seeds, evenly spread, and scaled"
+            )
+        return Estimate(
+            seeds_to_do=untouched.total + sum(len(seeds) for _, seeds in started),
+            shards_to_do=shards + len(started),
+            agents=tuple(self._priced(agent, stage, line) for (agent, stage), line in sorted(lines.items())),
+            candidates_to_score=round(work.candidates),
+            scoring_tokens=round(work.tokens),
+            flops={**work.flops, **flops_unknown},
+            spent_usd=sum(row.spent + row.reserved for row in self._ledger) / 1e12,
+            budget_usd=self._settings.budget.usd,
+            assumptions=tuple(sorted(self._assumptions)),
+        )
+
+    def _untouched(self, paths: Sequence[str]) -> tuple[_Sample, int]:
+        """The seeds that nothing has been planned for: new ones, and those of shards without a plan; and in how many shards."""
+        settings, lake, sample = self._settings, self._lake, _Sample(_MOST_SEEDS)
+        skip = settings.seeds.on_bad_row == "skip"
+        starter = settings.seeds.starter and not lake.catalog_shards()
+        seeds = would_hold(lake, paths, settings.seed_fields, skip, starter)
+        update = update_catalog(
+            lake.catalog_rows(), seeds, settings.sampling.shard_size, lambda key, members: sample.add(members)
+        )
+        if not update.entries:
+            raise SeedError(f"{lake.seeds}: no seed files; name some with --seeds FILE")
+        live = {entry.shard for entry in update.entries if entry.live}
+        waiting = [
+            shard for shard in lake.catalog_shards() if shard in live and not lake.has_table(SAMPLING_PLAN, shard)
+        ]
+        for shard in waiting:
+            sample.add(lake.read_table(SHARD_MANIFEST, shard))
+        return sample, len(update.new_shards) + len(waiting)
+
+    def _started(self) -> Iterator[tuple[str, list[Seed]]]:
+        """The shards that are planned and not yet judged."""
+        for shard in self._lake.catalog_shards():
+            if self._lake.has_table(SAMPLING_PLAN, shard) and not self._lake.has_table(JUDGE_VERDICTS, shard):
+                planned = {row.seed_id for row in self._lake.read_table(SAMPLING_PLAN, shard)}
+                yield shard, [seed for seed in self._lake.read_table(SHARD_MANIFEST, shard) if seed.seed_id in planned]
+
+    async def _foresee(
+        self, shard: str | None, seeds: Sequence[Seed], snapshot: Snapshot, chat: Foresight
+    ) -> tuple[Sequence[Any], bool]:
+        """(candidates, whether they are scored already)."""
+        lake, rules = self._lake, self._settings.sampling_rules
+        plan: list[PlanRow] = (
+            lake.read_table(SAMPLING_PLAN, shard)
+            if shard
+            else [row for seed in seeds for row in plan_seed(seed, snapshot, (), rules)]
+        )
+        candidates = lake.read_table(CANDIDATES, shard) if shard and lake.has_table(CANDIDATES, shard) else None
+        gaps = None
+        if shard and lake.has_table(IFD_SCORES, shard):
+            gaps = {row.candidate_id: row.gap for row in lake.read_table(IFD_SCORES, shard)}
+        return await foresee(seeds, plan, candidates, gaps, chat, self._stages()), gaps is not None
+
+    def _stages(self) -> Stages:
+        settings = self._settings
+        agents = {name: AgentPrompts(a.instruction_prompt, a.response_prompt) for name, a in settings.agents.items()}
+        judge = settings.judge
+        rules = JudgeRules(judge.agent, judge.attempts, judge.on_reversal, judge.skip_nonpositive_gap, judge.params)
+        return Stages(PromptLibrary(settings.prompts), agents, settings.sampling.response_mode, rules)
+
+    def _known(self, find: Callable[[bytes], Entry | None]) -> Callable[[ChatRequest], ChatReply | None]:
+        def known(request: ChatRequest) -> ChatReply | None:
+            entry = find(request_key(request, self._settings.agents[request.agent]))
+            if entry is None:
+                return None
+            return ChatReply(
+                entry.text, entry.finish_reason, entry.prompt_tokens, entry.completion_tokens, 0.0, 0.0, booked=False
+            )
+
+        return known
+
+    def _most_tokens(self, request: ChatRequest) -> int | None:
+        return max_tokens({**self._settings.agents[request.agent].params, **request.params})
+
+    def _habits(self, seeds: Sequence[Seed]) -> Callable[[str, str], Habit]:
+        """From this lake's ledger; where an agent has not been asked yet, from its other stages' siblings and the seeds."""
+        measured = {
+            (row.agent, row.stage): Habit(
+                row.completion_tokens / row.replies,
+                row.prompt_bytes / row.prompt_tokens if row.prompt_tokens else BYTES_A_TOKEN,
+            )
+            for row in self._ledger
+            if row.replies
+        }
+        response, instruction = (
+            _mean([len(getattr(seed, name).encode("utf-8", "replace")) for seed in seeds]) / BYTES_A_TOKEN
+            for name in ("response", "instruction")
+        )
+        assumed = {"respond": max(response, 1.0), "rewrite": max(1.5 * instruction, 1.0), "judge": _JUDGE_TOKENS}
+        told: set[tuple[str, str]] = set()
+
+        def habit(agent: str, stage: str) -> Habit:
+            if (agent, stage) in measured:
+                found, how = measured[agent, stage], "measured in this lake"
+            else:
+                found = Habit(assumed[stage])
+                source = {"respond": "as long as the seeds' responses", "rewrite": "1.5 times the seeds' instructions"}
+                how = f"assumed, {source.get(stage, 'a short argument')}"
+            if (agent, stage) not in told:
+                told.add((agent, stage))
+                self._assumptions.append(
+                    f"{agent}, {stage}: {found.completion_tokens:.0f} tokens a reply ({how}), {found.bytes_a_token:.2f} bytes of "
+                    "prompt a token"
+                )
+            return found
+
+        return habit
+
+    def _judged_share(self) -> float:
+        """Which share of the candidates has a positive gap and is put before the judge."""
+        if not self._settings.judge.skip_nonpositive_gap:
+            return 1.0
+        verdicts = [
+            self._lake.read_arrow(JUDGE_VERDICTS, shard).column("verdict")
+            for shard in self._lake.shards_of(JUDGE_VERDICTS)[-_LAST_SHARDS:]
+        ]
+        count = sum(len(column) for column in verdicts)
+        if not count:
+            self._assumptions.append(
+                "every candidate is judged: the share without a positive gap, which is skipped, is not known yet"
+            )
+            return 1.0
+        skipped = sum(pc.sum(pc.equal(column, "skipped")).as_py() or 0 for column in verdicts)
+        self._assumptions.append(
+            f"{1 - skipped / count:.0%} of the candidates are judged, as in this lake so far; the rest is skipped"
+        )
+        return float(1 - skipped / count)
+
+    def _scoring_bytes(self) -> float:
+        """Bytes of a response a token of the small scoring model."""
+        for shard in reversed(self._lake.shards_of(IFD_SCORES)):
+            texts = {row.candidate_id: row.response or "" for row in self._lake.read_table(CANDIDATES, shard)}
+            rows = [row for row in self._lake.read_table(IFD_SCORES, shard) if row.n_tokens_small and not row.truncated]
+            if rows:
+                size = sum(len(texts.get(row.candidate_id, "").encode("utf-8", "replace")) for row in rows)
+                found = size / sum(row.n_tokens_small or 0 for row in rows)
+                self._assumptions.append(f"scoring: {found:.2f} bytes a token, measured in {shard}")
+                return max(found, 0.1)
+        self._assumptions.append(f"scoring: {BYTES_A_TOKEN:g} bytes a token, assumed")
+        return BYTES_A_TOKEN
+
+    def _models(self) -> tuple[dict[str, ModelSize], dict[str, str]]:
+        models: dict[str, ModelSize] = {}
+        unknown: dict[str, str] = {}
+        for role in ("small", "large"):
+            name = getattr(self._settings.scoring, role)
+            try:
+                models[role] = model_size(name)
+            except ModelError as error:
+                unknown[role] = str(error)
+                continue
+            self._assumptions.append(
+                f"scoring {role}: {models[role].parameters:,} parameters a token ({name}), 2 FLOPs each, two passes (Eq. 4), "
+                "causal attention"
+            )
+        return models, unknown
+
+    def _snapshot(self) -> Snapshot:
+        pairs = self._settings.sampled_ids
+        shards = self._lake.shards_of(AGENT_PAIR_PROBABILITIES)
+        self._assumptions.append(
+            f"pairs are drawn by {'the probabilities after ' + shards[-1] if shards else 'equal probabilities'}, memory left out"
+        )
+        if not shards:
+            return initial_snapshot(pairs)
+        return for_pairs(snapshot_of(self._lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), pairs)
+
+    def _priced(self, agent: str, stage: str, line: Line) -> AgentEstimate:
+        known: Price | None = self._prices[agent]
+        most = None
+        if known and (line.most_completion is not None or not known.completion):
+            most = line.most_prompt * known.prompt + (line.most_completion or 0.0) * known.completion
+        return AgentEstimate(
+            agent,
+            stage,
+            round(line.calls),
+            round(line.known),
+            round(line.prompt_tokens),
+            round(line.completion_tokens),
+            line.prompt_tokens * known.prompt + line.completion_tokens * known.completion if known else None,
+            most,
+        )
+
+
+def _shared(line: Line, share: float, attempts: int, stage: str) -> Line:
+    """Expected: the share that is judged, each asked once. At most: all of them, as often as ``judge.attempts`` allows."""
+    times = attempts if stage == "judge" else 1
+    return Line(
+        share * line.calls, line.known, share * line.prompt_tokens, share * line.completion_tokens,
+        times * line.most_prompt, None if line.most_completion is None else times * line.most_completion, times * line.calls,
+    )  # fmt: skip
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(value or 0.0 for value in values)
+
+
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def print_estimate(estimate: Estimate, form: str) -> None:
+    if form == "json":
+        print(json.dumps({**asdict(estimate), "usd": estimate.usd, "most_usd": estimate.most_usd}, indent=2))
+        return
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+    console.print(f"{estimate.seeds_to_do:,} seeds in {estimate.shards_to_do:,} shards to do")
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for title in ("agent", "stage", "calls", "in journal", "tokens sent", "tokens received", "USD", "USD at most"):
+        table.add_column(title, justify="left" if title in ("agent", "stage") else "right")
+    for line in estimate.agents:
+        counts = (f"{n:,}" for n in (line.calls, line.in_journal, line.prompt_tokens, line.completion_tokens))
+        table.add_row(line.agent, line.stage, *counts, _usd(line.usd), _usd(line.most_usd))
+    sums = (
+        f"{sum(getattr(line, name) for line in estimate.agents):,}"
+        for name in ("calls", "in_journal", "prompt_tokens", "completion_tokens")
+    )
+    table.add_row("all", "", *sums, _usd(estimate.usd), _usd(estimate.most_usd), style="bold")
+    console.print(table)
+    flops = ", ".join(
+        f"{role} {value:.3g} FLOPs" if isinstance(value, float) else f"{role} unknown ({value})"
+        for role, value in estimate.flops.items()
+    )
+    console.print(f"scoring: {estimate.candidates_to_score:,} candidates, {estimate.scoring_tokens:,} tokens; ", end="")
+    console.print(flops, markup=False)
+    if estimate.budget_usd:
+        console.print(f"budget: {estimate.budget_usd:g} USD, of which {estimate.spent_usd:.4f} is spent or reserved")
+    console.print("how these figures came about:")
+    for text in estimate.assumptions:
+        console.print(f"  {text}", markup=False)
+    console.print(
+        "  retries, re-asks and failures are not expected; 'at most' holds for replies of max_tokens and prompts of a token a byte"
+    )
+
+
+def _usd(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.4f}"

@@ -1,0 +1,135 @@
+"""Kills ``star-pipeline run`` at random moments, again and again, and compares with an undisturbed run.
+
+python -m star_pipeline_tests.benchmarks.kill_soak [--kills 30] [--seed 0]
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import FILE
+from star_pipeline.core import tables
+from star_pipeline_tests.conftest import seed_rows
+from star_pipeline_tests.llm_server import ChatServer, Reply, chat_server
+
+IN_FLIGHT = 6
+AGENTS = ("good", "mid", "bad")
+APART = {"latency_s"}
+"""Costs and attempts are compared too: the server fails nobody, and each request has its one payer."""
+
+
+@dataclass(frozen=True)
+class Soak:
+    """``lost`` are, kill by kill, the requests that the server had got and the journal had no reply of."""
+
+    kills: int
+    undisturbed: int
+    requests: int
+    replies: int
+    lost: list[int]
+    most_in_flight: int
+    differences: list[str]
+
+
+def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
+    """Run once undisturbed, and once with ``kills`` SIGKILLs; ``models`` holds the scoring models ``small`` and ``large``."""
+    from star_pipeline_tests.integration.test_run_against_a_server import command, configuration, scripted, star
+
+    (folder / "seeds.json").write_text(json.dumps(seed_rows(24)))
+
+    def slow(asked: dict[str, object]) -> Reply:
+        said = scripted(asked)
+        return said if isinstance(said, Reply) else Reply(said, delay_s=0.05)
+
+    draw = random.Random(seed)
+    calm, shaken = Lake.at(folder / "calm"), Lake.at(folder / "shaken")
+    with chat_server(slow) as server:
+        price = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+        agents = {
+            name: {"model": f"hosted_vllm/{name}", "api_base": server.url, "max_concurrency": IN_FLIGHT, **price}
+            for name in AGENTS
+        }
+        sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 12}
+        config = configuration(models, server.url, agents=agents, sampling=sampling)
+        options = ("--config", config, "--seeds", folder / "seeds.json")
+        done = star("run", *options, "--lake", calm.root)
+        assert done.returncode == 0, done.stderr
+        undisturbed = len(server.requests)
+        server.requests.clear()
+        lost: list[int] = []
+        for number in range(kills):
+            left = undisturbed - _replies(shaken)
+            # spread over what is left of the run; every third kill comes late, and may hit the scoring or the writing of a table
+            wanted = len(server.requests) + draw.randrange(max(1, min(left - 1, 2 * left // (kills - number))))
+            with subprocess.Popen(
+                command("run", *options, "--lake", shaken.root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as run:
+                _wait_for_requests(server, run, wanted)
+                time.sleep(draw.uniform(0, 3.0 if number % 3 == 2 else 0.1))
+                if run.poll() is None:
+                    os.kill(run.pid, signal.SIGKILL)
+            while server.active:
+                time.sleep(0.01)
+            lost.append(len(server.requests) - _replies(shaken) - sum(lost))
+        done = star("run", *options, "--lake", shaken.root)
+        assert done.returncode == 0, done.stderr
+        requests = len(server.requests)
+    differences = _differences(calm, shaken)
+    return Soak(kills, undisturbed, requests, _replies(shaken), lost, IN_FLIGHT * len(AGENTS), differences)
+
+
+def _wait_for_requests(server: ChatServer, run: subprocess.Popen[bytes], wanted: int) -> None:
+    until = time.monotonic() + 300
+    while len(server.requests) < wanted and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _replies(lake: Lake) -> int:
+    path = Path(lake.local(lake.journal)) / FILE
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path)) as journal:
+        return int(journal.execute("SELECT count(*) FROM reply").fetchone()[0])
+
+
+def _differences(one: Lake, other: Lake) -> list[str]:
+    found = []
+    for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
+        shards = [None] if spec is tables.STAR_DATASET else one.shards_of(spec)
+        for shard in shards:
+            before, after = (
+                lake.read_arrow(spec, shard).drop_columns([c.name for c in spec.columns if c.name in APART]).to_pydict()
+                for lake in (one, other)
+            )
+            found += [f"{spec.name}[{shard}].{name}" for name in before if before[name] != after[name]]
+    return found
+
+
+def main() -> None:
+    from star_pipeline_tests.integration.test_run_against_a_server import STARTER
+    from star_pipeline_tests.tiny_models import save_gpt_neox
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        texts = STARTER.read_text("utf-8").splitlines()
+        save_gpt_neox(folder / "small", texts, seed=0, hidden=32, layers=2)
+        save_gpt_neox(folder / "large", texts, seed=1, hidden=48, layers=2)
+        print(soak(folder, folder, options.kills, options.seed))
+
+
+if __name__ == "__main__":
+    main()
