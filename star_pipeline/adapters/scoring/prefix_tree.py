@@ -11,9 +11,9 @@ Tokens = NDArray[np.int32]
 Indices = NDArray[np.int64]
 Span = tuple[int, int]
 
-ROUND, LEAST = 16, 64
-"""Batches are filled up to a multiple, and to no less: few shapes to compile kernels for, and the same kernels, with the same
-last bits, for few tokens as for many."""
+ROUND = 64
+"""Batches are filled up to a multiple of so many tokens: oneDNN compiles and keeps a kernel for each shape, and for a few rows
+matrix libraries take other kernels than for many, whose last bits differ."""
 WORTH_SHARING = 8
 """Fewer common tokens are computed again: a segment of its own costs more than they do."""
 
@@ -122,7 +122,7 @@ def forest(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
 
 def filled_up(count: int) -> int:
     """The number of tokens that a batch of ``count`` is filled up to."""
-    return max(LEAST, -(-count // ROUND) * ROUND)
+    return -(-count // ROUND) * ROUND
 
 
 def rows(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
