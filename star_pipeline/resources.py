@@ -1,15 +1,12 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
-import psutil
 from pydantic import Field, PrivateAttr
 
 from star_pipeline.adapters.lake import Lake
@@ -18,18 +15,7 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import LakeError, ModelError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
-
-HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
-
-
-def process_tags() -> dict[str, str]:
-    """Run tags that name the process a run lives in, so that a run whose process is dead can be told."""
-    return {
-        HOST_TAG: socket.gethostname(),
-        PID_TAG: str(os.getpid()),
-        STARTED_TAG: f"{psutil.Process().create_time():.2f}",
-    }
-
+from star_pipeline.instance.processes import process_tags
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where everything is kept."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
@@ -28,8 +29,9 @@ from star_pipeline.core.tables import (
 )
 from star_pipeline.definitions import build_defs
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.processes import process_tags
 from star_pipeline.partitions import SHARDS
-from star_pipeline.resources import ProgressResource, SettingsResource, process_tags
+from star_pipeline.resources import ProgressResource, SettingsResource
 
 LOOP = tuple(asset.key.path[-1] for asset in LOOP_ASSETS)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -74,7 +76,7 @@ def run_pipeline(
             lake.sweep()
             for unused in _not_in_force(settings):
                 progress.note(f"note: {unused}")
-            for run_id in fail_dead_runs(instance):
+            for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
             taken_in = take_in(lake, seeds, settings.seed_fields, settings.seeds.on_bad_row == "skip")
@@ -242,7 +244,8 @@ class _Work:
             instance=self._instance,
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
-            tags={**process_tags(), **(tags or {})},
+            # this command does what is left itself: the daemon must not try the run again
+            tags={**process_tags(), MAX_RETRIES_TAG: "0", **(tags or {})},
             run_config=_QUIET,
             raise_on_error=False,
         )
