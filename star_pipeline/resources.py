@@ -17,6 +17,7 @@ from star_pipeline.core.errors import LakeError, ModelError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.instance.processes import process_tags
 
+
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where everything is kept."""
 

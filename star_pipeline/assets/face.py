@@ -12,6 +12,7 @@ from star_pipeline.adapters.lake import content_hash
 from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.tables import TableSpec
+from star_pipeline.instance.attempts import KIND
 from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
 
@@ -30,6 +31,7 @@ def lake_asset(
     deps: Iterable[Any] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
     equation: str | None = None,
+    follows: dg.AutomationCondition[Any] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """``dg.asset`` with what the project's assets have in common.
 
@@ -44,7 +46,7 @@ def lake_asset(
                     inputs.pop("lake_lock").require()
                 return function(context, **inputs)
             except StarError as error:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
+                raise failure(error) from error
 
         if locked:
             _add_parameter(guarded, function, "lake_lock", LakeLockResource)
@@ -58,11 +60,17 @@ def lake_asset(
             deps=list(deps),
             kinds=set(kinds),
             owners=OWNERS,
+            automation_condition=follows,
             tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
             metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
         )(guarded)
 
     return decorate
+
+
+def failure(error: StarError) -> dg.Failure:
+    """What Dagster is told of an error: its line, its class, and that trying again at once is no use."""
+    return dg.Failure(description=str(error), metadata={KIND: type(error).__name__}, allow_retries=False)
 
 
 def _add_parameter(guarded: Callable[..., Any], function: Callable[..., Any], name: str, kind: type) -> None:

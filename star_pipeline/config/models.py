@@ -182,6 +182,12 @@ class MemoryConfig(Section):
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi that enters the bank")
 
 
+class SensorConfig(Section):
+    settle_s: float = Field(
+        10.0, ge=0, le=3600, description="seconds a seed file must have rested before the sensor takes it in"
+    )
+
+
 class BudgetConfig(Section):
     usd: float | None = Field(None, gt=0, description="most USD to spend on LLM calls; null: no limit")
 
@@ -203,6 +209,7 @@ class StarConfig(Section):
     )
     journal: str | None = Field(None, description="folder of a journal shared between lakes; null: the lake's own")
     budget: BudgetConfig = BudgetConfig()
+    sensor: SensorConfig = SensorConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StarConfig":
@@ -271,5 +278,5 @@ class StarConfig(Section):
         """Names the settings that decide a run's content; every table records it."""
         idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
-        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget"})
+        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget", "sensor"})
         return identity.digest("config", agents, rest, length=12)

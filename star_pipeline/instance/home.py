@@ -22,6 +22,8 @@ concurrency:
 run_coordinator:
   module: star_pipeline.instance.queue
   class: ShardQueue
+  config:
+    dequeue_interval_seconds: 1
 run_launcher:
   module: star_pipeline.instance.queue
   class: ShardLauncher
