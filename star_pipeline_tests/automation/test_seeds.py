@@ -45,7 +45,9 @@ class Watched:
     def seeds(self, rows, name="seeds.json"):
         path = self.lake.seeds / name
         self.lake.write_bytes(path, json.dumps(rows).encode())
-        aged = time.time_ns() - 3_600_000_000_000 + len(self.keys) * 1_000_000  # hashes of a file just written are not kept
+        aged = (
+            time.time_ns() - 3_600_000_000_000 + len(self.keys) * 1_000_000
+        )  # hashes of a file just written are not kept
         os.utime(str(path), ns=(aged, aged))
 
     def tick(self):
@@ -117,7 +119,9 @@ def test_only_what_changed_is_run_and_deleted_records_leave_the_final_data_set(w
     watched.seeds(rows)
     watched.settle()
     before, asked = watched.files("catalog", "rejected"), watched.asked
-    watched.seeds([*rows[:3], {**rows[3], "output": "edited"}, *rows[5:], *seed_rows(1, offset=60)])  # 3 edited, 4 gone, 60 new
+    watched.seeds(
+        [*rows[:3], {**rows[3], "output": "edited"}, *rows[5:], *seed_rows(1, offset=60)]
+    )  # 3 edited, 4 gone, 60 new
     ran, _ = watched.settle()
     assert ran == ["take_in_seeds", "000003-seeds"]
     assert before.items() <= watched.files().items()

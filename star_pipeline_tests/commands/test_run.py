@@ -10,7 +10,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.core.errors import AgentDown, SeedError
+from star_pipeline.core.errors import AgentDown, ConfigError, SeedError
 from star_pipeline.instance import open_instance
 from star_pipeline.resources import ChatResource, LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
@@ -51,7 +51,7 @@ class Lakeside:
     def seeds(self, rows, name="seeds.json"):
         self.lake.write_bytes(self.lake.seeds / name, json.dumps(rows).encode())
 
-    def run(self, script=say):
+    def run(self, script=say, **again):
         chats, settings = [], SettingsResource(config=str(self.config))
 
         class Chat(ChatResource):
@@ -61,7 +61,9 @@ class Lakeside:
 
         fakes = fake_resources(settings, LakeResource(root=str(self.lake.root)))
         self.notes = Notes()
-        outcome = run_pipeline(str(self.config), self.lake, [], self.notes, {**fakes, "chat": Chat(settings=settings)})
+        outcome = run_pipeline(
+            str(self.config), self.lake, [], self.notes, {**fakes, "chat": Chat(settings=settings)}, again
+        )
         self.asked = sum(len(chat.requests) for chat in chats)
         return outcome
 
@@ -224,3 +226,49 @@ def test_a_partial_file_of_a_killed_process_is_swept(side):
     side.lake.write_bytes(partial, b"half")
     side.run()
     assert not partial.exists()
+
+
+def test_a_shard_is_judged_again_when_asked_and_later_snapshots_follow_without_a_call(side):
+    side.run()
+    paid, before = side.asked, side.files()
+    assert side.run(prefers_a, rejudge=["000002-seeds"]).shards == ("000002-seeds", "000003-seeds")
+    assert 0 < side.asked < paid / 3
+    same = {name for name, content in side.files().items() if before[name] == content}
+    assert {name.split("/")[1] for name in same if "000002" in name} == {
+        "seed_shards",
+        "sampling_plan",
+        "candidates",
+        "ifd_scores",
+        "shard_manifest",
+    }
+    assert {name for name in before if "000001" in name} <= same
+    assert {name.split("/")[1] for name in before if "000003" in name and name not in same} == {
+        "agent_pair_probabilities"
+    }
+    assert side.run().idle
+
+
+def test_a_paid_plan_is_drawn_anew_only_when_told(side):
+    side.run()
+    side.configure(pairs={"sampled": ["keep+a", "a+a"], "base": ["keep+b"]})
+    assert side.run().idle
+    side.run(resample=["000003-seeds"])
+    drawn = {row.pair_id for row in side.lake.read_table(tables.SAMPLING_PLAN, "000003-seeds") if row.origin != "base"}
+    assert drawn <= {"keep+a", "a+a", "seed"}
+    assert "keep+a" not in {row.origin for row in side.lake.read_table(tables.SAMPLING_PLAN, "000002-seeds")}
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+
+
+def test_all_shards_are_scored_again_without_generating(side):
+    side.run()
+    plans = {name: content for name, content in side.files().items() if "candidates" in name or "sampling_plan" in name}
+    kinds = set()
+    side.run(lambda request: kinds.add(request.template) or say(request), rescore=["all"])
+    assert kinds <= {"judge_answers", "judge_samples"}
+    assert plans.items() <= side.files().items()
+
+
+def test_a_shard_that_is_not_there_cannot_be_made_again(side):
+    side.run()
+    with pytest.raises(ConfigError, match=r"--rejudge 7: no such shard; expected one of 000001-seeds, .* or all"):
+        side.run(rejudge=["7"])
