@@ -9,6 +9,7 @@ from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets import LOOP_ASSETS
 from star_pipeline.assets.face import failure, stamped
 from star_pipeline.assets.feedback import refolded
+from star_pipeline.core.checks import probabilities_consistent, require, well_formed
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 from star_pipeline.instance.provenance import input_tags
@@ -85,6 +86,10 @@ def fold_snapshots_anew(
         folded = 0
         for shard, rows in refolded(home, config, whole=context.op_config["all"]):
             table = AGENT_PAIR_PROBABILITIES.to_arrow(rows)
+            require(
+                well_formed(AGENT_PAIR_PROBABILITIES, table),
+                probabilities_consistent(rows, rows[0].parent_snapshot_id, config.evolution.floor),
+            )
             home.write_table(AGENT_PAIR_PROBABILITIES, stamped(table, config), shard)
             tags = input_tags(context.instance, _FOLDED_FROM, shard, content_hash(table))
             # `prior_state` is not observed: the next shard's plan is drawn and paid

@@ -7,9 +7,10 @@ import dagster as dg
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.seed_files import SUFFIXES, lake_seeds, seed_files, take_in_starter
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
-from star_pipeline.assets.face import lake_asset, markdown, stamped
+from star_pipeline.assets.face import check_result, lake_asset, markdown, stamped
 from star_pipeline.config import StarConfig
 from star_pipeline.core.catalog import CatalogUpdate, NewShard, update_catalog
+from star_pipeline.core.checks import REJECTED, rejected_rows
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, REJECTED_ROWS, SEED_CATALOG, SHARD_MANIFEST
@@ -40,6 +41,7 @@ def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, mem
     "removed ones are tombstoned, equal ones are kept once. Materialise this first; then materialise the new partitions of the loop.",
     spec=SEED_CATALOG,
     partitioned=False,
+    checks=(REJECTED,),
 )
 def seed_catalog(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -74,6 +76,7 @@ def seed_catalog(
             SEED_FILES: files,
             "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
         },
+        check_results=[check_result(rejected_rows(len(update.rejected), update.records))],
     )
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 from star_pipeline.assets.face import all_shards_of, counts, lake_asset, made
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
+from star_pipeline.core.checks import CONSISTENT, EVERY_SEED, WELL_FORMED, dataset_consistent, every_seed
 from star_pipeline.core.dataset_card import dataset_card
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.selection import star_rows
@@ -32,6 +33,7 @@ _PARTS = (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
     locked=False,
     follows=FOLLOW,
     deps=[seed_catalog, *(all_shards_of(spec) for spec in _PARTS)],
+    checks=(WELL_FORMED, CONSISTENT, EVERY_SEED),
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -61,4 +63,8 @@ def star_dataset(
             "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows)),
         },
+        [
+            dataset_consistent(rows, (seed_id for seed_id, entry in entries.items() if entry.live)),
+            every_seed(rows, entries.values()),
+        ],
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from star_pipeline.core import identity
+from star_pipeline.core.checks import Shares
 from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 from star_pipeline.core.sampling import SamplingRules
@@ -188,6 +189,19 @@ class SensorConfig(Section):
     )
 
 
+class ChecksConfig(Section):
+    """When the share of something in a shard is a warning; see the asset's *Checks*."""
+
+    failed_candidates: float = Field(0.1, ge=0, le=1, description="most candidates that may fail")
+    ifd_above_1: float = Field(0.5, ge=0, le=1, description="most responses with an IFD above 1 under the small model")
+    unparsed_verdicts: float = Field(0.1, ge=0, le=1, description="most comparisons that may come to no verdict")
+    flipped_verdicts: float = Field(0.3, ge=0, le=1, description="most verdicts that may turn round with the order")
+    fallbacks: float = Field(
+        0.5, ge=0, le=1, description="most seeds that may fall back to the reference or themselves"
+    )
+    least_rows: int = Field(20, ge=1, le=1_000_000, description="of fewer rows than these a share says nothing")
+
+
 class BudgetConfig(Section):
     usd: float | None = Field(None, gt=0, description="most USD to spend on LLM calls; null: no limit")
 
@@ -210,6 +224,7 @@ class StarConfig(Section):
     journal: str | None = Field(None, description="folder of a journal shared between lakes; null: the lake's own")
     budget: BudgetConfig = BudgetConfig()
     sensor: SensorConfig = SensorConfig()
+    checks: ChecksConfig = ChecksConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StarConfig":
@@ -274,9 +289,13 @@ class StarConfig(Section):
         )
 
     @property
+    def shares(self) -> Shares:
+        return Shares(**self.checks.model_dump())
+
+    @property
     def fingerprint(self) -> str:
         """Names the settings that decide a run's content; every table records it."""
         idle = {"max_concurrency", "requests_per_minute", "timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
-        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget", "sensor"})
+        rest = self.model_dump(mode="json", exclude={"name", "agents", "journal", "budget", "sensor", "checks"})
         return identity.digest("config", agents, rest, length=12)

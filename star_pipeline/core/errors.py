@@ -25,6 +25,10 @@ class OrderError(StarError):
     """A shard was asked for before its predecessor's snapshot was there."""
 
 
+class CheckFailed(StarError):
+    """A table is not what it has to be: it was not written, and nothing is made from it."""
+
+
 class AgentDown(StarError):
     """An agent that has not answered once, and will not: its key is rejected, its model or its server is not there."""
 
