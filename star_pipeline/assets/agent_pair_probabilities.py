@@ -6,7 +6,7 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets.face import lake_asset, made
 from star_pipeline.assets.feedback import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
-from star_pipeline.core.checks import CONSISTENT, WELL_FORMED, WHOLE, probabilities_consistent, require, whole
+from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
 from star_pipeline.core.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
@@ -23,7 +23,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
     equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
-    checks=(WELL_FORMED, WHOLE, CONSISTENT),
+    checks=(CORRECT,),
 )
 def agent_pair_probabilities(
     context: dg.AssetExecutionContext,

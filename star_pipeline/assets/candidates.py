@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.checks import FAILED, WELL_FORMED, WHOLE, failed_share, whole
+from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
 from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, PlanRow, Seed
@@ -22,7 +22,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     equation="Eq.2",
     spec=CANDIDATES,
     kinds=frozenset({"parquet", "llm"}),
-    checks=(WELL_FORMED, WHOLE, FAILED),
+    checks=(CORRECT, FAILED),
 )
 def candidates(
     context: dg.AssetExecutionContext,

@@ -5,10 +5,8 @@ import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.core.checks import (
-    CONSISTENT,
+    CORRECT,
     FALLBACKS,
-    WELL_FORMED,
-    WHOLE,
     fallback_share,
     require,
     scores_consistent,
@@ -29,7 +27,7 @@ from star_pipeline.resources import SettingsResource
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
     equation="Eq.5-Eq.7-Eq.1",
     spec=COMPOSITE_SCORES,
-    checks=(WELL_FORMED, WHOLE, CONSISTENT, FALLBACKS),
+    checks=(CORRECT, FALLBACKS),
 )
 def composite_scores(
     context: dg.AssetExecutionContext,

@@ -2,15 +2,17 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from dagster._utils.warnings import PreviewWarning
 
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.config import StarConfig
-from star_pipeline.core.checks import Blocked, Finding, Rule, well_formed
+from star_pipeline.core.checks import Blocked, Finding, Rule, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.tables import TableSpec
 from star_pipeline.instance.attempts import KIND
@@ -75,19 +77,19 @@ def lake_asset(
             automation_condition=follows,
             tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
             metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
-            check_specs=[
-                dg.AssetCheckSpec(
-                    rule.name,
-                    asset=name,
-                    description=rule.asks,
-                    blocking=rule.blocks,
-                    partitions_def=SHARDS if partitioned else None,
-                )
-                for rule in checks
-            ],
+            check_specs=[_check_spec(rule, name, SHARDS if partitioned else None) for rule in checks],
         )(guarded)
 
     return decorate
+
+
+def _check_spec(rule: Rule, asset: str, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
+    with warnings.catch_warnings():
+        # a check that tells one shard from another is a preview in Dagster 1.13
+        warnings.simplefilter("ignore", PreviewWarning)
+        return dg.AssetCheckSpec(
+            rule.name, asset=asset, description=rule.asks, blocking=rule.blocks, partitions_def=shards
+        )
 
 
 def failure(error: StarError) -> dg.Failure:
@@ -145,7 +147,7 @@ def made(
             "preview": markdown(table, preview),
             "config_fingerprint": settings.fingerprint,
         },
-        check_results=[check_result(finding) for finding in (well_formed(spec, table), *findings)],
+        check_results=[check_result(finding) for finding in together([well_formed(spec, table), *findings])],
     )
 
 

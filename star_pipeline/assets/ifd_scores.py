@@ -4,7 +4,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.checks import IFD_ABOVE_1, WELL_FORMED, WHOLE, ifd_above_1_share, whole
+from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, whole
 from star_pipeline.core.difficulty import score_candidates
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
@@ -20,7 +20,7 @@ from star_pipeline.resources import ScorerResource, SettingsResource
     equation="Eq.4",
     spec=IFD_SCORES,
     kinds=frozenset({"parquet", "huggingface"}),
-    checks=(WELL_FORMED, WHOLE, IFD_ABOVE_1),
+    checks=(CORRECT, IFD_ABOVE_1),
 )
 def ifd_scores(
     context: dg.AssetExecutionContext,

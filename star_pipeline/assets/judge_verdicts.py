@@ -6,11 +6,9 @@ import pyarrow as pa
 from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.core.checks import (
-    CONSISTENT,
+    CORRECT,
     FLIPPED,
     UNPARSED,
-    WELL_FORMED,
-    WHOLE,
     flipped_share,
     require,
     unparsed_share,
@@ -34,7 +32,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     equation="Eq.6",
     spec=JUDGE_VERDICTS,
     kinds=frozenset({"parquet", "llm"}),
-    checks=(WELL_FORMED, WHOLE, CONSISTENT, UNPARSED, FLIPPED),
+    checks=(CORRECT, UNPARSED, FLIPPED),
 )
 def judge_verdicts(
     context: dg.AssetExecutionContext,

@@ -6,7 +6,7 @@ import pyarrow as pa
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.assets.feedback import prior_snapshot
 from star_pipeline.core import identity
-from star_pipeline.core.checks import CONSISTENT, WELL_FORMED, WHOLE, plan_consistent, plan_whole
+from star_pipeline.core.checks import CORRECT, plan_consistent, plan_whole
 from star_pipeline.core.records import Neighbour, Seed
 from star_pipeline.core.sampling import plan_shard
 from star_pipeline.core.tables import SAMPLING_PLAN
@@ -24,7 +24,7 @@ from star_pipeline.resources import EmbedderResource, LakeResource, MemoryResour
     spec=SAMPLING_PLAN,
     deps=[prior_state],
     kinds=frozenset({"parquet", "lancedb"}),
-    checks=(WELL_FORMED, WHOLE, CONSISTENT),
+    checks=(CORRECT,),
 )
 def sampling_plan(
     context: dg.AssetExecutionContext,

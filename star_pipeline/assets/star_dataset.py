@@ -6,7 +6,7 @@ import pyarrow as pa
 from star_pipeline.assets.face import all_shards_of, counts, lake_asset, made
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
-from star_pipeline.core.checks import CONSISTENT, EVERY_SEED, WELL_FORMED, dataset_consistent, every_seed
+from star_pipeline.core.checks import CORRECT, EVERY_SEED, dataset_consistent, every_seed
 from star_pipeline.core.dataset_card import dataset_card
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.selection import star_rows
@@ -33,7 +33,7 @@ _PARTS = (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
     locked=False,
     follows=FOLLOW,
     deps=[seed_catalog, *(all_shards_of(spec) for spec in _PARTS)],
-    checks=(WELL_FORMED, CONSISTENT, EVERY_SEED),
+    checks=(CORRECT, EVERY_SEED),
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource

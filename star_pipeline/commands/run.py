@@ -42,13 +42,14 @@ class RunFailed(StarError):
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a ``run`` did; ``shards`` are those it worked on."""
+    """What a ``run`` did; ``shards`` are those it worked on, ``warnings`` the checks that did not pass, a line each."""
 
     update: CatalogUpdate
     taken_in: tuple[str, ...]
     shards: tuple[str, ...]
     published: bool
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -91,7 +92,7 @@ def run_pipeline(
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
             ]
             published = work.publish()
-    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began)
+    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began, work.warnings)
 
 
 class _Work:
@@ -127,6 +128,15 @@ class _Work:
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
         self._again: dict[str, set[str]] = {}
+        self._warned: dict[tuple[str, str], list[str]] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each check that did not pass, with the last shard's finding; the others are counted."""
+        return tuple(
+            f"{asset}, {check}: {said[-1]}" + (f"; so in {len(said):,} shards" if len(said) > 1 else "")
+            for (asset, check), said in self._warned.items()
+        )
 
     def all_shards(self, update: CatalogUpdate) -> list[str]:
         """The shards' keys in order, after the catalogue has been brought up to date where that is needed."""
@@ -261,6 +271,12 @@ class _Work:
             run_config=_QUIET,
             raise_on_error=False,
         )
+        for found in result.get_asset_check_evaluations():
+            if not found.passed and found.severity == dg.AssetCheckSeverity.WARN:
+                where = f"shard {shard}: " if shard else ""
+                self._warned.setdefault((found.asset_key.path[-1], found.check_name), []).append(
+                    f"{where}{found.description}"
+                )
         if not result.success:
             reason = _reason(result)
             if "DagsterExecutionInterruptedError" in reason:

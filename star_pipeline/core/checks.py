@@ -60,14 +60,11 @@ class Shares:
     least_rows: int
 
 
-WELL_FORMED = Rule(
-    "well_formed",
-    "Are columns and types those of the table's schema, are its rows' keys unique, and are there no NaN and no infinite numbers?",
+CORRECT = Rule(
+    "correct",
+    "Do columns, types and keys fit the table's schema, are its numbers finite, is there a row for every row that the stage before asks "
+    "for and none besides, and do the values follow from their equations?",
     True,
-)
-WHOLE = Rule("whole", "Is there a row for every row that the stage before asks for, and none besides?", True)
-CONSISTENT = Rule(
-    "consistent", "Do the values agree with their definitions (the equations, one selection a seed)?", True
 )
 FAILED = Rule("failed_candidates", "Is the share of candidates that failed below checks.failed_candidates?", False)
 IFD_ABOVE_1 = Rule(
@@ -102,7 +99,7 @@ def require(*findings: Finding) -> None:
 def rejected_rows(count: int, records: int) -> Finding:
     if not count:
         return Finding(REJECTED, True, f"all {records:,} records", {"rejected": 0})
-    text = f"{count:,} records beside {records:,} usable ones were left out (seeds.on_bad_row: skip); see table rejected_rows for the reasons"
+    text = f"{count:,} records beside {records:,} usable ones were left out; the table rejected_rows holds them with their reasons"
     return Finding(REJECTED, False, text, {"rejected": count})
 
 
@@ -110,8 +107,8 @@ def well_formed(spec: TableSpec[Any], table: pa.Table) -> Finding:
     """Schema, unique keys, finite numbers (nulls are allowed where the schema allows them)."""
     wrong = _wrong_schema(spec, table) or _repeated(spec, table) or _not_finite(table)
     if wrong:
-        return Finding(WELL_FORMED, False, f"{spec.name}: {wrong}; nothing was written, please report it")
-    return Finding(WELL_FORMED, True, f"{table.num_rows:,} rows", {"rows": table.num_rows})
+        return Finding(CORRECT, False, f"{spec.name}: {wrong}; nothing was written, please report it")
+    return Finding(CORRECT, True, f"{table.num_rows:,} rows", {"rows": table.num_rows})
 
 
 def _wrong_schema(spec: TableSpec[Any], table: pa.Table) -> str:
@@ -152,7 +149,7 @@ def plan_whole(seeds: Sequence[Seed], plan: Sequence[PlanRow]) -> Finding:
     wrong = _difference(wanted, list(slots), "seeds")
     odd = [seed for seed, found in slots.items() if found != list(range(len(found)))]
     wrong = wrong or (f"slots of {_listed(odd)} are not 0, 1, 2, …" if odd else "")
-    return _verdict(WHOLE, "sampling_plan", wrong, f"{len(plan):,} rows for {len(slots):,} seeds")
+    return _correct("sampling_plan", wrong, f"{len(plan):,} rows for {len(slots):,} seeds")
 
 
 def plan_consistent(plan: Sequence[PlanRow], pair_ids: Iterable[str]) -> Finding:
@@ -164,9 +161,18 @@ def plan_consistent(plan: Sequence[PlanRow], pair_ids: Iterable[str]) -> Finding
         if (row.origin in ("memory", "explore"))
         != (row.probability is not None and 0 <= row.probability <= 1 + SUM_TOLERANCE and row.pair_id in known)
     ]
-    return _verdict(
-        CONSISTENT, "sampling_plan", f"{_listed(odd)} drawn without a probability in [0, 1]" if odd else "", "as drawn"
-    )
+    return _correct("sampling_plan", f"{_listed(odd)} drawn without a probability in [0, 1]" if odd else "", "as drawn")
+
+
+def together(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding a rule, in order: it passed where all of them did, and else tells of those that did not."""
+    merged = []
+    for rule in dict.fromkeys(finding.rule for finding in findings):
+        same = [finding for finding in findings if finding.rule == rule]
+        told = [finding for finding in same if not finding.passed] or same
+        values = {name: value for finding in same for name, value in finding.values.items()}
+        merged.append(Finding(rule, told[0].passed, "; ".join(finding.text for finding in told), values))
+    return merged
 
 
 class HasCandidate(Protocol):
@@ -177,8 +183,7 @@ class HasCandidate(Protocol):
 def whole(name: str, wanted: Iterable[HasCandidate], found: Iterable[HasCandidate]) -> Finding:
     """Table ``name`` has a row for each candidate that the stage before has, once, in the same order."""
     ids = [row.candidate_id for row in found]
-    return _verdict(
-        WHOLE,
+    return _correct(
         name,
         _difference([row.candidate_id for row in wanted], ids, "candidates"),
         f"all {len(ids):,} candidates",
@@ -200,7 +205,7 @@ def verdicts_consistent(rows: Sequence[JudgeVerdict]) -> Finding:
     """Eq. 6: 1, 0.5 or 0 by the verdict; null where there is none."""
     odd = [row.candidate_id for row in rows if row.pi_llm not in _PI_LLM.get(row.verdict, (None,))]
     wrong = f"pi_llm of {_listed(odd)} does not follow from the verdict" if odd else ""
-    return _verdict(CONSISTENT, "judge_verdicts", wrong, "pi_llm follows from the verdicts")
+    return _correct("judge_verdicts", wrong, "pi_llm follows from the verdicts")
 
 
 def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:
@@ -217,7 +222,7 @@ def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:
     twice = [seed for seed, count in chosen.items() if count != 1]
     wrong = f"pi of {_listed(odd)} is not pi_dual * pi_llm in [0, 1]" if odd else ""
     wrong = wrong or (f"{_listed(twice)} have no or several selected candidates, expected one" if twice else "")
-    return _verdict(CONSISTENT, "composite_scores", wrong, f"one selection for each of {len(chosen):,} seeds")
+    return _correct("composite_scores", wrong, f"one selection for each of {len(chosen):,} seeds")
 
 
 def _product(row: CompositeScore) -> bool:
@@ -237,7 +242,7 @@ def probabilities_consistent(rows: Sequence[PairProbability], parent: str, floor
     elif {row.parent_snapshot_id for row in rows} != {parent}:
         wrong = f"it does not follow from snapshot {parent}"
     values = {"sum": total, "least": least}
-    return _verdict(CONSISTENT, "agent_pair_probabilities", wrong, f"{len(rows)} pairs, the least {least:.4g}", values)
+    return _correct("agent_pair_probabilities", wrong, f"{len(rows)} pairs, the least {least:.4g}", values)
 
 
 def dataset_consistent(rows: Sequence[StarRow], live: Iterable[str]) -> Finding:
@@ -252,7 +257,7 @@ def dataset_consistent(rows: Sequence[StarRow], live: Iterable[str]) -> Finding:
         if mute
         else ""
     )
-    return _verdict(CONSISTENT, "star_dataset", wrong, f"{len(rows):,} rows")
+    return _correct("star_dataset", wrong, f"{len(rows):,} rows")
 
 
 def every_seed(rows: Sequence[StarRow], entries: Iterable[CatalogEntry]) -> Finding:
@@ -332,11 +337,11 @@ def _difference(wanted: Sequence[str], found: Sequence[str], what: str) -> str:
     return "" if list(wanted) == list(found) else f"the {what} are not in the order of the stage before, or repeat"
 
 
-def _verdict(rule: Rule, name: str, wrong: str, fine: str, values: Mapping[str, float | int] | None = None) -> Finding:
+def _correct(name: str, wrong: str, fine: str, values: Mapping[str, float | int] | None = None) -> Finding:
     if not wrong:
-        return Finding(rule, True, fine, values or {})
+        return Finding(CORRECT, True, fine, values or {})
     remedy = f"nothing was written; make the stages before it again (a table of theirs is damaged: {_RUN_AGAIN})"
-    return Finding(rule, False, f"{name}: {wrong}; {remedy}", values or {})
+    return Finding(CORRECT, False, f"{name}: {wrong}; {remedy}", values or {})
 
 
 def _listed(names: Sequence[str]) -> str:

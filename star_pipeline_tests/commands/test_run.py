@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from star_pipeline.adapters.fakes import ScriptedChat
@@ -118,8 +119,6 @@ def test_a_lost_dagster_instance_costs_nothing(side):
     assert side.asked == 0
     assert side.files() == before
     with open_instance(side.lake) as instance:
-        import dagster as dg
-
         assert instance.get_materialized_partitions(dg.AssetKey("candidates")) == set(side_shards(side))
 
 
@@ -272,3 +271,43 @@ def test_a_shard_that_is_not_there_cannot_be_made_again(side):
     side.run()
     with pytest.raises(ConfigError, match=r"--rejudge 7: no such shard; expected one of 000001-seeds, .* or all"):
         side.run(rejudge=["7"])
+
+
+def test_a_damaged_table_stops_the_shard_before_anything_wrong_is_written(side):
+    side.run()
+    shard = "000002-seeds"
+    table = side.lake.read_arrow(tables.CANDIDATES, shard)
+    side.lake.write_table(tables.CANDIDATES, table.slice(1), shard)
+    side.lake.table(tables.COMPOSITE_SCORES, shard).unlink()
+    lost = table.column("candidate_id")[0].as_py()
+    with pytest.raises(
+        RunFailed,
+        match=rf"composite_scores: candidates: 1 of \d+ candidates are missing \({lost}\); .*star-pipeline run",
+    ):
+        side.run()
+    assert not side.lake.has_table(tables.COMPOSITE_SCORES, shard)
+    with open_instance(side.lake) as instance:
+        [failed] = [
+            record.evaluation
+            for record in instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(dg.AssetKey("composite_scores"), "correct"), limit=1
+            )
+        ]
+    assert (failed.passed, failed.blocking, failed.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
+    # the remedy that the line names
+    side.lake.table(tables.CANDIDATES, shard).unlink()
+    side.run()
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+
+
+def test_odd_shares_are_warnings_in_one_line_each_and_nothing_stops(side):
+    side.configure(checks={"least_rows": 4, "fallbacks": 0.0})
+    outcome = side.run(lambda request: "" if request.agent == "a" else say(request))
+    said = {line.split(": ")[0]: line for line in outcome.warnings}
+    assert {"candidates, failed_candidates", "composite_scores, fallbacks"} <= set(said)
+    assert all("\n" not in line for line in outcome.warnings)
+    assert (
+        "expected at most 10% (checks.failed_candidates); look at the reasons" in said["candidates, failed_candidates"]
+    )
+    assert "so in 3 shards" in said["candidates, failed_candidates"]
+    assert side.run().warnings == ()
