@@ -50,6 +50,11 @@ class Daemon:
             time.sleep(0.5)
         raise AssertionError(f"no {what} within {patience:.0f} s")
 
+    def loaded(self) -> bool:
+        query = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }"
+        entries = self.ask(query)["workspaceOrError"]["locationEntries"]
+        return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
     @property
     def _repository(self) -> dict[str, str]:
         return {"repositoryName": "__repository__", "repositoryLocationName": self.module}
@@ -124,7 +129,7 @@ def dagster_ui(
     ):
         daemon = Daemon(port, module)
         try:
-            daemon.until("webserver", lambda: daemon.ask("{ version }"))
+            daemon.until("definitions", daemon.loaded)
             yield daemon
         finally:
             process.send_signal(signal.SIGTERM)

@@ -135,7 +135,7 @@ def made(
 ) -> dg.MaterializeResult[pa.Table]:
     """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns.
 
-    It is checked to be well formed, besides the asset's own ``findings``.
+    Where there are ``findings``, it is checked to be well formed as well.
     """
     table = spec.to_arrow(rows)
     return dg.MaterializeResult(
@@ -147,7 +147,9 @@ def made(
             "preview": markdown(table, preview),
             "config_fingerprint": settings.fingerprint,
         },
-        check_results=[check_result(finding) for finding in together([well_formed(spec, table), *findings])],
+        check_results=[
+            check_result(finding) for finding in together([well_formed(spec, table), *findings] if findings else [])
+        ],
     )
 
 

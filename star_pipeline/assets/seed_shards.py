@@ -4,7 +4,6 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.checks import CORRECT
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.seeds import make_seed
 from star_pipeline.core.tables import SEED_SHARDS, SHARD_MANIFEST
@@ -19,7 +18,6 @@ from star_pipeline.resources import LakeResource, SettingsResource
     "they come from. A shard never changes.",
     spec=SEED_SHARDS,
     deps=[shard_manifest],
-    checks=(CORRECT,),
 )
 def seed_shards(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource

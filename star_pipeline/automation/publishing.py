@@ -8,7 +8,7 @@ publish_follows = dg.AutomationConditionSensorDefinition(
     "publish_follows",
     target=dg.AssetSelection.assets("star_dataset", "inspection"),
     default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=15,
     description="Rebuilds star_dataset and inspection once their shards have changed and no shard is queued, running or in a backfill.",
 )
 
