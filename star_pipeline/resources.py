@@ -40,7 +40,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
 
     lake: LakeResource
-    _refused: str | None = PrivateAttr(default=None)
+    _refused: LakeError | None = PrivateAttr(default=None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
@@ -48,7 +48,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             try:
                 stack.enter_context(hold(self.lake.open(), f"run {(context.run_id or 'of Dagster')[:8]}"))
             except LakeError as error:
-                self._refused = str(error)
+                self._refused = error
             else:
                 if context.instance and context.run_id and context.instance.has_run(context.run_id):
                     context.instance.add_run_tags(context.run_id, process_tags())
@@ -57,7 +57,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def require(self) -> None:
         """Raises LakeError where another process holds the lake."""
         if self._refused:
-            raise LakeError(self._refused)
+            raise self._refused
 
 
 class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -13,14 +13,14 @@ import psutil
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeBusy
 
 
 @contextmanager
 def hold(lake: Lake, owner: str) -> Iterator[None]:
     """Hold the lake while the block runs. Within one process it may be taken again: the ``run`` command holds it for its runs.
 
-    Raises LakeError at once, never waits: a waiting run would keep the slot that the first one needs.
+    Raises LakeBusy at once, never waits: a waiting run would keep the slot that the first one needs.
     """
     lake.root.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(lake.local(lake.lock), timeout=0, thread_local=False, is_singleton=True)
@@ -30,7 +30,7 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise LakeError(
+        raise LakeBusy(
             f"{lake.root} is in use by {_named(_read(note))}; wait until it has ended, or stop it"
         ) from error
     try:
@@ -46,14 +46,14 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
 def hold_for_good(lake: Lake, owner: str) -> None:
     """Be the one that serves the lake until this process ends, also after it has become another program (``os.exec``).
 
-    It does not keep runs out, as ``hold`` does: they are what a server is for. Raises LakeError where another one serves it.
+    It does not keep runs out, as ``hold`` does: they are what a server is for. Raises LakeBusy where another one serves it.
     """
     lock = filelock.UnixFileLock(lake.local(lake.server_lock), timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         first = _named(_read(_note(lake.server_lock)))
-        raise LakeError(f"{lake.root} is served by {first}; use that one, or stop it first") from error
+        raise LakeBusy(f"{lake.root} is served by {first}; use that one, or stop it first") from error
     _write(lake, _note(lake.server_lock), owner)
     descriptor = lock._context.lock_file_fd
     assert descriptor is not None

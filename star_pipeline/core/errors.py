@@ -17,6 +17,10 @@ class LakeError(StarError):
     """The lake is not as it should be: locked, unwritable, or a table does not fit its schema."""
 
 
+class LakeBusy(LakeError):
+    """Somebody else is at work on the lake; once they have ended, the same request works."""
+
+
 class ModelError(StarError):
     """A scoring or embedding model cannot be loaded or used."""
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from star_pipeline.core.errors import ConfigError, OrderError, SeedError
+from star_pipeline.core.errors import ConfigError, LakeBusy, OrderError, SeedError
 
 State = Literal["under way", "done", "failed", "stopped"]
 FOR_GOOD = frozenset({SeedError.__name__, ConfigError.__name__})
 """Errors that come again as long as nobody edits a file."""
+OUT_OF_TURN = frozenset({OrderError.__name__, LakeBusy.__name__})
+"""Errors of a shard that came before its predecessor, or while a command was at work on the lake."""
 _MOST_TRIES = 3
 
 
@@ -55,13 +57,13 @@ def catalogue_wanted(files: str, taken_in: str | None, last: Attempt | None, tri
 def shards_wanted(pending: Sequence[str], last: Mapping[str, Attempt], window: int) -> Wish:
     """Which of the ``pending`` shards (in key order) to run now, so that at most the first ``window`` are under way.
 
-    A shard that failed by itself holds the later ones back until somebody has run it again; one that was refused for want
-    of its predecessor is asked for again.
+    A shard that failed by itself holds the later ones back until somebody has run it again; one that came out of turn is
+    asked for again.
     """
     wanted: list[str] = []
     for shard in pending[:window]:
         attempt = last.get(shard)
-        if attempt is None or attempt.state == "done" or attempt.error == OrderError.__name__:
+        if attempt is None or attempt.state == "done" or attempt.error in OUT_OF_TURN:
             wanted.append(shard)
         elif attempt.state != "under way":
             what = "was stopped" if attempt.state == "stopped" else "failed"
