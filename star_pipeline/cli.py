@@ -28,6 +28,8 @@ Config = Annotated[
 ]
 LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
 
+Again = Annotated[list[str] | None, typer.Option(metavar="SHARD|all", help="make this again; may be repeated")]
+
 
 @app.command()
 def run(
@@ -36,8 +38,14 @@ def run(
     seeds: Annotated[
         list[str] | None, typer.Option("--seeds", help="seed file or folder to take in; may be repeated")
     ] = None,
+    resample: Again = None,
+    rescore: Again = None,
+    rejudge: Again = None,
 ) -> None:
     """Take the seeds in and make all that is new or changed, shard after shard.
+
+    --resample draws plans anew and pays for new candidates, --rescore scores and judges again, --rejudge only judges again;
+    later snapshots are folded anew without any call.
 
     Example: star-pipeline run --config local --lake my_lake --seeds alpaca.json
     """
@@ -49,11 +57,12 @@ def run(
 
     home = Lake.at(lake)
     terminal = Console(stderr=True)
+    chosen = {"resample": resample or [], "rescore": rescore or [], "rejudge": rejudge or []}
     if terminal.is_terminal:
         with BarProgress(terminal) as bars:
-            outcome = run_pipeline(config, home, seeds or [], bars)
+            outcome = run_pipeline(config, home, seeds or [], bars, again=chosen)
     else:
-        outcome = run_pipeline(config, home, seeds or [], LineProgress())
+        outcome = run_pipeline(config, home, seeds or [], LineProgress(), again=chosen)
     from star_pipeline.commands.summary import print_summary
 
     console = Console() if sys.stdout.isatty() else Console(width=120)

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from star_pipeline.assets import ALL_ASSETS
+from star_pipeline.automation import SCHEDULES, SENSORS
 from star_pipeline.io_managers import LakeTables
 from star_pipeline.jobs import JOBS
 from star_pipeline.partitions import prior_state, shard_manifest
@@ -53,6 +54,8 @@ def build_defs(
     return dg.Definitions(
         assets=[shard_manifest, prior_state, *ALL_ASSETS],
         jobs=JOBS,
+        sensors=SENSORS,
+        schedules=SCHEDULES,
         resources=resources,
         # concurrency inside a shard is asyncio within an asset; a process for each step would cost seconds a step
         executor=dg.in_process_executor,

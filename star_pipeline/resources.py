@@ -1,12 +1,9 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import dagster as dg
-import psutil
 from pydantic import Field, PrivateAttr
 
 from star_pipeline.adapters.lake import Lake
@@ -16,17 +13,7 @@ from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.models import ServedModel
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
-
-HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
-
-
-def process_tags() -> dict[str, str]:
-    """Run tags that name the process a run lives in, so that a run whose process is dead can be told."""
-    return {
-        HOST_TAG: socket.gethostname(),
-        PID_TAG: str(os.getpid()),
-        STARTED_TAG: f"{psutil.Process().create_time():.2f}",
-    }
+from star_pipeline.instance.processes import process_tags
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -51,7 +38,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
 
     lake: LakeResource
-    _refused: str | None = PrivateAttr(default=None)
+    _refused: LakeError | None = PrivateAttr(default=None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
@@ -59,7 +46,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             try:
                 stack.enter_context(hold(self.lake.open(), f"run {(context.run_id or 'of Dagster')[:8]}"))
             except LakeError as error:
-                self._refused = str(error)
+                self._refused = error
             else:
                 if context.instance and context.run_id and context.instance.has_run(context.run_id):
                     context.instance.add_run_tags(context.run_id, process_tags())
@@ -68,7 +55,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def require(self) -> None:
         """Raises LakeError where another process holds the lake."""
         if self._refused:
-            raise LakeError(self._refused)
+            raise self._refused
 
 
 class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -92,6 +92,14 @@ class Lake:
         return self.root / ".lock"
 
     @property
+    def server_lock(self) -> UPath:
+        return self.dagster_home / ".server_lock"
+
+    @property
+    def seed_hashes(self) -> UPath:
+        return self.root / ".seed_hashes.json"
+
+    @property
     def dataset_card(self) -> UPath:
         return self.root / "star_dataset" / "README.md"
 

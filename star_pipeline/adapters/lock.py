@@ -6,39 +6,36 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import filelock
+import psutil
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeBusy
 
 
 @contextmanager
 def hold(lake: Lake, owner: str) -> Iterator[None]:
     """Hold the lake while the block runs. Within one process it may be taken again: the ``run`` command holds it for its runs.
 
-    Raises LakeError at once, never waits: a waiting run would keep the slot that the first one needs.
+    Raises LakeBusy at once, never waits: a waiting run would keep the slot that the first one needs.
     """
     lake.root.mkdir(parents=True, exist_ok=True)
-    path = lake.local(lake.lock)
-    # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it
-    note = lake.root / ".lock_holder.json"
-    lock = filelock.FileLock(path, timeout=0, thread_local=False, is_singleton=True)
+    lock = filelock.FileLock(lake.local(lake.lock), timeout=0, thread_local=False, is_singleton=True)
     first = not lock.is_locked
+    # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it
+    note = _note(lake.lock)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise LakeError(f"{lake.root} is in use by {_holder(note)}; wait until it has ended, or stop it") from error
+        raise LakeBusy(
+            f"{lake.root} is in use by {_named(_read(note))}; wait until it has ended, or stop it"
+        ) from error
     try:
         if first:
-            holder = {
-                "owner": owner,
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat("T", "seconds"),
-            }
-            lake.write_bytes(note, json.dumps(holder).encode())
+            _write(lake, note, owner)
         yield
     finally:
         if lock.lock_counter == 1:
@@ -46,10 +43,62 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
         lock.release()
 
 
-def _holder(note: UPath) -> str:
+def hold_for_good(lake: Lake, owner: str) -> None:
+    """Be the one that serves the lake until this process ends, also after it has become another program (``os.exec``).
+
+    It does not keep runs out, as ``hold`` does: they are what a server is for. Raises LakeBusy where another one serves it.
+    """
+    lock = filelock.UnixFileLock(lake.local(lake.server_lock), timeout=0)
     try:
-        with note.open("r", encoding="utf-8") as file:
-            holder = json.load(file)
+        lock.acquire()
+    except filelock.Timeout as error:
+        first = _named(_read(_note(lake.server_lock)))
+        raise LakeBusy(f"{lake.root} is served by {first}; use that one, or stop it first") from error
+    _write(lake, _note(lake.server_lock), owner)
+    descriptor = lock._context.lock_file_fd
+    assert descriptor is not None
+    os.set_inheritable(descriptor, True)
+    _kept.append(lock)
+
+
+_kept: list[filelock.BaseFileLock] = []
+
+
+def command_at_work(lake: Lake) -> str | None:
+    """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise.
+
+    It looks at the holder's note: taking the lock, if only to try it, could push aside a run that is just starting.
+    """
+    holder = _read(_note(lake.lock))
+    if not holder or not str(holder.get("owner", "")).startswith("star-pipeline"):
+        return None
+    gone = holder.get("host") == socket.gethostname() and not psutil.pid_exists(int(holder.get("pid", 0)))
+    return None if gone else _named(holder)
+
+
+def _note(lock: UPath) -> UPath:
+    return lock.with_name(f"{lock.name}_holder.json")
+
+
+def _write(lake: Lake, note: UPath, owner: str) -> None:
+    holder = {
+        "owner": owner,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat("T", "seconds"),
+    }
+    lake.write_bytes(note, json.dumps(holder).encode())
+
+
+def _read(note: UPath) -> dict[str, Any]:
+    try:
+        return dict(json.loads(note.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _named(holder: dict[str, Any]) -> str:
+    try:
         return f"{holder['owner']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError):
+    except KeyError:
         return "another process"

@@ -6,6 +6,7 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets.face import lake_asset, made
 from star_pipeline.assets.feedback import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
+from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
 from star_pipeline.core.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
@@ -22,6 +23,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
     equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
+    checks=(CORRECT,),
 )
 def agent_pair_probabilities(
     context: dg.AssetExecutionContext,
@@ -32,6 +34,7 @@ def agent_pair_probabilities(
     settings: SettingsResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config, home, shard = settings.load(), lake.open(), context.partition_key
+    require(whole("composite_scores", sampling_plan, composite_scores))
     before = prior_snapshot(home, shard, config.sampled_ids)
     rows = fold_shard(
         before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
@@ -56,4 +59,8 @@ def agent_pair_probabilities(
             # numbers by partition: the UI draws them under "Plots"
             **{f"probability of {row.pair_id}": row.probability for row in rows},
         },
+        [
+            whole("composite_scores", sampling_plan, composite_scores),
+            probabilities_consistent(rows, before.snapshot_id, config.evolution.floor),
+        ],
     )

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
 from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, PlanRow, Seed
@@ -23,6 +24,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     equation="Eq.2",
     spec=CANDIDATES,
     kinds=frozenset({"parquet", "llm"}),
+    checks=(CORRECT, FAILED),
 )
 def candidates(
     context: dg.AssetExecutionContext,
@@ -57,4 +59,8 @@ def candidates(
             "prompt_tokens": sum(row.prompt_tokens for row in rows),
             "completion_tokens": sum(row.completion_tokens for row in rows),
         },
+        [
+            whole("candidates", sampling_plan, rows),
+            failed_share(rows, config.shares),
+        ],
     )

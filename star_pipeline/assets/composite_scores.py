@@ -4,7 +4,16 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.judging import references
+from star_pipeline.core.checks import (
+    CORRECT,
+    FALLBACKS,
+    fallback_share,
+    require,
+    scores_consistent,
+    verdicts_whole,
+    whole,
+)
+from star_pipeline.core.judging import reference_ids
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, PlanRow, Seed
 from star_pipeline.core.scoring import composite_scores as composite
 from star_pipeline.core.tables import COMPOSITE_SCORES
@@ -18,6 +27,7 @@ from star_pipeline.resources import SettingsResource
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
     equation="Eq.5-Eq.7-Eq.1",
     spec=COMPOSITE_SCORES,
+    checks=(CORRECT, FALLBACKS),
 )
 def composite_scores(
     context: dg.AssetExecutionContext,
@@ -28,13 +38,21 @@ def composite_scores(
     judge_verdicts: list[JudgeVerdict],
     settings: SettingsResource,
 ) -> dg.MaterializeResult[pa.Table]:
-    config = settings.load()
-    reference_ids = {
-        seed: ref.candidate_id if ref else None for seed, ref in references(candidates, seed_shards).items()
-    }
+    config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
+    require(
+        whole("candidates", sampling_plan, candidates),
+        whole("ifd_scores", sampling_plan, ifd_scores),
+        verdicts_whole(candidates, reference_of, judge_verdicts),
+    )
     knobs = config.scoring
     rows = composite(
-        sampling_plan, candidates, ifd_scores, judge_verdicts, reference_ids, knobs.divisor, knobs.divide_over
+        sampling_plan,
+        candidates,
+        ifd_scores,
+        judge_verdicts,
+        reference_of,
+        knobs.divisor,
+        knobs.divide_over,
     )
     return made(
         config,
@@ -45,4 +63,9 @@ def composite_scores(
             "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
             "selected_pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows if row.selected)),
         },
+        [
+            whole("composite_scores", sampling_plan, rows),
+            scores_consistent(rows),
+            fallback_share(rows, config.shares),
+        ],
     )

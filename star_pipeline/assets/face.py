@@ -2,21 +2,26 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from dagster._utils.warnings import PreviewWarning
 
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.config import StarConfig
-from star_pipeline.core.errors import StarError
+from star_pipeline.core.checks import Blocked, Finding, Rule, together, well_formed
+from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.tables import TableSpec
+from star_pipeline.instance.attempts import KIND
 from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
 
 Metadata = Mapping[str, Any]
 _CELL = 70
+_ERROR = dg.AssetCheckSeverity.ERROR
 
 
 def lake_asset(
@@ -30,21 +35,32 @@ def lake_asset(
     deps: Iterable[Any] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
     equation: str | None = None,
+    follows: dg.AutomationCondition[Any] | None = None,
+    checks: Sequence[Rule] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """``dg.asset`` with what the project's assets have in common.
 
     ``locked`` assets run only while this process holds the lake, in the pool of one run; StarErrors end a step as one line.
+    ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
     """
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         @functools.wraps(function)
-        def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Any:
+        def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
             try:
                 if locked:
                     inputs.pop("lake_lock").require()
-                return function(context, **inputs)
+                result = function(context, **inputs)
+            except Blocked as error:
+                yield check_result(error.finding)
+                raise failure(error) from error
             except StarError as error:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
+                raise failure(error) from error
+            blocked = [found for found in result.check_results or () if not found.passed and found.severity == _ERROR]
+            if blocked:
+                yield from result.check_results
+                raise failure(CheckFailed("; ".join(str(found.description) for found in blocked)))
+            yield result
 
         if locked:
             _add_parameter(guarded, function, "lake_lock", LakeLockResource)
@@ -58,11 +74,27 @@ def lake_asset(
             deps=list(deps),
             kinds=set(kinds),
             owners=OWNERS,
+            automation_condition=follows,
             tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
             metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
+            check_specs=[_check_spec(rule, name, SHARDS if partitioned else None) for rule in checks],
         )(guarded)
 
     return decorate
+
+
+def _check_spec(rule: Rule, asset: str, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
+    with warnings.catch_warnings():
+        # a check that tells one shard from another is a preview in Dagster 1.13
+        warnings.simplefilter("ignore", PreviewWarning)
+        return dg.AssetCheckSpec(
+            rule.name, asset=asset, description=rule.asks, blocking=rule.blocks, partitions_def=shards
+        )
+
+
+def failure(error: StarError) -> dg.Failure:
+    """What Dagster is told of an error: its line, its class, and that trying again at once is no use."""
+    return dg.Failure(description=str(error), metadata={KIND: type(error).__name__}, allow_retries=False)
 
 
 def _add_parameter(guarded: Callable[..., Any], function: Callable[..., Any], name: str, kind: type) -> None:
@@ -99,8 +131,12 @@ def made(
     rows: Sequence[Any],
     preview: Sequence[str],
     metadata: Metadata | None = None,
+    findings: Sequence[Finding] = (),
 ) -> dg.MaterializeResult[pa.Table]:
-    """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns."""
+    """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns.
+
+    Where there are ``findings``, it is checked to be well formed as well.
+    """
     table = spec.to_arrow(rows)
     return dg.MaterializeResult(
         value=stamped(table, settings),
@@ -111,6 +147,20 @@ def made(
             "preview": markdown(table, preview),
             "config_fingerprint": settings.fingerprint,
         },
+        check_results=[
+            check_result(finding) for finding in together([well_formed(spec, table), *findings] if findings else [])
+        ],
+    )
+
+
+def check_result(finding: Finding) -> dg.AssetCheckResult:
+    """A finding as Dagster shows it: an error where wrong data would flow on, else a warning."""
+    return dg.AssetCheckResult(
+        check_name=finding.rule.name,
+        passed=finding.passed,
+        severity=_ERROR if finding.rule.blocks else dg.AssetCheckSeverity.WARN,
+        description=finding.text,
+        metadata=dict(finding.values),
     )
 
 

@@ -1,10 +1,13 @@
 """The loop's memory of itself: which shard comes before and after, and the snapshot that a shard starts from."""
 
+from collections.abc import Iterator
+
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import OrderError
-from star_pipeline.core.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.core.evolution import Snapshot, fold_shard, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.records import PairProbability
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
 
 REFOLD_TAG = "star/refold"
 """Tag of a run that only folds a snapshot anew: it does not tell the next shard, whose plan is drawn and paid."""
@@ -37,3 +40,36 @@ def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...]) -> Snapsho
             "all assets of it, or run: star-pipeline run"
         )
     return for_pairs(snapshot_of(lake.read_table(AGENT_PAIR_PROBABILITIES, before)), pair_ids)
+
+
+def follows(lake: Lake, shard: str) -> bool:
+    """Whether the shard's snapshot was folded from the snapshot before as it is now."""
+    rows = lake.read_table(AGENT_PAIR_PROBABILITIES, shard)
+    pairs = tuple(row.pair_id for row in rows)
+    return rows[0].parent_snapshot_id == prior_snapshot(lake, shard, pairs).snapshot_id
+
+
+def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tuple[str, list[PairProbability]]]:
+    """(shard, its snapshot folded anew), in order, for those that do not follow from the one before, or for all if ``whole``.
+
+    The caller writes each before it asks for the next. It ends at the first shard that has none yet. A snapshot keeps the
+    pairs that its plan was drawn from.
+    """
+    for shard in lake.catalog_shards():
+        if not lake.has_table(AGENT_PAIR_PROBABILITIES, shard):
+            return
+        if not whole and follows(lake, shard):
+            continue
+        pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+        yield (
+            shard,
+            fold_shard(
+                prior_snapshot(lake, shard, pairs),
+                shard,
+                lake.read_table(SEED_SHARDS, shard),
+                lake.read_table(SAMPLING_PLAN, shard),
+                lake.read_table(COMPOSITE_SCORES, shard),
+                config.evolution.rate,
+                config.evolution.floor,
+            ),
+        )

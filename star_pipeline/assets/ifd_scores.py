@@ -4,6 +4,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, whole
 from star_pipeline.core.difficulty import score_candidates
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
@@ -19,6 +20,7 @@ from star_pipeline.resources import ScorerResource, SettingsResource
     equation="Eq.4",
     spec=IFD_SCORES,
     kinds=frozenset({"parquet", "huggingface"}),
+    checks=(CORRECT, IFD_ABOVE_1),
 )
 def ifd_scores(
     context: dg.AssetExecutionContext,
@@ -42,4 +44,8 @@ def ifd_scores(
             "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),
             "share_of_positive_gaps": sum(gap > 0 for gap in gaps) / len(gaps) if gaps else 0.0,
         },
+        [
+            whole("ifd_scores", candidates, rows),
+            ifd_above_1_share(rows, config.shares),
+        ],
     )

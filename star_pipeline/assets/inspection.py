@@ -4,6 +4,7 @@ import dagster as dg
 
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.assets.face import all_shards_of, lake_asset
+from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.star_dataset import star_dataset
 from star_pipeline.core.tables import SHARD_TABLES
 from star_pipeline.inspection.build import build_inspection
@@ -18,6 +19,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
     "`star-pipeline query`. Replaced atomically.",
     partitioned=False,
     locked=False,
+    follows=FOLLOW,
     deps=[star_dataset, "seed_catalog", *(all_shards_of(spec) for spec in SHARD_TABLES)],
     kinds=frozenset({"duckdb"}),
 )

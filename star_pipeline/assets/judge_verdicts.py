@@ -7,7 +7,18 @@ import pyarrow as pa
 
 from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, lake_asset, made
-from star_pipeline.core.judging import Judge, JudgeRules, calls_saved
+from star_pipeline.core.checks import (
+    CORRECT,
+    FLIPPED,
+    UNPARSED,
+    flipped_share,
+    require,
+    unparsed_share,
+    verdicts_consistent,
+    verdicts_whole,
+    whole,
+)
+from star_pipeline.core.judging import Judge, JudgeRules, calls_saved, reference_ids
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
@@ -23,6 +34,7 @@ from star_pipeline.resources import ChatResource, ProgressResource, SettingsReso
     equation="Eq.6",
     spec=JUDGE_VERDICTS,
     kinds=frozenset({"parquet", "llm"}),
+    checks=(CORRECT, UNPARSED, FLIPPED),
 )
 def judge_verdicts(
     context: dg.AssetExecutionContext,
@@ -33,7 +45,8 @@ def judge_verdicts(
     chat: ChatResource,
     progress: ProgressResource,
 ) -> dg.MaterializeResult[pa.Table]:
-    config = settings.load()
+    config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
+    require(whole("ifd_scores", candidates, ifd_scores))
     knobs = config.judge
     rules = JudgeRules(knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params)
 
@@ -56,4 +69,10 @@ def judge_verdicts(
             "calls_saved_usd": saved_usd,
             "cost_usd": sum(row.cost_usd for row in rows),
         },
+        [
+            verdicts_whole(candidates, reference_of, rows),
+            verdicts_consistent(rows),
+            unparsed_share(rows, config.shares),
+            flipped_share(rows, config.shares),
+        ],
     )

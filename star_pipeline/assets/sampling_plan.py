@@ -6,6 +6,7 @@ import pyarrow as pa
 from star_pipeline.assets.face import counts, lake_asset, made
 from star_pipeline.assets.feedback import prior_snapshot
 from star_pipeline.core import identity
+from star_pipeline.core.checks import CORRECT, plan_consistent, plan_whole
 from star_pipeline.core.records import Neighbour, Seed
 from star_pipeline.core.sampling import plan_shard
 from star_pipeline.core.tables import SAMPLING_PLAN
@@ -23,6 +24,7 @@ from star_pipeline.resources import EmbedderResource, LakeResource, MemoryResour
     spec=SAMPLING_PLAN,
     deps=[prior_state],
     kinds=frozenset({"parquet", "lancedb"}),
+    checks=(CORRECT,),
 )
 def sampling_plan(
     context: dg.AssetExecutionContext,
@@ -52,4 +54,5 @@ def sampling_plan(
             "origins": dg.MetadataValue.json(counts(row.origin for row in plan)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in plan)),
         },
+        [plan_whole(seed_shards, plan), plan_consistent(plan, config.sampled_ids)],
     )

@@ -6,9 +6,11 @@ import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.seed_files import SUFFIXES, lake_seeds, seed_files, take_in_starter
-from star_pipeline.assets.face import lake_asset, markdown, stamped
+from star_pipeline.adapters.seed_state import content_digest, list_seed_files
+from star_pipeline.assets.face import check_result, lake_asset, markdown, stamped
 from star_pipeline.config import StarConfig
 from star_pipeline.core.catalog import CatalogUpdate, NewShard, update_catalog
+from star_pipeline.core.checks import REJECTED, rejected_rows
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, REJECTED_ROWS, SEED_CATALOG, SHARD_MANIFEST
@@ -16,6 +18,8 @@ from star_pipeline.partitions import SHARDS, prior_state, shard_manifest
 from star_pipeline.resources import LakeResource, SettingsResource
 
 AWAITED = "awaiting the shard before"
+SEED_FILES = "seed_files"
+"""Metadata of the catalogue: names the contents of the files that it was made from."""
 
 
 def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, members: None) -> CatalogUpdate:
@@ -37,6 +41,7 @@ def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, mem
     "removed ones are tombstoned, equal ones are kept once. Materialise this first; then materialise the new partitions of the loop.",
     spec=SEED_CATALOG,
     partitioned=False,
+    checks=(REJECTED,),
 )
 def seed_catalog(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -49,6 +54,7 @@ def seed_catalog(
         home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config), key)
 
     _forget_orphans(home)
+    files = content_digest(home, list_seed_files(home)) or ""  # before they are read: an edit meanwhile is seen later
     update = look(home, config, write_manifest)
     home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config)
@@ -67,8 +73,10 @@ def seed_catalog(
             "rejected": len(update.rejected),
             "rejected_rows": markdown(REJECTED_ROWS.to_arrow(update.rejected), ["source", "source_row", "reason"]),
             "new_shards": dg.MetadataValue.json(list(update.new_shards)),
+            SEED_FILES: files,
             "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
         },
+        check_results=[check_result(rejected_rows(len(update.rejected), update.records))],
     )
 
 

@@ -4,12 +4,13 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import all_shards_of, counts, lake_asset, made
+from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
+from star_pipeline.core.checks import CORRECT, EVERY_SEED, dataset_consistent, every_seed
 from star_pipeline.core.dataset_card import dataset_card
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.selection import star_rows
 from star_pipeline.core.tables import (
-    AGENT_PAIR_PROBABILITIES,
     CANDIDATES,
     COMPOSITE_SCORES,
     IFD_SCORES,
@@ -30,7 +31,9 @@ _PARTS = (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
+    follows=FOLLOW,
     deps=[seed_catalog, *(all_shards_of(spec) for spec in _PARTS)],
+    checks=(CORRECT, EVERY_SEED),
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -41,7 +44,7 @@ def star_dataset(
     done: list[str] = []
     rows: list[StarRow] = []
     for shard in shards:
-        if not all(home.has_table(spec, shard) for spec in (*_PARTS, AGENT_PAIR_PROBABILITIES)):
+        if not all(home.has_table(spec, shard) for spec in _PARTS):
             continue
         seeds, candidates, scores, selected = (home.read_table(spec, shard) for spec in _PARTS)
         if len({tuple(row.candidate_id for row in table) for table in (candidates, scores, selected)}) > 1:
@@ -60,4 +63,8 @@ def star_dataset(
             "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows)),
         },
+        [
+            dataset_consistent(rows, (seed_id for seed_id, entry in entries.items() if entry.live)),
+            every_seed(rows, entries.values()),
+        ],
     )

@@ -6,13 +6,17 @@ import socket
 import sys
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import hold_for_good
 from star_pipeline.config import load_config
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.instance import fail_dead_runs, open_instance
 
 
 def serve(config: str, lake: Lake, host: str, port: int) -> None:
-    """Becomes ``dagster dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it."""
+    """Becomes ``dagster dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it.
+
+    Raises LakeError where another ``dev`` serves this lake: two daemons would launch each other's runs.
+    """
     load_config(config)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -22,22 +26,37 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
             raise ConfigError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
             ) from error
-    instance = open_instance(lake)
-    with instance:
+    lake.prepare()
+    hold_for_good(lake, f"star-pipeline dev at http://{host}:{port}")
+    prepare_instance(lake)
+    print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execve(sys.executable, dagster_dev(host, port), environment(config, lake))
+
+
+def prepare_instance(lake: Lake) -> None:
+    """Settings and pool limit before anything can start; what was killed with the last ``dev`` is marked as failed."""
+    with open_instance(lake) as instance:
         for run_id in fail_dead_runs(instance):
             print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
-    source = os.path.abspath(config) if os.path.isfile(config) else config
-    environment = {
+
+
+def dagster_dev(host: str, port: int, module: str = "star_pipeline.definitions") -> list[str]:
+    """The command line of Dagster's UI and daemon on the definitions of ``module``."""
+    return [sys.executable, "-m", "dagster", "dev", "-m", module, "--host", host, "--port", str(port)]
+
+
+def environment(config: str, lake: Lake) -> dict[str, str]:
+    """The environment in which Dagster finds the lake, its instance and the configuration."""
+    return {
         **os.environ,
         "DAGSTER_HOME": lake.local(lake.dagster_home),
         "STAR_LAKE": lake.local(lake.root),
-        "STAR_CONFIG": source,
+        "STAR_CONFIG": os.path.abspath(config) if os.path.isfile(config) else config,
+        # many or large seed files take longer to look at than the minute that Dagster gives a sensor
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", "300"),
         # a file of the user's own in the working folder (gql.py, say) must not stand in for a library
         "PYTHONSAFEPATH": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    command = ["-m", "dagster", "dev", "-m", "star_pipeline.definitions", "--host", host, "--port", str(port)]
-    # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execve(sys.executable, [sys.executable, *command], environment)

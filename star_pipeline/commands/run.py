@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.seed_files import seed_files, take_in
-from star_pipeline.assets import LOOP_ASSETS
-from star_pipeline.assets.feedback import REFOLD_TAG, prior_snapshot
+from star_pipeline.assets.feedback import REFOLD_TAG, follows
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.catalog import CatalogUpdate
-from star_pipeline.core.errors import StarError
+from star_pipeline.core.errors import ConfigError, StarError
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
@@ -28,10 +28,11 @@ from star_pipeline.core.tables import (
 )
 from star_pipeline.definitions import build_defs
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.processes import process_tags
+from star_pipeline.jobs import AGAIN, LOOP
 from star_pipeline.partitions import SHARDS
-from star_pipeline.resources import ProgressResource, SettingsResource, process_tags
+from star_pipeline.resources import ProgressResource, SettingsResource
 
-LOOP = tuple(asset.key.path[-1] for asset in LOOP_ASSETS)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -41,13 +42,14 @@ class RunFailed(StarError):
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a ``run`` did; ``shards`` are those it worked on."""
+    """What a ``run`` did; ``shards`` are those it worked on, ``warnings`` the checks that did not pass, a line each."""
 
     update: CatalogUpdate
     taken_in: tuple[str, ...]
     shards: tuple[str, ...]
     published: bool
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -60,10 +62,12 @@ def run_pipeline(
     seeds: Sequence[str],
     progress: Progress,
     resource_overrides: Mapping[str, Any] | None = None,
+    again: Mapping[str, Sequence[str]] | None = None,
 ) -> RunOutcome:
     """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made.
 
-    ``resource_overrides`` replaces resources by name, as in ``build_defs``.
+    ``resource_overrides`` replaces resources by name, as in ``build_defs``. ``again`` names what to make again (a key of
+    ``jobs.AGAIN``) and of which shards (keys, or ``all``).
     """
     began = time.monotonic()
     settings = load_config(config)
@@ -72,7 +76,7 @@ def run_pipeline(
         instance = open_instance(lake, capture_logs=False)
         with instance:
             lake.sweep()
-            for run_id in fail_dead_runs(instance):
+            for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
             taken_in = take_in(lake, seeds, settings.seed_fields, settings.seeds.on_bad_row == "skip")
@@ -81,11 +85,12 @@ def run_pipeline(
             update = look(lake, settings)
             work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
             shards = work.all_shards(update)
+            work.make_again(again or {}, shards)
             worked = [
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
             ]
             published = work.publish()
-    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began)
+    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began, work.warnings)
 
 
 class _Work:
@@ -120,6 +125,16 @@ class _Work:
         self._graph = self._defs.resolve_asset_graph()
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
+        self._again: dict[str, set[str]] = {}
+        self._warned: dict[tuple[str, str], list[str]] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each check that did not pass, with the last shard's finding; the others are counted."""
+        return tuple(
+            f"{asset}, {check}: {said[-1]}" + (f"; so in {len(said):,} shards" if len(said) > 1 else "")
+            for (asset, check), said in self._warned.items()
+        )
 
     def all_shards(self, update: CatalogUpdate) -> list[str]:
         """The shards' keys in order, after the catalogue has been brought up to date where that is needed."""
@@ -137,6 +152,17 @@ class _Work:
                 )
             )
         return shards
+
+    def make_again(self, wanted: Mapping[str, Sequence[str]], shards: Sequence[str]) -> None:
+        """Note what is to be made again though nothing has changed. Raises ConfigError for a shard that is not there."""
+        for what, chosen in wanted.items():
+            for shard in shards if "all" in chosen else chosen:
+                if shard not in shards:
+                    listed = ", ".join(shards[:5]) + (" …" if len(shards) > 5 else "")
+                    raise ConfigError(
+                        f"--{what} {shard}: no such shard; expected one of {listed or 'none yet'}, or all"
+                    )
+                self._again.setdefault(shard, set()).add(AGAIN[what])
 
     def shard(self, shard: str, place: str) -> bool:
         """Make what the shard lacks, or has from before a change upstream; returns whether there was anything."""
@@ -198,7 +224,7 @@ class _Work:
     def _pending(self, shard: str) -> list[str]:
         """Assets of the shard that are missing or older than what they are made from.
 
-        A plan whose candidates are paid is never drawn again.
+        A plan whose candidates are paid is never drawn again, unless that was asked for.
         """
         pending: list[str] = []
         for name in LOOP:
@@ -208,7 +234,7 @@ class _Work:
             older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
             if name == SAMPLING_PLAN.name:
                 older = own is not None and not gone and self._unpaid_plan_is_outdated(shard)
-            if own is None or gone or older:
+            if own is None or gone or older or name in self._again.get(shard, ()):
                 pending.append(name)
         if "agent_pair_probabilities" not in pending and self._snapshot_is_outdated(shard):
             pending.append("agent_pair_probabilities")
@@ -224,9 +250,7 @@ class _Work:
 
     def _snapshot_is_outdated(self, shard: str) -> bool:
         """The shard before was made again since: its snapshot is folded anew, which costs no call."""
-        parent = self._lake.read_table(AGENT_PAIR_PROBABILITIES, shard)[0].parent_snapshot_id
-        pairs = tuple(row.pair_id for row in self._lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
-        return parent != prior_snapshot(self._lake, shard, pairs).snapshot_id
+        return not follows(self._lake, shard)
 
     def _there(self, name: str, shard: str) -> bool:
         if name == "memory_bank":
@@ -240,10 +264,17 @@ class _Work:
             instance=self._instance,
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
-            tags={**process_tags(), **(tags or {})},
+            # this command does what is left itself: the daemon must not try the run again
+            tags={**process_tags(), MAX_RETRIES_TAG: "0", **(tags or {})},
             run_config=_QUIET,
             raise_on_error=False,
         )
+        for found in result.get_asset_check_evaluations():
+            if not found.passed and found.severity == dg.AssetCheckSeverity.WARN:
+                where = f"shard {shard}: " if shard else ""
+                self._warned.setdefault((found.asset_key.path[-1], found.check_name), []).append(
+                    f"{where}{found.description}"
+                )
         if not result.success:
             reason = _reason(result)
             if "DagsterExecutionInterruptedError" in reason:

@@ -78,6 +78,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     ):
         console.print(f"[bold]{title:15}[/] ", end="")
         console.print(place, markup=False, highlight=False, soft_wrap=True)
+    for warning in outcome.warnings:
+        console.print("[yellow]warning[/] ", end="")
+        console.print(warning, markup=False, highlight=False, soft_wrap=True)
     missing = live - final
     if missing:
         console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from star_pipeline.core import identity
+from star_pipeline.core.checks import Shares
 from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 from star_pipeline.core.sampling import SamplingRules
@@ -278,6 +279,25 @@ class MemoryConfig(Section):
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi that enters the bank")
 
 
+class SensorConfig(Section):
+    settle_s: float = Field(
+        10.0, ge=0, le=3600, description="seconds a seed file must have rested before the sensor takes it in"
+    )
+
+
+class ChecksConfig(Section):
+    """When the share of something in a shard is a warning; see the asset's *Checks*."""
+
+    failed_candidates: float = Field(0.1, ge=0, le=1, description="most candidates that may fail")
+    ifd_above_1: float = Field(0.5, ge=0, le=1, description="most responses with an IFD above 1 under the small model")
+    unparsed_verdicts: float = Field(0.1, ge=0, le=1, description="most comparisons that may come to no verdict")
+    flipped_verdicts: float = Field(0.3, ge=0, le=1, description="most verdicts that may turn round with the order")
+    fallbacks: float = Field(
+        0.5, ge=0, le=1, description="most seeds that may fall back to the reference or themselves"
+    )
+    least_rows: int = Field(20, ge=1, le=1_000_000, description="of fewer rows than these a share says nothing")
+
+
 class BudgetConfig(Section):
     usd: float | None = Field(
         None,
@@ -308,6 +328,8 @@ class StarConfig(Section):
         description="folder of a journal shared between lakes, relative to this file; null: journal/ in the lake",
     )
     budget: BudgetConfig = BudgetConfig()
+    sensor: SensorConfig = SensorConfig()
+    checks: ChecksConfig = ChecksConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StarConfig":
@@ -372,6 +394,10 @@ class StarConfig(Section):
         )
 
     @property
+    def shares(self) -> Shares:
+        return Shares(**self.checks.model_dump())
+
+    @property
     def fingerprint(self) -> str:
         """Names the settings that decide a run's content; every table records it."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
@@ -384,6 +410,8 @@ class StarConfig(Section):
                 "agents": True,
                 "journal": True,
                 "budget": True,
+                "sensor": True,
+                "checks": True,
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": _IDLE, "large": _IDLE},
             },
         )

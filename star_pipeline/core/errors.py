@@ -17,12 +17,20 @@ class LakeError(StarError):
     """The lake is not as it should be: locked, unwritable, or a table does not fit its schema."""
 
 
+class LakeBusy(LakeError):
+    """Somebody else is at work on the lake; once they have ended, the same request works."""
+
+
 class ModelError(StarError):
     """A scoring or embedding model cannot be loaded or used."""
 
 
 class OrderError(StarError):
     """A shard was asked for before its predecessor's snapshot was there."""
+
+
+class CheckFailed(StarError):
+    """A table is not what it has to be: it was not written, and nothing is made from it."""
 
 
 class AgentDown(StarError):

@@ -90,6 +90,11 @@ def calls_saved(verdicts: Sequence[JudgeVerdict], scores: Sequence[IfdScore]) ->
     return 2 * skipped, skipped * sum(paid) / len(paid) if paid else 0.0
 
 
+def reference_ids(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[str, str | None]:
+    """seed_id -> candidate_id of its reference; None where the seed's own text is, or nothing."""
+    return {seed: ref.candidate_id if ref else None for seed, ref in references(candidates, seeds).items()}
+
+
 class Judge:
     """Asks the judge agent behind ``chat``."""
 

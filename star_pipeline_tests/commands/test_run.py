@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from star_pipeline.adapters.fakes import ScriptedChat
@@ -10,7 +11,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.core.errors import AgentDown, SeedError
+from star_pipeline.core.errors import AgentDown, ConfigError, SeedError
 from star_pipeline.instance import open_instance
 from star_pipeline.resources import ChatResource, LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
@@ -51,7 +52,7 @@ class Lakeside:
     def seeds(self, rows, name="seeds.json"):
         self.lake.write_bytes(self.lake.seeds / name, json.dumps(rows).encode())
 
-    def run(self, script=say):
+    def run(self, script=say, **again):
         chats, settings = [], SettingsResource(config=str(self.config))
 
         class Chat(ChatResource):
@@ -67,6 +68,7 @@ class Lakeside:
             [],
             self.notes,
             {**fakes, "chat": Chat(settings=settings, lake=fakes["chat"].lake)},
+            again,
         )
         self.asked = sum(len(chat.requests) for chat in chats)
         return outcome
@@ -122,8 +124,6 @@ def test_a_lost_dagster_instance_costs_nothing(side):
     assert side.asked == 0
     assert side.files() == before
     with open_instance(side.lake) as instance:
-        import dagster as dg
-
         assert instance.get_materialized_partitions(dg.AssetKey("candidates")) == set(side_shards(side))
 
 
@@ -224,3 +224,89 @@ def test_a_partial_file_of_a_killed_process_is_swept(side):
     side.lake.write_bytes(partial, b"half")
     side.run()
     assert not partial.exists()
+
+
+def test_a_shard_is_judged_again_when_asked_and_later_snapshots_follow_without_a_call(side):
+    side.run()
+    paid, before = side.asked, side.files()
+    assert side.run(prefers_a, rejudge=["000002-seeds"]).shards == ("000002-seeds", "000003-seeds")
+    assert 0 < side.asked < paid / 3
+    same = {name for name, content in side.files().items() if before[name] == content}
+    assert {name.split("/")[1] for name in same if "000002" in name} == {
+        "seed_shards",
+        "sampling_plan",
+        "candidates",
+        "ifd_scores",
+        "shard_manifest",
+    }
+    assert {name for name in before if "000001" in name} <= same
+    assert {name.split("/")[1] for name in before if "000003" in name and name not in same} == {
+        "agent_pair_probabilities"
+    }
+    assert side.run().idle
+
+
+def test_a_paid_plan_is_drawn_anew_only_when_told(side):
+    side.run()
+    side.configure(pairs={"sampled": ["keep+a", "a+a"], "base": ["keep+b"]})
+    assert side.run().idle
+    side.run(resample=["000003-seeds"])
+    drawn = {row.pair_id for row in side.lake.read_table(tables.SAMPLING_PLAN, "000003-seeds") if row.origin != "base"}
+    assert drawn <= {"keep+a", "a+a", "seed"}
+    assert "keep+a" not in {row.origin for row in side.lake.read_table(tables.SAMPLING_PLAN, "000002-seeds")}
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+
+
+def test_all_shards_are_scored_again_without_generating(side):
+    side.run()
+    plans = {name: content for name, content in side.files().items() if "candidates" in name or "sampling_plan" in name}
+    kinds = set()
+    side.run(lambda request: kinds.add(request.template) or say(request), rescore=["all"])
+    assert kinds <= {"judge_answers", "judge_samples"}
+    assert plans.items() <= side.files().items()
+
+
+def test_a_shard_that_is_not_there_cannot_be_made_again(side):
+    side.run()
+    with pytest.raises(ConfigError, match=r"--rejudge 7: no such shard; expected one of 000001-seeds, .* or all"):
+        side.run(rejudge=["7"])
+
+
+def test_a_damaged_table_stops_the_shard_before_anything_wrong_is_written(side):
+    side.run()
+    shard = "000002-seeds"
+    table = side.lake.read_arrow(tables.CANDIDATES, shard)
+    side.lake.write_table(tables.CANDIDATES, table.slice(1), shard)
+    side.lake.table(tables.COMPOSITE_SCORES, shard).unlink()
+    lost = table.column("candidate_id")[0].as_py()
+    with pytest.raises(
+        RunFailed,
+        match=rf"composite_scores: candidates: 1 of \d+ candidates are missing \({lost}\); .*star-pipeline run",
+    ):
+        side.run()
+    assert not side.lake.has_table(tables.COMPOSITE_SCORES, shard)
+    with open_instance(side.lake) as instance:
+        [failed] = [
+            record.evaluation
+            for record in instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(dg.AssetKey("composite_scores"), "correct"), limit=1
+            )
+        ]
+    assert (failed.passed, failed.blocking, failed.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
+    # the remedy that the line names
+    side.lake.table(tables.CANDIDATES, shard).unlink()
+    side.run()
+    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+
+
+def test_odd_shares_are_warnings_in_one_line_each_and_nothing_stops(side):
+    side.configure(checks={"least_rows": 4, "fallbacks": 0.0})
+    outcome = side.run(lambda request: "" if request.agent == "a" else say(request))
+    said = {line.split(": ")[0]: line for line in outcome.warnings}
+    assert {"candidates, failed_candidates", "composite_scores, fallbacks"} <= set(said)
+    assert all("\n" not in line for line in outcome.warnings)
+    assert (
+        "expected at most 10% (checks.failed_candidates); look at the reasons" in said["candidates, failed_candidates"]
+    )
+    assert "so in 3 shards" in said["candidates, failed_candidates"]
+    assert side.run().warnings == ()

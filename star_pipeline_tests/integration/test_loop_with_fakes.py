@@ -208,7 +208,7 @@ def test_materialize_takes_the_lock_too(loop):
 def test_the_run_of_a_dead_process_is_failed_and_that_of_a_living_one_is_not(loop):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    from star_pipeline.resources import process_tags
+    from star_pipeline.instance.processes import process_tags
 
     job = loop.defs.resolve_job_def("take_in_seeds")
     tags = process_tags()

@@ -1,0 +1,101 @@
+"""What the seed files are now, told by their content, without reading again what has not changed."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from upath import UPath
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.core import identity
+
+_RACY_NS = 2_000_000_000
+"""A file touched less than this before it was read may change again within one tick of the disk's clock."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The seed files at one moment: name -> (bytes, time of change in ns since 1970)."""
+
+    files: Mapping[str, tuple[int, int]]
+
+    @property
+    def signature(self) -> str:
+        """Changes when a file comes, goes, grows or is written again."""
+        return identity.digest("listing", sorted((name, *seen) for name, seen in self.files.items()))
+
+    def written_within(self, seconds: float, now: float) -> str | None:
+        """A file last written less than ``seconds`` before ``now`` (s since 1970); None where all have rested."""
+        for name, (_, changed) in self.files.items():
+            if 0 <= now - changed / 1e9 < seconds:
+                return name
+        return None
+
+
+def list_seed_files(lake: Lake) -> Listing:
+    """The files that the catalogue would read. One that vanishes meanwhile does not count."""
+    found = {}
+    for path in seed_files(lake.seeds):
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            continue
+        found[path.relative_to(lake.seeds).as_posix()] = (int(seen.st_size), int(seen.st_mtime_ns))
+    return Listing(found)
+
+
+def content_digest(lake: Lake, listing: Listing, seconds: float | None = None) -> str | None:
+    """Names the files' names and contents. Hashes are kept in the lake, so that only changed files are read.
+
+    None where a file changed under our hands, or where ``seconds`` were not enough: call again, what was read is kept.
+    """
+    began = time.monotonic()
+    known = _read_hashes(lake)
+    hashes = {name: entry for name, seen in listing.files.items() if (entry := known.get(name)) and _fits(entry, seen)}
+    whole = True
+    for name, seen in listing.files.items():
+        if name in hashes:
+            continue
+        if seconds is not None and time.monotonic() - began > seconds:
+            whole = False
+            break
+        entry = _hash(lake.seeds / name, seen)
+        if entry is None:
+            whole = False
+        else:
+            hashes[name] = entry
+    now = time.time_ns()
+    lasting = {name: entry for name, entry in hashes.items() if now - entry[1] > _RACY_NS}
+    if lasting != known:
+        lake.write_bytes(lake.seed_hashes, json.dumps(lasting).encode())
+    return identity.digest("seed files", sorted((name, entry[2]) for name, entry in hashes.items())) if whole else None
+
+
+_Entry = tuple[int, int, str]
+
+
+def _fits(entry: _Entry, seen: tuple[int, int]) -> bool:
+    return (entry[0], entry[1]) == seen
+
+
+def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
+    """(bytes, time of change, SHA-256), or None where the file is not what was listed any more."""
+    try:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        after = path.stat()
+    except FileNotFoundError:
+        return None
+    return (*seen, content) if (int(after.st_size), int(after.st_mtime_ns)) == seen else None
+
+
+def _read_hashes(lake: Lake) -> dict[str, _Entry]:
+    """What was hashed before; nothing where the file is gone or broken: it only saves work."""
+    try:
+        raw = json.loads(lake.seed_hashes.read_text("utf-8"))
+        return {str(name): (int(size), int(changed), str(content)) for name, (size, changed, content) in raw.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

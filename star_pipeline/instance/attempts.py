@@ -1,0 +1,50 @@
+"""What has become of the last run for something, and why it failed, in its own words."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._utils.tags import get_boolean_tag_value
+
+from star_pipeline.core.intake import Attempt
+
+KIND = "error"
+"""Metadata of a failed step: the class of its error."""
+_RETRY_WITHIN = timedelta(minutes=5)
+
+
+def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter) -> Attempt | None:
+    """The newest run that fits; None where there is none. One that Dagster is to try again counts as under way."""
+    records = instance.get_run_records(filters, limit=1)
+    if not records:
+        return None
+    run = records[0].dagster_run
+    if run.status == DagsterRunStatus.SUCCESS:
+        return Attempt(run.run_id, "done")
+    if run.status == DagsterRunStatus.CANCELED:
+        return Attempt(run.run_id, "stopped")
+    if run.status != DagsterRunStatus.FAILURE or _comes_again(run, records[0].update_timestamp):
+        return Attempt(run.run_id, "under way")
+    return Attempt(run.run_id, "failed", *failure_of(instance, run.run_id))
+
+
+def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
+    """(class of the error, its line); two empty texts where no step of the run failed, as when its process was killed."""
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+        event = record.event_log_entry.dagster_event
+        failure = event.step_failure_data.user_failure_data if event else None
+        if failure and failure.description:
+            kind = failure.metadata.get(KIND)
+            return (str(kind.value) if kind else "", failure.description)
+        error = event.step_failure_data.error if event else None
+        while error and error.cause:
+            error = error.cause
+        if error:
+            return error.cls_name or "", " ".join(error.message.split())
+    return "", ""
+
+
+def _comes_again(run: dg.DagsterRun, ended: datetime) -> bool:
+    promised = get_boolean_tag_value(run.tags.get(WILL_RETRY_TAG), default_value=False)
+    return promised and AUTO_RETRY_RUN_ID_TAG not in run.tags and datetime.now(UTC) - ended < _RETRY_WITHIN

@@ -1,0 +1,80 @@
+"""Runs that died with their process: who they lived in, whether it is still there, and failing those that are gone."""
+
+import os
+import socket
+import time
+
+import dagster as dg
+import psutil
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import MAX_RETRIES_TAG
+
+HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
+PROCESS_TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
+RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+_START_TIMEOUT_S = 180.0
+
+
+def process_tags() -> dict[str, str]:
+    """Run tags that name the process a run lives in, so that a run whose process is dead can be told."""
+    return {
+        HOST_TAG: socket.gethostname(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: f"{psutil.Process().create_time():.2f}",
+    }
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, try_again: bool = True) -> list[str]:
+    """Mark runs as failed whose process on this machine is no more: they would hold the pool for good. Returns their ids.
+
+    Without ``try_again`` the daemon does not launch them anew: the caller does their work itself.
+    """
+    dead = []
+    for run in instance.get_runs(RunsFilter(statuses=RUNNING)):
+        reason = why_dead(instance, run)
+        if reason:
+            if not try_again:
+                instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+            instance.report_run_failed(instance.get_run_by_id(run.run_id) or run, f"{reason}; run again to go on")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            dead.append(run.run_id)
+    return dead
+
+
+def why_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """Why a run that counts as running cannot be; None where it lives, or lives on another machine."""
+    if run.tags.get(HOST_TAG) not in (None, "", socket.gethostname()):
+        return None
+    process = _process(instance, run)
+    if process is None:
+        return "this run never came to life" if _silent_for(instance, run) > _START_TIMEOUT_S else None
+    pid, begun_by = process
+    return None if _alive(pid, begun_by) else f"process {pid} of this run is gone (killed?)"
+
+
+def _process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
+    """Process id, and a time (s since 1970) by which it had begun. Dagster's own note comes before the first step."""
+    notes = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    for note in reversed(notes):
+        event = note.event_log_entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event else None
+        if pid is not None and str(pid.value).isdigit():
+            return int(str(pid.value)), note.event_log_entry.timestamp
+    try:
+        return int(run.tags[PID_TAG]), float(run.tags[STARTED_TAG])
+    except (KeyError, ValueError):
+        return None
+
+
+def _alive(pid: int, begun_by: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        # a later process may have been given the same number
+        return process.create_time() <= begun_by + 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _silent_for(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
+    record = instance.get_run_record_by_id(run.run_id)
+    return time.time() - record.update_timestamp.timestamp() if record else 0.0

@@ -1,0 +1,113 @@
+"""Runs whose process is gone, told from those that live; the processes and their kills are real."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import command_at_work, hold
+from star_pipeline.core.errors import LakeError
+from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.processes import process_tags, why_dead
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake.at(tmp_path)
+
+
+@pytest.fixture
+def instance(lake):
+    with open_instance(lake) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process
+        process.kill()
+
+
+@dg.op
+def nothing():
+    pass
+
+
+@dg.job
+def job():
+    nothing()
+
+
+def run_in(instance, pid, tags=None):
+    """A run that counts as started, of which Dagster noted the process before its resources were made."""
+    run = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    instance.report_engine_event(f"Started process for run (pid: {pid}).", run, EngineEventData.in_process(pid))
+    return instance.get_run_by_id(run.run_id)
+
+
+def test_a_run_killed_before_it_could_tag_itself_is_failed(instance, sleeper):
+    run = run_in(instance, sleeper.pid)
+    assert why_dead(instance, run) is None
+    sleeper.kill()
+    sleeper.wait()
+    assert f"process {sleeper.pid} of this run is gone" in why_dead(instance, run)
+    assert fail_dead_runs(instance) == [run.run_id]
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert fail_dead_runs(instance) == []
+
+
+def test_a_run_tried_again_is_not_taken_for_the_one_whose_tags_it_inherited(instance, sleeper):
+    dead = {**process_tags(), "star/pid": "999999999"}
+    assert why_dead(instance, run_in(instance, sleeper.pid, dead)) is None
+
+
+def test_runs_of_another_machine_are_left_alone(instance):
+    run = run_in(instance, 999_999_999, {**process_tags(), "star/host": "elsewhere"})
+    assert why_dead(instance, run) is None
+
+
+def test_whoever_does_the_work_itself_keeps_the_daemon_from_trying_again(instance):
+    again, not_again = (run_in(instance, 999_999_999) for _ in range(2))
+    assert fail_dead_runs(instance, try_again=False)
+    for run in (again, not_again):
+        assert instance.get_run_by_id(run.run_id).tags["dagster/will_retry"] == "false"
+    third = run_in(instance, 999_999_999)
+    fail_dead_runs(instance)
+    assert instance.get_run_by_id(third.run_id).tags["dagster/will_retry"] == "true"
+
+
+def test_the_launcher_tells_the_daemon_which_runs_are_dead(instance, sleeper):
+    launcher = instance.run_launcher
+    assert launcher.check_run_worker_health(run_in(instance, sleeper.pid)).status.value == "RUNNING"
+    found = launcher.check_run_worker_health(run_in(instance, 999_999_999))
+    assert (found.status.value, "is gone" in found.msg) == ("NOT_FOUND", True)
+
+
+def test_a_killed_holder_frees_the_lake_at_once(lake):
+    lake.prepare()
+    code = """
+        import sys
+        from star_pipeline.adapters.lake import Lake
+        from star_pipeline.adapters.lock import hold
+        with hold(Lake.at(sys.argv[1]), "star-pipeline run"):
+            print("held", flush=True)
+            sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(lake.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        holder.stdout.readline()
+        assert f"process {holder.pid}" in command_at_work(lake)
+        with pytest.raises(LakeError, match=f"in use by star-pipeline run .process {holder.pid}"), hold(lake, "second"):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        assert command_at_work(lake) is None
+        with hold(lake, "run 1234"):
+            assert command_at_work(lake) is None  # a run of Dagster's own, not of the console
