@@ -35,7 +35,7 @@ class Watched:
                 watched.chats.append(ScriptedChat(lambda request: watched.script(request)))
                 return watched.chats[-1]
 
-        overrides = {**fake_resources(settings, root), "chat": Chat(settings=settings)}
+        overrides = {**fake_resources(settings, root), "chat": Chat(settings=settings, lake=root)}
         self.defs = build_defs(overrides, str(self.config), str(self.lake.root))
         self.cursor, self.keys = None, []
 
