@@ -107,8 +107,6 @@ class CausalLM:
         finally:
             del base.forward
 
-    # ---- which ways are right for this model -------------------------------------------------------------------------
-
     def _find_ways(self) -> Ways:
         """Raises ModelError where not even the model's body and head apart give what the model gives."""
         import torch
