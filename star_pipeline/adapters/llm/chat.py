@@ -1,11 +1,11 @@
 """All agents of a configuration behind one door: what was answered is never asked again, what is asked keeps every limit."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.breaker import Breaker
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import Failure
@@ -27,7 +27,6 @@ from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError, StarError
 from star_pipeline.core.ports import ChatReply, ChatRequest
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_WISH_S = 0.5, 60.0, 600.0
 _GRACE_S = 10.0
 
 
@@ -148,7 +147,7 @@ class LitellmChat:
                     if not isinstance(error, CallError):
                         self._stopped = error
                     raise
-            await self._sleep(_wait_s(counted, failure))
+            await self._sleep(wait_s(counted, failure.retry_after))
 
     async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure."""
@@ -202,9 +201,3 @@ class LitellmChat:
             answer.latency_s,
             sent,
         )
-
-
-def _wait_s(tries: int, failure: Failure) -> float:
-    """Full jitter, and never less than the server asks for."""
-    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(tries - 1, 0))
-    return max(random.uniform(0, longest), min(failure.retry_after or 0.0, _LONGEST_WISH_S))

@@ -1,12 +1,10 @@
 """What went wrong with one try: may it pass, did it reach the provider, can it have been billed?"""
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
-from typing import Any
 
+from star_pipeline.adapters.backoff import retry_after_s
 from star_pipeline.config.models import AgentConfig
 
 PERMANENT = {
@@ -93,7 +91,7 @@ def _refused(error: Exception, message: str, headers: Mapping[str, str]) -> Fail
     elif kind == "bad_request" and any(phrase in said for phrase in _FILTERED):
         kind, passing = "content_filter", False
     billed = kind in _BILLED_KINDS or status in _BILLED_STATUSES
-    return Failure(kind, message, passing, _retry_after(headers), billed)
+    return Failure(kind, message, passing, retry_after_s(headers.get("retry-after")), billed)
 
 
 def _by_name(error: Exception) -> tuple[str, bool]:
@@ -123,16 +121,3 @@ def _headers(causes: list[BaseException]) -> Mapping[str, str] | None:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
-
-
-def _retry_after(headers: Mapping[str, Any]) -> float | None:
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
-            return None

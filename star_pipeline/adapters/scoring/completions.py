@@ -9,23 +9,18 @@ import asyncio
 import json
 import math
 import os
-import random
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
-import tenacity
 
+from star_pipeline.adapters.backoff import retry_after_s, wait_s
 from star_pipeline.adapters.preflight import in_short
 from star_pipeline.config.models import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError
 
-_LONGEST_WAIT_S = 60.0
-_LONGEST_WISH_S = 600.0
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 _TOO_LONG = re.compile(
     r"context (length|window|size)|max_model_len|maximum model length|too long|exceeds? .*(context|length)",
@@ -185,16 +180,15 @@ class CompletionsServer:
         self, session: aiohttp.ClientSession, dialect: Dialect, ids: Sequence[int]
     ) -> list[float] | None:
         """Send, again if the failure may pass, at most ``max_tries`` times; raises the last _Failure."""
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self._served.max_tries),
-            wait=_wait,
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, _Failure) and error.passing),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        answer: Any = await retrying(
-            self._once, session, {"model": self._served.model, "prompt": list(ids), **dialect.fields}
-        )
+        asked = {"model": self._served.model, "prompt": list(ids), **dialect.fields}
+        for tries in range(1, self._served.max_tries + 1):
+            try:
+                answer: Any = await self._once(session, asked)
+                break
+            except _Failure as failure:
+                if not failure.passing or tries == self._served.max_tries:
+                    raise
+                await self._sleep(wait_s(tries, failure.retry_after))
         try:
             told = (answer.get("usage") or {}).get("prompt_tokens")
             if told is not None and told != len(ids):
@@ -252,7 +246,7 @@ class CompletionsServer:
                 f"{who}: not there ({said}); correct the model's name or api_base, which mostly ends in /v1", False
             )
         if status in _PASSING:
-            wish = _retry_after(headers.get("Retry-After"))
+            wish = retry_after_s(headers.get("Retry-After"))
             remedy = "look at the server's log, or lower max_concurrency"
             return _Failure(f"{who}: {said}, {self._served.max_tries} times; {remedy}", True, status == 500, wish)
         if status == 413 or _TOO_LONG.search(text):
@@ -292,23 +286,3 @@ def _key(served: ServedModel) -> str:
             f"scoring model {served}: {served.api_key_env} is not set in the environment; export it with the key"
         )
     return key
-
-
-def _retry_after(value: str | None) -> float | None:
-    """The header in seconds; it holds seconds or a date."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
-            return None
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Full jitter under a doubling bound, and never less than the server asks for."""
-    failure = state.outcome.exception() if state.outcome else None
-    wish = min(getattr(failure, "retry_after", None) or 0.0, _LONGEST_WISH_S)
-    return max(random.uniform(0, min(_LONGEST_WAIT_S, 0.5 * 2.0**state.attempt_number)), wish)

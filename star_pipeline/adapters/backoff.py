@@ -1,0 +1,26 @@
+"""How long to wait before a request is sent again."""
+
+import random
+import time
+from email.utils import parsedate_to_datetime
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_WISH_S = 0.5, 60.0, 600.0
+
+
+def wait_s(tries: int, retry_after: float | None) -> float:
+    """Seconds after ``tries`` failed ones: full jitter under a doubling bound, and never less than the server asks for."""
+    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(tries - 1, 0))
+    return max(random.uniform(0, longest), min(retry_after or 0.0, _LONGEST_WISH_S))
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """The header Retry-After, which holds seconds or a date, in seconds from now; None where it says nothing."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        try:
+            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        except ValueError:
+            return None
