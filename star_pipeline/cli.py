@@ -139,7 +139,9 @@ def replay(
 ) -> None:
     """Recompute the pairs' probabilities (Eq. 8) for another rate or floor from a lake's tables, without any call.
 
-    The draws stay those of the recorded run. Example: star-pipeline replay --rate 0.01 --lake my_lake
+    The draws stay those of the recorded run.
+
+    Example: star-pipeline replay --rate 0.01 --lake my_lake
     """
     from star_pipeline.adapters.lake import Lake
     from star_pipeline.commands.replay import FORMATS, print_replay

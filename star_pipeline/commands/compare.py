@@ -100,9 +100,10 @@ class _Attached:
             self._database.execute(f"ATTACH '{path}' AS {self._name} (READ_ONLY)")
             self._database.execute(f"SELECT 1 FROM {self._name}.configs LIMIT 1")
         except duckdb.Error as error:
+            old = isinstance(error, duckdb.CatalogException)
+            what = "was made by another version" if old else f"cannot be read: {' '.join(str(error).split())}"
             raise LakeError(
-                f"{self._file} cannot be read ({' '.join(str(error).split())[:120]}), or another version made it; "
-                f"remove it and make it again with: star-pipeline run --lake {self._lake.root}"
+                f"{self._file} {what}; remove it and make it again with: star-pipeline run --lake {self._lake.root}"
             ) from error
 
     def __exit__(self, *_: object) -> None:
@@ -163,12 +164,16 @@ def _config_lines(configs: Sequence[Sequence[tuple[str, str, str | None]]]) -> l
         for place, title in ((0, "name"), (1, "fingerprint"))
     ]
     flat = [[_flat(json.loads(text)) if text else None for _, _, text in lake] for lake in configs]
-    paths = sorted({path for lake in flat for settings in lake if settings for path in settings})
-    for path in paths:
-        values = tuple(
-            _in_turn(_UNKNOWN if settings is None else settings.get(path) for settings in lake) for lake in flat
+    if any(None in lake for lake in flat):
+        # tables of an earlier version: nothing can be said of the settings that made them
+        lines.append(
+            Line("configuration", "settings in tables", tuple(_UNKNOWN if None in lake else "kept" for lake in flat))
         )
-        if len(set(values)) > 1:
+    for path in sorted({path for lake in flat for settings in lake if settings for path in settings}):
+        values = tuple(
+            _UNKNOWN if None in lake else _in_turn(settings.get(path) for settings in lake if settings) for lake in flat
+        )
+        if len({value for value in values if value != _UNKNOWN}) > 1:
             lines.append(Line("settings that differ", path, values))
     return lines
 

@@ -116,6 +116,15 @@ def test_three_lakes_and_every_format(sides, tmp_path, capsys):
     assert "0.05 → 0.5" in shown
 
 
+def test_settings_that_the_tables_do_not_hold_are_unknown_and_no_difference(sides, tmp_path):
+    shutil.copytree(str(sides[0].lake.root), tmp_path / "old")
+    with duckdb.connect(str(tmp_path / "old" / "inspect.duckdb")) as database:
+        database.execute("UPDATE configs SET settings = NULL")
+    told = compare([names(sides)[0], str(tmp_path / "old")])
+    assert values(told, "configuration")["settings in tables"] == ("kept", "unknown")
+    assert values(told, "settings that differ") == {}
+
+
 def test_what_cannot_be_compared_is_said_with_the_remedy(sides, tmp_path):
     there = names(sides)[0]
     with pytest.raises(LakeError, match=r"inspect\.duckdb is not there; make it with: star-pipeline run --lake"):
@@ -126,6 +135,6 @@ def test_what_cannot_be_compared_is_said_with_the_remedy(sides, tmp_path):
     with duckdb.connect(str(tmp_path / "inspect.duckdb")) as database:
         database.execute("CREATE TABLE candidates AS SELECT 1 AS x")
     with pytest.raises(
-        LakeError, match=r"another version made it; remove it and make it again with: star-pipeline run"
+        LakeError, match=r"was made by another version; remove it and make it again with: star-pipeline run"
     ):
         compare([there, str(tmp_path)])

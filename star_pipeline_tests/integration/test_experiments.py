@@ -70,6 +70,7 @@ def bench(tmp_path_factory):
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_with_a_shared_journal_sends_just_the_requests_that_differ(bench, experiment):
     changes, slug = EXPERIMENTS[experiment], experiment.replace(" ", "-")
