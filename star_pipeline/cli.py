@@ -113,6 +113,45 @@ def query(
 
 
 @app.command()
+def compare(
+    lakes: Annotated[list[str], typer.Argument(metavar="LAKE LAKE …", help="lakes; each is held against the first")],
+    form: Annotated[str, typer.Option("--format", help="table, csv or json (to standard output)")] = "table",
+) -> None:
+    """Put lakes side by side: settings, what was made and judged, pair probabilities, what was paid, which selections differ.
+
+    Example: star-pipeline compare my_lake my_lake_uniform
+    """
+    from star_pipeline.commands.compare import FORMATS, print_comparison
+    from star_pipeline.commands.compare import compare as compared
+
+    _require_format(form, FORMATS)
+    print_comparison(compared(lakes), form)
+
+
+@app.command()
+def replay(
+    rate: Annotated[float | None, typer.Option(help="β of Eq. 8; as recorded if not given", min=0, max=1)] = None,
+    floor: Annotated[
+        float | None, typer.Option(help="least probability of a pair; as recorded if not given", min=0, max=1)
+    ] = None,
+    lake: LakeRoot = "data_lake",
+    form: Annotated[str, typer.Option("--format", help="table; csv or json for every shard")] = "table",
+) -> None:
+    """Recompute the pairs' probabilities (Eq. 8) for another rate or floor from a lake's tables, without any call.
+
+    The draws stay those of the recorded run.
+
+    Example: star-pipeline replay --rate 0.01 --lake my_lake
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.replay import FORMATS, print_replay
+    from star_pipeline.commands.replay import replay as replayed
+
+    _require_format(form, FORMATS)
+    print_replay(list(replayed(Lake.at(lake), rate, floor)), form)
+
+
+@app.command()
 def score(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="file of seeds: JSON, JSONL, CSV or Parquet")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Parquet file to write, a row a record")],
@@ -181,6 +220,11 @@ def doctor(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
 
     if not examine(config, Lake.at(lake)):
         raise typer.Exit(1)
+
+
+def _require_format(given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise ConfigError(f"--format {given!r}: expected one of {', '.join(known)}")
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def fold_snapshots_anew(
                 well_formed(AGENT_PAIR_PROBABILITIES, table),
                 probabilities_consistent(rows, rows[0].parent_snapshot_id, config.evolution.floor),
             )
-            home.write_table(AGENT_PAIR_PROBABILITIES, stamped(table, config), shard)
+            home.write_table(AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
             tags = input_tags(context.instance, _FOLDED_FROM, shard, content_hash(table))
             # `prior_state` is not observed: the next shard's plan is drawn and paid
             context.log_event(

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from star_pipeline.adapters.lake import content_hash
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import Blocked, Finding, Rule, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
-from star_pipeline.core.tables import TableSpec
+from star_pipeline.core.tables import SHARD_TABLES, TableSpec
 from star_pipeline.instance.attempts import KIND
 from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
@@ -139,7 +140,7 @@ def made(
     """
     table = spec.to_arrow(rows)
     return dg.MaterializeResult(
-        value=stamped(table, settings),
+        value=stamped(table, settings, spec),
         data_version=dg.DataVersion(content_hash(table)),
         metadata={
             "dagster/row_count": table.num_rows,
@@ -164,9 +165,15 @@ def check_result(finding: Finding) -> dg.AssetCheckResult:
     )
 
 
-def stamped(table: pa.Table, settings: StarConfig) -> pa.Table:
-    """The table with the fingerprint of the configuration that made it in its metadata."""
-    return table.replace_schema_metadata({"config_fingerprint": settings.fingerprint, "config_name": settings.name})
+def stamped(table: pa.Table, settings: StarConfig, spec: TableSpec[Any]) -> pa.Table:
+    """The table with the configuration that made it in its metadata: fingerprint, name and, in shards, the deciding settings.
+
+    The final data set may be published, and the addresses of a team's servers are its own affair.
+    """
+    origin = {"config_fingerprint": settings.fingerprint, "config_name": settings.name}
+    if spec in SHARD_TABLES:
+        origin["config_settings"] = json.dumps(settings.deciding, ensure_ascii=False, sort_keys=True)
+    return table.replace_schema_metadata(origin)
 
 
 def markdown(table: pa.Table, columns: Sequence[str], limit: int = 8) -> dg.MarkdownMetadataValue:

@@ -51,13 +51,13 @@ def seed_catalog(
     config = settings.load()
 
     def write_manifest(key: str, members: Sequence[Seed]) -> None:
-        home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config), key)
+        home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config, SHARD_MANIFEST), key)
 
     _forget_orphans(home)
     files = content_digest(home, list_seed_files(home)) or ""  # before they are read: an edit meanwhile is seen later
     update = look(home, config, write_manifest)
-    home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config))
-    table = stamped(SEED_CATALOG.to_arrow(update.entries), config)
+    home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config, REJECTED_ROWS))
+    table = stamped(SEED_CATALOG.to_arrow(update.entries), config, SEED_CATALOG)
     home.write_table(SEED_CATALOG, table)
     _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
     return dg.MaterializeResult(

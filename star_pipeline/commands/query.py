@@ -7,7 +7,8 @@ from importlib import resources
 import duckdb
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.errors import ConfigError
+from star_pipeline.inspection.build import inspection_file
 
 _QUERIES = resources.files("star_pipeline.inspection") / "queries"
 FORMATS = ("table", "csv", "json", "parquet")
@@ -32,10 +33,8 @@ def run_query(lake: Lake, text: str, form: str) -> None:
         text = queries[text][1]
     elif re.fullmatch(r"\w+", text.strip()):
         raise ConfigError(f"no query named {text!r}; there are {', '.join(queries)}, or give a SQL statement")
-    if not lake.inspection.exists():
-        raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
     try:
-        with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
+        with duckdb.connect(inspection_file(lake), read_only=True) as database:
             statements = len(database.extract_statements(text))
             if statements != 1:
                 raise ConfigError(f"{statements} statements; expected one, or the name of a query (see --list)")

@@ -399,7 +399,13 @@ class StarConfig(Section):
 
     @property
     def fingerprint(self) -> str:
-        """Names the settings that decide a run's content; every table records it."""
+        """Names the ``deciding`` settings; every table records it."""
+        rest = self.deciding
+        return identity.digest("config", rest.pop("agents"), rest, length=12)
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide a run's content, as plain data: without name, limits, budget and what only watches."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
         idle |= {"timeout_s", "max_tries", "api_key_env"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
@@ -415,4 +421,4 @@ class StarConfig(Section):
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": _IDLE, "large": _IDLE},
             },
         )
-        return identity.digest("config", agents, rest, length=12)
+        return {**rest, "agents": agents}

@@ -1,5 +1,6 @@
 """Eq. 8: pairs that made good data are called more often. Snapshot k is a pure function of snapshot k-1 and shard k's tables."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,11 @@ def apply_floor(probabilities: Mapping[str, float], floor: float) -> dict[str, f
     """p <- (1 - K f) p + f, so that no pair is lost for good."""
     keep = 1 - len(probabilities) * floor
     return {pair_id: keep * p + floor for pair_id, p in probabilities.items()}
+
+
+def entropy(probabilities: Iterable[float]) -> float:
+    """Shannon entropy in bits: log2 K where all K pairs are alike, 0 where one has everything."""
+    return -sum(p * math.log2(p) for p in probabilities if p > 0)
 
 
 def fold_shard(

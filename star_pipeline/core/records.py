@@ -201,6 +201,18 @@ class MemoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigUse:
+    """A configuration that made tables of a lake, and of which shards; ``settings`` is JSON, None where it was not kept."""
+
+    fingerprint: str
+    name: str
+    settings: str | None
+    first_shard: str
+    last_shard: str
+    tables: int
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSpend:
     """What the journal says that a lake spent on an agent in a stage."""
 

@@ -75,7 +75,8 @@ def plan_seed(seed: Seed, snapshot: Snapshot, neighbours: Sequence[Neighbour], r
     drawable = {p.pair_id: snapshot.probabilities[p.pair_id] for p in rules.sampled if p.pair_id not in base_ids}
     if drawable and not any(drawable.values()):
         drawable = dict.fromkeys(drawable, 1.0)
-    stream = (rules.run_seed, seed.seed_id, snapshot.snapshot_id)
+    # not of the snapshot: under another configuration only those draws differ whose probabilities moved enough, and are paid
+    stream = (rules.run_seed, seed.seed_id)
     remembered = draw(memory_weights(neighbours, drawable, rules.weighting), rules.from_memory, *stream, "memory")
     rest = {pair_id: p for pair_id, p in drawable.items() if pair_id not in remembered}
     explored = draw(rest, rules.pairs_per_seed - len(remembered), *stream, "explore")

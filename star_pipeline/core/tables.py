@@ -318,6 +318,20 @@ SPEND = TableSpec(
     ("agent", "stage"),
 )
 
+CONFIGS = TableSpec(
+    "configs",
+    records.ConfigUse,
+    (
+        Column("fingerprint", TEXT, "names the settings that decide a run's content", False),
+        Column("name", TEXT, "the configuration's name", False),
+        Column("settings", TEXT, "those settings as JSON; null where the tables do not hold them"),
+        Column("first_shard", TEXT, "first shard with a table that it made", False),
+        Column("last_shard", TEXT, "last shard with a table that it made", False),
+        Column("tables", INT, "how many of the lake's tables it made", False),
+    ),
+    ("fingerprint", "name"),
+)
+
 COST_COLUMNS = frozenset(
     column.name
     for column in CANDIDATES.columns

@@ -10,7 +10,7 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import AgentSpend
-from star_pipeline.core.tables import REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, SPEND, STAR_DATASET, Column
+from star_pipeline.core.tables import CONFIGS, REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, SPEND, STAR_DATASET, Column
 
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 VIEWS = ("pair_leaderboard", "probability_history", "judge_bias", "costs", "failures", "lineage")
 _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
+
+
+def inspection_file(lake: Lake) -> str:
+    """Where the inspection file is; raises LakeError, with the remedy, where it is not."""
+    if not lake.inspection.exists():
+        raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
+    return lake.local(lake.inspection)
 
 
 def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, int]:
@@ -51,7 +58,12 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, 
             database.register("paid", SPEND.to_arrow(spend))
             database.execute(f"CREATE TABLE {SPEND.name} AS SELECT * FROM paid")
             database.unregister("paid")
-            for spec in (*SHARD_TABLES, *_WHOLE_TABLES, SPEND):
+            _create_empty(database, CONFIGS.name, CONFIGS.schema)
+            made = [lake.local(lake.table(spec, shard)) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
+            if made:
+                sql = (resources.files("star_pipeline.inspection") / "configs.sql").read_text("utf-8")
+                database.execute(f"INSERT INTO {CONFIGS.name} {sql}", [made])
+            for spec in (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS):
                 for column in spec.columns:
                     text = column.description.replace("'", "''")
                     database.execute(f"COMMENT ON COLUMN {spec.name}.{column.name} IS '{text}'")

@@ -29,6 +29,12 @@ def test_help_has_an_example_and_the_contracts_options(command):
     assert command == "query" or "--config" in said
 
 
+@pytest.mark.parametrize("command", ["compare", "replay", "score"])
+def test_help_of_the_others_has_an_example_too(command):
+    said = star(command, "--help").stdout
+    assert f"star-pipeline {command} " in " ".join(said.split("Example:")[1].split())
+
+
 def mistake(*arguments, **options):
     """(exit code, the one line) of a command that must fail."""
     result = star(*arguments, **options)
@@ -48,6 +54,9 @@ def test_usage_mistakes_exit_2_and_name_the_remedy(tmp_path):
         (("dev", "--config", "ofline", *lake), "'ofline'"),
         (("query", "winers", *lake), "winners"),
         (("query", "SELECT 1", "--format", "xml", *lake), "table, csv, json, parquet"),
+        (("compare", tmp_path), "two or more different lakes"),
+        (("compare", tmp_path, tmp_path / "b", "--format", "xml"), "table, csv, json"),
+        (("replay", "--rate", "2", *lake), "--rate"),
     ]
     for arguments, words in cases:
         code, line = mistake(*arguments)

@@ -175,6 +175,13 @@ def test_a_shared_journal_is_relative_to_the_configuration_file_and_names_no_oth
     assert shared.fingerprint == plain.fingerprint
 
 
+def test_the_deciding_settings_hold_what_the_fingerprint_names_and_nothing_idle(tmp_path):
+    settings = load_config(written(tmp_path, name="mine", journal="../shared", budget={"usd": 1})).deciding
+    assert not settings.keys() & {"name", "journal", "budget", "checks", "sensor"}
+    assert settings["evolution"] == {"rate": 0.001, "floor": 0.0}
+    assert "max_tries" not in next(iter(settings["agents"].values()))
+
+
 def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):
     agent = {"model": "offline/tutor", "tokens_per_minute": 1000, "adaptive_concurrency": False, "patience_s": 5}
     limited = load_config(written(tmp_path, agents={"a": agent}, budget={"usd": 3.5}))

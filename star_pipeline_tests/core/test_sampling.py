@@ -111,6 +111,17 @@ def test_second_draws_follow_the_weights_left():
     assert second["b"] / 20_000 == pytest.approx(expected, abs=0.014)
 
 
+def test_a_seed_draws_alike_from_all_snapshots_with_the_same_numbers():
+    # so that another configuration's draws differ only where its probabilities do
+    seeds = [seed(f"s{n}") for n in range(50)]
+    other = Snapshot("another name", SNAPSHOT.probabilities)
+    one, two = (
+        [(row.seed_id, row.pair_id) for row in plan_shard(seeds, snapshot, [[]] * 50, rules())]
+        for snapshot in (SNAPSHOT, other)
+    )
+    assert one == two
+
+
 def test_weight_zero_is_never_drawn_from_memory_but_explored_where_nothing_else_is_left():
     assert draw({"a": 0.0, "b": 1.0}, 2, "s") == ["b"]
     dead = Snapshot("dead", dict.fromkeys(SNAPSHOT.probabilities, 0.0))
