@@ -100,7 +100,7 @@ def empty_job(folder: Path) -> Iterator[Callable[[str], None]]:
     job = dg.define_asset_job("empty_job", selection="*", partitions_def=_EMPTY)
     resources = {"io_manager": dg.mem_io_manager}
     defs = dg.Definitions(_empty_assets(), jobs=[job], resources=resources, executor=dg.in_process_executor)
-    with open_instance(Lake.at(folder / "empty"), capture_logs=False) as instance:
+    with open_instance(Lake.at(folder / "empty"), at_the_console=True) as instance:
 
         def execute(key: str) -> None:
             instance.add_dynamic_partitions(str(_EMPTY.name), [key])
@@ -203,7 +203,9 @@ def retrieval(entries: int, queries: int = _SHARD, limit: int = 10) -> float:
             vectors = _unit(numbers.normal(size=(count, DIMENSIONS)))
             key = f"{number:06d}-x"
             rows = [
-                MemoryEntry(f"s{start + n:06d}", f"c{start + n:06d}", key, number, f"Instruction {n}", f"a+{n % 5}", 0.5)
+                MemoryEntry(
+                    f"s{start + n:06d}", f"c{start + n:06d}", key, number, f"Instruction {n}", f"a+{n % 5}", 0.5
+                )
                 for n in range(count)
             ]
             bank.replace_shard(key, rows, vectors)
@@ -220,7 +222,7 @@ def retrieval(entries: int, queries: int = _SHARD, limit: int = 10) -> float:
     exact = [[near.seed_id for near in nearest] for nearest in found] == [[f"s{n:06d}" for n in row] for row in best]
     print(
         f"memory    {entries:,} entries of {DIMENSIONS}: {wall * 1e3:.2f} ms a seed (CPU {cpu * 1e3:.2f}), {plain / wall:.1f} times as fast "
-        f"as numpy's sort of all, exact: {exact}; writing a shard {written * 1e3:.0f} ms; target at most 4 ms at {_FULL:,}"
+        f"as numpy sorting all, exact: {exact}; writing a shard {written * 1e3:.0f} ms; target at most 4 ms at {_FULL:,}"
     )
     assert exact
     return wall * 1e3
