@@ -9,6 +9,9 @@ import dagster as dg
 
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, PairProbability
 
+_AXES_INCHES = 4.8
+# the room that a character of the tick labels (10 points) and of the legend (8 points) takes, with some to spare
+_LABEL_INCHES, _LEGEND_INCHES = 0.09, 0.072
 _VERDICT_COLOURS = {
     "better": "#1a9850",
     "tie": "#bdbdbd",
@@ -43,7 +46,7 @@ def probabilities_plot(snapshots: Sequence[Sequence[PairProbability]]) -> dg.Mar
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
-    return _image(draw, "pair probabilities over the shards")
+    return _image(draw, "pair probabilities over the shards", legend=list(lines))
 
 
 def ifd_plot(scores: Sequence[IfdScore], pair_of: Mapping[str, str]) -> dg.MarkdownMetadataValue:
@@ -67,7 +70,7 @@ def ifd_plot(scores: Sequence[IfdScore], pair_of: Mapping[str, str]) -> dg.Markd
         )
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
-    return _image(draw, "IFD under the small against the large model")
+    return _image(draw, "IFD under the small against the large model", legend=list(points))
 
 
 def verdicts_plot(verdicts: Sequence[JudgeVerdict], pair_of: Mapping[str, str]) -> dg.MarkdownMetadataValue:
@@ -117,14 +120,28 @@ def _stacked(
         axes.set(xlabel=unit, title=title)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
-    return _image(draw, title, height=1.2 + 0.28 * max(len(bars), 1))
+    return _image(draw, title, 1.2 + 0.28 * max(len(bars), 1), legend=list(colours), labels=list(bars))
 
 
-def _image(draw: Callable[[Any], None], alternative: str, height: float = 3.6) -> dg.MarkdownMetadataValue:
+def _image(
+    draw: Callable[[Any], None],
+    alternative: str,
+    height: float = 3.6,
+    *,
+    legend: Sequence[str],
+    labels: Sequence[str] = (),
+) -> dg.MarkdownMetadataValue:
+    """A figure ``height`` inches high, and wide enough for the ``legend`` on its right and the axis' ``labels`` on its left.
+
+    The room is reckoned from the texts' lengths: matplotlib's own layout draws everything several times to find out.
+    """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    axes = figure.add_subplot()
+    left = max(0.75, 0.25 + _LABEL_INCHES * max(map(len, labels), default=0))
+    right = 0.6 + _LEGEND_INCHES * max(map(len, legend), default=0)
+    width = left + _AXES_INCHES + right
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, 0.5 / height, _AXES_INCHES / width, 1 - 0.9 / height))
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes)
     png = io.BytesIO()

@@ -1,14 +1,14 @@
 """The lake: every path, built from one root, and atomic writes. Nothing else knows where things are."""
 
+import functools
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -17,6 +17,7 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.tables import COST_COLUMNS, REJECTED_ROWS, SEED_CATALOG, STAR_DATASET, TableSpec
 
 R = TypeVar("R")
+Signature = tuple[int, int, int]
 
 
 def content_hash(table: pa.Table) -> str:
@@ -159,11 +160,14 @@ class Lake:
         self.write_bytes(path, sink.getvalue().to_pybytes())
         return path
 
-    def read_arrow(self, spec: TableSpec[Any], shard: str | None = None) -> pa.Table:
+    def read_arrow(
+        self, spec: TableSpec[Any], shard: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The table, or its ``columns`` alone. Raises LakeError where it is not there or broken."""
         path = self.table(spec, shard)
         try:
             with path.open("rb") as file:
-                return pq.read_table(file)
+                return pq.read_table(file, columns=columns)
         except FileNotFoundError as error:
             what = f"{spec.name}[{shard}]" if shard else spec.name
             raise LakeError(f"{path} is not there; materialise {what} first, or run: star-pipeline run") from error
@@ -183,14 +187,23 @@ class Lake:
 
     def catalog_shards(self) -> list[str]:
         """Keys of all shards that the catalogue knows, in order; a manifest that is not in it does not count."""
-        if not self.has_table(SEED_CATALOG):
-            return []
-        return sorted(pc.unique(self.read_arrow(SEED_CATALOG).column("shard")).to_pylist())
+        return list(self._live_shards()) if self.has_table(SEED_CATALOG) else []
 
     def has_live_seeds(self, shard: str) -> bool:
         """Whether any seed of the shard is still in the seed files."""
-        catalog = self.read_arrow(SEED_CATALOG)
-        return bool(pc.any(pc.and_(catalog.column("live"), pc.equal(catalog.column("shard"), shard))).as_py())
+        return self._live_shards().get(shard, False)
+
+    def _live_shards(self) -> Mapping[str, bool]:
+        """shard -> whether any of its seeds is live, in order of the keys. Every shard asks: the catalogue is read once."""
+        return _live_shards(self, self.signature(SEED_CATALOG))
+
+    def signature(self, spec: TableSpec[Any], shard: str | None = None) -> Signature | None:
+        """Changes when the table's file is replaced; None where it is not there."""
+        try:
+            seen = self.table(spec, shard).stat()
+        except FileNotFoundError:
+            return None
+        return int(seen.st_mtime_ns), int(seen.st_size), int(seen.st_ino)
 
     def sweep(self) -> None:
         """Remove what killed processes left half written. Only while holding the lake."""
@@ -201,3 +214,10 @@ class Lake:
     def catalog_rows(self) -> Sequence[Any]:
         """The seed catalogue; empty on a fresh lake."""
         return self.read_table(SEED_CATALOG) if self.has_table(SEED_CATALOG) else []
+
+
+@functools.lru_cache(maxsize=2)
+def _live_shards(lake: Lake, signature: Signature | None) -> Mapping[str, bool]:
+    catalog = lake.read_arrow(SEED_CATALOG, columns=["shard", "live"])
+    found = catalog.group_by("shard").aggregate([("live", "any")])
+    return dict(sorted(zip(found.column("shard").to_pylist(), found.column("live_any").to_pylist(), strict=True)))

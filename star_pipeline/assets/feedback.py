@@ -1,8 +1,9 @@
 """The loop's memory of itself: which shard comes before and after, and the snapshot that a shard starts from."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
-from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lake import Lake, Signature
 from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import OrderError
 from star_pipeline.core.evolution import Snapshot, fold_shard, for_pairs, initial_snapshot, snapshot_of
@@ -20,10 +21,16 @@ def neighbour_shard(lake: Lake, shard: str, step: int) -> str | None:
     return shards[place] if 0 <= place < len(shards) else None
 
 
-def snapshots_before(lake: Lake, shard: str, most: int = 200) -> list[list[PairProbability]]:
+def snapshots_before(lake: Lake, shard: str, most: int = 200) -> list[Sequence[PairProbability]]:
     """The snapshots of the shards before this one, in order: the last ``most`` of those that are there."""
     earlier = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key < shard]
-    return [lake.read_table(AGENT_PAIR_PROBABILITIES, key) for key in earlier[-most:]]
+    return [_snapshot(lake, key, lake.signature(AGENT_PAIR_PROBABILITIES, key)) for key in earlier[-most:]]
+
+
+@functools.lru_cache(maxsize=256)
+def _snapshot(lake: Lake, shard: str, signature: Signature | None) -> tuple[PairProbability, ...]:
+    """Kept while its file is the same: every later shard looks at it again."""
+    return tuple(lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
 
 
 def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...]) -> Snapshot:

@@ -19,7 +19,8 @@ from star_pipeline.core.tables import (
 )
 from star_pipeline.resources import LakeResource, SettingsResource
 
-_PARTS = (SEED_SHARDS, CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
+_OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
+_PARTS = (SEED_SHARDS, *_OF_CANDIDATES)
 
 
 @lake_asset(
@@ -46,11 +47,20 @@ def star_dataset(
     for shard in shards:
         if not all(home.has_table(spec, shard) for spec in _PARTS):
             continue
-        seeds, candidates, scores, selected = (home.read_table(spec, shard) for spec in _PARTS)
-        if len({tuple(row.candidate_id for row in table) for table in (candidates, scores, selected)}) > 1:
+        candidates, scores, composite = (home.read_arrow(spec, shard) for spec in _OF_CANDIDATES)
+        ids = composite.column("candidate_id")
+        if not all(ids.equals(table.column("candidate_id")) for table in (candidates, scores)):
             continue  # a shard that is just being made again
         done.append(shard)
-        rows += star_rows(shard, seeds, entries, candidates, selected, scores)
+        chosen = composite.column("selected")
+        rows += star_rows(
+            shard,
+            home.read_table(SEED_SHARDS, shard),
+            entries,
+            CANDIDATES.from_arrow(candidates.filter(chosen)),
+            COMPOSITE_SCORES.from_arrow(composite.filter(chosen)),
+            IFD_SCORES.from_arrow(scores.filter(chosen)),
+        )
     home.write_bytes(home.dataset_card, dataset_card(rows, config.name, config.model_dump(mode="json")).encode())
     return made(
         config,

@@ -73,7 +73,7 @@ def run_pipeline(
     settings = load_config(config)
     lake.prepare()
     with hold(lake, "star-pipeline run"):
-        instance = open_instance(lake, capture_logs=False)
+        instance = open_instance(lake, at_the_console=True)
         with instance:
             lake.sweep()
             for run_id in fail_dead_runs(instance, try_again=False):

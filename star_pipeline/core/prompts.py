@@ -39,14 +39,21 @@ class PromptLibrary:
             autoescape=False,
         )
 
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        """Kept, since every request asks, and a look into the package costs more than the answer."""
+        return {}
+
     def _source(self, loader: jinja2.BaseLoader, name: str) -> str:
         file = name if name in self.overrides else f"{name}.jinja"
         return loader.get_source(jinja2.Environment(), file)[0]
 
     def version(self, name: str) -> str:
         """First 12 hex digits of the template text's SHA-256: part of every request's identity."""
-        source = self._environment.loader.get_source(self._environment, name)[0]  # type: ignore[union-attr]
-        return hashlib.sha256(source.encode()).hexdigest()[:12]
+        if name not in self._versions:
+            source = self._environment.loader.get_source(self._environment, name)[0]  # type: ignore[union-attr]
+            self._versions[name] = hashlib.sha256(source.encode()).hexdigest()[:12]
+        return self._versions[name]
 
     def messages(
         self, name: str, variables: Mapping[str, object], turns_between: tuple[Message, ...] = ()

@@ -1,7 +1,7 @@
 """One explicit Arrow schema a table. What is written is checked against it; the UI and the inspection file show its texts."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -42,7 +42,8 @@ class TableSpec(Generic[R]):
 
         Raises LakeError, naming table, row and column, for a null where none may be and for a row whose key came before.
         """
-        data: dict[str, list[Any]] = {c.name: [_plain(getattr(row, c.name)) for row in rows] for c in self.columns}
+        data: dict[str, list[Any]] = {c.name: [getattr(row, c.name) for row in rows] for c in self.columns}
+        data |= {c.name: [_plain(turns) for turns in data[c.name]] for c in self.columns if c.type == MESSAGES}
         for column in self.columns:
             if not column.nullable and None in data[column.name]:
                 where = data[column.name].index(None)
@@ -67,21 +68,17 @@ class TableSpec(Generic[R]):
             raise LakeError(
                 f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again"
             )
-        columns = [table.column(name).to_pylist() for name in names]
         types = {column.name: str(column.type) for column in self.columns}
-        revive = [_REVIVE.get(types[name]) for name in names]
-        return [
-            self.record(
-                *(make(value) if make and value is not None else value for make, value in zip(revive, row, strict=True))
-            )
-            for row in zip(*columns, strict=True)
-        ]
+        columns = [_revived(table.column(name).to_pylist(), _REVIVE.get(types[name])) for name in names]
+        return [self.record(*row) for row in zip(*columns, strict=True)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [{"role": v.role, "content": v.content} if isinstance(v, records.Message) else v for v in value]
-    return value
+def _plain(turns: Iterable[records.Message] | None) -> list[dict[str, str]] | None:
+    return None if turns is None else [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _revived(values: list[Any], make: Callable[[Any], Any] | None) -> list[Any]:
+    return [None if value is None else make(value) for value in values] if make else values
 
 
 def _messages(value: Iterable[dict[str, str]]) -> tuple[records.Message, ...]:

@@ -1,0 +1,76 @@
+"""Dagster's event log in SQLite, with its engines kept: for a process that writes many runs, one after the other."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as db
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import ConfigurableClassData
+
+_KEPT = 4
+
+
+class KeptEngines(SqliteEventLogStorage):
+    """The same files, read and written alike.
+
+    Dagster makes a SQLAlchemy engine, and so compiles every statement anew, for each event, and asks of each input of an
+    asset six times whether its partition exists: most of what a run of Dagster costs. Keys of partitions are never deleted.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._engines: OrderedDict[str, db.Engine] = OrderedDict()
+        self._there: set[tuple[str, str]] = set()
+        super().__init__(base_dir, inst_data)
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptEngines":
+        return cls(inst_data=inst_data, **config_value)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[db.Connection]:
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> db.Engine:
+        """The shard's engine, with one connection that stays open; those of the runs before the last ones are closed."""
+        if shard not in self._engines:
+            self._engines[shard] = db.create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=db.QueuePool,
+                pool_size=1,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+            )
+            db.event.listen(self._engines[shard], "connect", _trust_the_system)
+        self._engines.move_to_end(shard)
+        if INDEX_SHARD_NAME in self._engines:
+            self._engines.move_to_end(INDEX_SHARD_NAME)
+        while len(self._engines) > _KEPT:
+            self._engines.popitem(last=False)[1].dispose()
+        return self._engines[shard]
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        asked = (partitions_def_name, partition_key)
+        if asked not in self._there and super().has_dynamic_partition(*asked):
+            self._there.add(asked)
+        return asked in self._there
+
+    def dispose(self) -> None:
+        super().dispose()
+        for engine in self._engines.values():
+            engine.dispose()
+        self._engines.clear()
+
+
+def _trust_the_system(connection: Any, _: object) -> None:
+    """No wait for the disk at each event. A kill loses nothing; after a power cut the last events may be missing, and ``run``
+    finds the tables that they told of in the lake."""
+    connection.execute("PRAGMA synchronous=NORMAL")
