@@ -80,3 +80,14 @@ def test_environment_names_config_and_lake(monkeypatch, tmp_path):
     monkeypatch.setenv("STAR_LAKE", str(tmp_path / "x"))
     resources = build_defs().resources
     assert (resources["settings"].config, resources["lake"].root) == ("paper", str(tmp_path / "x"))
+
+
+def test_every_column_of_the_final_data_set_tells_where_it_comes_from():
+    from star_pipeline.assets.star_dataset import _column_lineage
+    from star_pipeline.core.tables import STAR_DATASET, TABLES
+
+    lineage = _column_lineage().deps_by_column
+    assert list(lineage) == list(STAR_DATASET.schema.names)
+    for origins in lineage.values():
+        for origin in origins:
+            assert origin.column_name in TABLES[origin.asset_key.path[-1]].schema.names

@@ -10,6 +10,9 @@ from star_pipeline.core.tables import SEED_SHARDS, SHARD_MANIFEST
 from star_pipeline.partitions import shard_manifest
 from star_pipeline.resources import LakeResource, SettingsResource
 
+_LINKS = 10
+"""Files that are linked to, at most."""
+
 
 @lake_asset(
     "seed_shards",
@@ -22,19 +25,25 @@ from star_pipeline.resources import LakeResource, SettingsResource
 def seed_shards(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[pa.Table]:
-    seeds = lake.open().read_table(SHARD_MANIFEST, context.partition_key)
+    home = lake.open()
+    seeds = home.read_table(SHARD_MANIFEST, context.partition_key)
     for seed in seeds:
         if make_seed(seed.source, seed.source_row, seed.system, seed.history, seed.instruction, seed.response) != seed:
             raise LakeError(
                 f"shard {context.partition_key}: seed {seed.seed_id} does not hold the content it is named after; restore its manifest"
             )
+    sources = counts(seed.source for seed in seeds)
     return made(
         settings.load(),
         SEED_SHARDS,
         seeds,
         ["seed_id", "source", "source_row", "instruction", "response"],
         {
-            "sources": dg.MetadataValue.json(counts(seed.source for seed in seeds)),
+            "sources": dg.MetadataValue.json(sources),
+            **{
+                f"source_{number}": dg.MetadataValue.path(str(home.seeds / source))
+                for number, source in enumerate(list(sources)[:_LINKS], start=1)
+            },
             "multi_turn": sum(bool(seed.history) for seed in seeds),
         },
     )

@@ -19,6 +19,30 @@ from star_pipeline.core.tables import (
 )
 from star_pipeline.resources import LakeResource, SettingsResource
 
+_LINEAGE = {
+    "seed_id": (("seed_shards", "seed_id"),),
+    "messages": (
+        ("seed_shards", "system"),
+        ("seed_shards", "history"),
+        ("candidates", "instruction"),
+        ("candidates", "response"),
+    ),
+    "instruction": (("candidates", "instruction"), ("seed_shards", "instruction")),
+    "response": (("candidates", "response"), ("seed_shards", "response")),
+    "pair_id": (("candidates", "pair_id"),),
+    "pi": (("composite_scores", "pi"),),
+    "pi_dual": (("composite_scores", "pi_dual"),),
+    "pi_llm": (("composite_scores", "pi_llm"),),
+    "ifd_small": (("ifd_scores", "ifd_small"),),
+    "ifd_large": (("ifd_scores", "ifd_large"),),
+    "gap": (("ifd_scores", "gap"),),
+    "shard": (("seed_catalog", "shard"),),
+    "source": (("seed_catalog", "source"),),
+    "source_row": (("seed_catalog", "source_row"),),
+    "candidate_id": (("composite_scores", "candidate_id"),),
+    "selection": (("composite_scores", "selection"),),
+}
+"""Each column of the final data set, and where it comes from: (asset, column)."""
 _OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
 _PARTS = (SEED_SHARDS, *_OF_CANDIDATES)
 
@@ -68,6 +92,7 @@ def star_dataset(
         rows,
         ["instruction", "response", "pair_id", "pi", "selection", "source"],
         {
+            "dagster/column_lineage": _column_lineage(),
             "shards": len(done),
             "shards_not_done": len(shards) - len(done),
             "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
@@ -77,4 +102,13 @@ def star_dataset(
             dataset_consistent(rows, (seed_id for seed_id, entry in entries.items() if entry.live)),
             every_seed(rows, entries.values()),
         ],
+    )
+
+
+def _column_lineage() -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(dg.AssetKey(asset), name) for asset, name in origins]
+            for column, origins in _LINEAGE.items()
+        }
     )
