@@ -137,7 +137,7 @@ def replay(
     lake: LakeRoot = "data_lake",
     form: Annotated[str, typer.Option("--format", help="table; csv or json for every shard")] = "table",
 ) -> None:
-    """Recompute the pairs' probabilities (Eq. 8) for another rate or floor from a lake's tables, without any call.
+    """Recompute the pairs' probabilities for another rate or floor from a lake's tables, without any call.
 
     The draws stay those of the recorded run.
 
@@ -155,8 +155,10 @@ def replay(
 def score(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="file of seeds: JSON, JSONL, CSV or Parquet")],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="Parquet file to write, a row a record")],
-    small: Annotated[str | None, typer.Option(help="the target model: Hugging Face id or folder")] = None,
-    large: Annotated[str | None, typer.Option(help="a larger model of the same kind")] = None,
+    small: Annotated[
+        str | None, typer.Option(help="the target model: Hugging Face id, folder, or MODEL@URL of a server")
+    ] = None,
+    large: Annotated[str | None, typer.Option(help="a larger model of the same kind, given in the same ways")] = None,
     template: Annotated[str | None, typer.Option(help="alpaca, plain or chat")] = None,
     max_length: Annotated[int | None, typer.Option(help="tokens of the longer pass, start token included")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
