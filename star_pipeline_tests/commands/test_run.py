@@ -40,10 +40,11 @@ class Notes:
 
 
 class Lakeside:
-    """A lake that is run with fakes; ``asked`` counts the LLM requests of the last run."""
+    """A lake that is run with fakes; ``asked`` counts the LLM requests of the last run, ``ease`` is the fake scorer's."""
 
     def __init__(self, folder):
         self.lake, self.config = Lake.at(folder / "lake"), folder / "config.yaml"
+        self.ease = 0.0
         self.configure()
 
     def configure(self, **changes):
@@ -60,7 +61,7 @@ class Lakeside:
                 chats.append(ScriptedChat(script))
                 return chats[-1]
 
-        fakes = fake_resources(settings, LakeResource(root=str(self.lake.root)))
+        fakes = fake_resources(settings, LakeResource(root=str(self.lake.root)), ease=self.ease)
         self.notes = Notes()
         outcome = run_pipeline(
             str(self.config),
@@ -227,6 +228,7 @@ def test_a_partial_file_of_a_killed_process_is_swept(side):
 
 
 def test_a_shard_is_judged_again_when_asked_and_later_snapshots_follow_without_a_call(side):
+    side.ease = 1.0  # every gap is positive, so that every verdict counts
     side.run()
     paid, before = side.asked, side.files()
     assert side.run(prefers_a, rejudge=["000002-seeds"]).shards == ("000002-seeds", "000003-seeds")
