@@ -9,6 +9,17 @@ from star_pipeline.core.estimation import ModelSize
 
 def model_size(name: str) -> ModelSize:
     """Raises ModelError where the configuration cannot be had."""
+    model = skeleton(name)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        parameters -= embedding.weight.numel()  # looked up, not multiplied with
+    text = model.config.get_text_config()
+    return ModelSize(parameters, int(text.num_hidden_layers), int(text.hidden_size))
+
+
+def skeleton(name: str) -> Any:
+    """The model without weights, on torch's meta device. Raises ModelError where its configuration cannot be had."""
     import torch
     import transformers
 
@@ -17,15 +28,9 @@ def model_size(name: str) -> ModelSize:
     try:
         config = _offline(name) if name.startswith("offline/") else transformers.AutoConfig.from_pretrained(name)
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config)
+            return transformers.AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"scoring model {name!r}: {in_short(error)}") from error
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if head is not None and head.weight is not embedding.weight:
-        parameters -= embedding.weight.numel()  # looked up, not multiplied with
-    text = config.get_text_config()
-    return ModelSize(parameters, int(text.num_hidden_layers), int(text.hidden_size))
 
 
 def _offline(name: str) -> Any:

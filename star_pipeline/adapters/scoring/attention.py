@@ -22,7 +22,6 @@ class _Layout:
 
     def __init__(self, batch: Batch, device: str) -> None:
         self.segments = batch.segments
-        self.calls = 0
         self._device = device
         self._masks: dict[tuple[int, int, int | None], Any] = {}
         self._padded: dict[int | None, list[tuple[Any, Any, Any, Any]]] = {}
@@ -121,7 +120,6 @@ def tree_attention(
     unknown = {name for name, given in options.items() if given is not None and given is not False} - _UNDERSTOOD
     if layout is None or attention_mask is not None or unknown or dropout:
         raise NotSupported(f"attention options {', '.join(sorted(unknown)) or 'or mask'}")
-    layout.calls += 1
     window = options.get("sliding_window")
     execute = _by_segment if query.device.type == "cpu" else _by_rows
     return execute(layout, query, key, value, scaling, window), None

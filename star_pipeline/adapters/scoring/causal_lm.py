@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from star_pipeline.adapters.model_size import skeleton
 from star_pipeline.adapters.preflight import in_short
 from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.prefix_tree import Batch, Pass, forest, packed, padded, rows
@@ -206,9 +207,5 @@ def load(name: str, dtype: str, device: str) -> CausalLM:
 def weight_bytes(name: str, dtype: str) -> int:
     """What the weights will take in memory, told by the configuration alone."""
     import torch
-    import transformers
 
-    config = transformers.AutoConfig.from_pretrained(name)
-    with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
-    return int(sum(p.numel() for p in model.parameters()) * getattr(torch, dtype).itemsize)
+    return int(sum(p.numel() for p in skeleton(name).parameters()) * getattr(torch, dtype).itemsize)
