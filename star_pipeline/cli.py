@@ -91,25 +91,53 @@ def dev(
 
 @app.command()
 def query(
-    sql: Annotated[str | None, typer.Argument(help="a SQL statement, or the name of a shipped query")] = None,
+    sql: Annotated[
+        str | None, typer.Argument(help="a SQL statement, or the name of a shipped query or a table")
+    ] = None,
     lake: LakeRoot = "data_lake",
     form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet (to standard output)")] = "table",
-    listing: Annotated[bool, typer.Option("--list", help="list the shipped queries")] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", help="list the shipped queries: what each answers, and its columns")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="print the SQL of the named query, to adapt it")] = False,
 ) -> None:
     """Ask the inspection file: SQL, or a shipped query.
 
     Example: star-pipeline query winners; star-pipeline query "SELECT * FROM pair_leaderboard" --format csv
     """
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.commands.query import run_query, shipped_queries
+    from star_pipeline.commands.query import list_queries, run_query, show_query
 
     if listing:
-        for name, (answers, _) in shipped_queries().items():
-            print(f"{name:14} {answers}")
+        list_queries(form)
+    elif show:
+        show_query(sql)
     elif sql is None:
         raise ConfigError("nothing asked; give a SQL statement or the name of a query (see --list)")
     else:
         run_query(Lake.at(lake), sql, form)
+
+
+@app.command()
+def report(
+    lake: LakeRoot = "data_lake",
+    output: Annotated[
+        str | None, typer.Option(help="HTML file or folder to write to; the lake's report.html if not given")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="seeds in the browser of samples", min=0, max=20_000)] = 400,
+    show: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
+) -> None:
+    """Write one self-contained HTML page on the lake: summary, plots, and a browser of samples.
+
+    Example: star-pipeline report --lake my_lake --output my_report.html --samples 1000
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.report import open_in_browser, write_report
+
+    path, page = write_report(Lake.at(lake), output, samples)
+    print(f"{path} ({len(page.html) / 1e6:.1f} MB; {page.samples:,} of {page.seeds:,} seeds in the browser of samples)")
+    if show and not open_in_browser(path):
+        _say("no browser was found to show it in; open the file yourself")
 
 
 @app.command()
@@ -187,6 +215,36 @@ def score(
     else:
         outcome = score_file(source, target, settings, Lake.at(lake), LineProgress())
     print_scores(Console() if sys.stdout.isatty() else Console(width=120), target, outcome)
+
+
+@app.command()
+def export(
+    form: Annotated[
+        str,
+        typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, or preference (pairs for DPO)"),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            help="file to write: .jsonl, .json or .parquet, the first two also with .gz; - for standard output"
+        ),
+    ],
+    lake: LakeRoot = "data_lake",
+    with_scores: Annotated[
+        bool, typer.Option("--with-scores", help="also seed_id, source, pairs and scores, which trainers leave aside")
+    ] = False,
+) -> None:
+    """Write the final data set for a trainer, or preference pairs out of the judge's verdicts. A file that is there is replaced.
+
+    A preference pair is two responses of one seed to the same prompt, of which the judge put one higher; at most one a seed.
+
+    Example: star-pipeline export --format sharegpt --output train.json
+    """
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.commands.export import export as exported
+    from star_pipeline.commands.export import print_export
+
+    print_export(form, output, exported(Lake.at(lake), form, output, with_scores))
 
 
 @app.command()

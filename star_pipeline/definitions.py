@@ -8,6 +8,7 @@ import dagster as dg
 
 from star_pipeline.assets import ALL_ASSETS
 from star_pipeline.automation import SCHEDULES, SENSORS
+from star_pipeline.instance.home import warn_of_another_home
 from star_pipeline.io_managers import LakeTables
 from star_pipeline.jobs import JOBS
 from star_pipeline.partitions import prior_state, shard_manifest
@@ -34,6 +35,7 @@ def build_defs(
     root (default: STAR_LAKE, else ``data_lake`` in the working folder). ``resource_overrides`` replaces resources by name.
     """
     root = LakeResource(root=os.path.abspath(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
+    warn_of_another_home(root.open())
     overrides = dict(resource_overrides or {})
     settings = overrides.get("settings") or SettingsResource(
         config=config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG

@@ -19,6 +19,8 @@ from star_pipeline.resources import LakeLockResource, LakeResource, SettingsReso
 LOOP = tuple(asset.key.path[-1] for asset in LOOP_ASSETS)
 AGAIN: Mapping[str, str] = {"resample": "sampling_plan", "rescore": "ifd_scores", "rejudge": "judge_verdicts"}
 """What can be made again of a shard -> the asset that it begins with; all of the loop after it follows."""
+PUBLISHED = ("task_domains", "star_dataset", "inspection", "report")
+"""What is made of all shards together, in order."""
 _FOLDED_FROM = ("seed_shards", "sampling_plan", "composite_scores", "memory_bank")
 _THEN = "Backfill several shards in key order, and then run `refold_snapshots`."
 
@@ -35,8 +37,8 @@ process_shard = dg.define_asset_job(
 )
 publish = dg.define_asset_job(
     "publish",
-    selection=dg.AssetSelection.assets("star_dataset", "inspection"),
-    description="Rebuilds the final data set and the inspection file from all shards that are done.",
+    selection=dg.AssetSelection.assets(*PUBLISHED),
+    description="Rebuilds the final data set, its domains, the inspection file and the report from all shards that are done.",
 )
 
 

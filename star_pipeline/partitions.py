@@ -10,6 +10,7 @@ OWNERS = ["team:data"]
 
 shard_manifest = dg.AssetSpec(
     "shard_manifest",
+    deps=["seed_catalog"],
     partitions_def=SHARDS,
     group_name="1_seeds",
     kinds={"parquet"},

@@ -2,12 +2,13 @@
 
 import base64
 import io
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, PairProbability
+from star_pipeline.core.records import AgentSpend, Candidate, IfdScore, JudgeVerdict, PairProbability
 
 _AXES_INCHES = 4.8
 # the room that a character of the tick labels (10 points) and of the legend (8 points) takes, with some to spare
@@ -21,6 +22,7 @@ _VERDICT_COLOURS = {
     "unparsed": "#762a83",
     "failed": "#000000",
 }
+_SELECTION_COLOURS = {"best": "#4575b4", "fallback_base": "#bdbdbd", "fallback_seed": "#e0c068"}
 
 
 def probabilities_plot(snapshots: Sequence[Sequence[PairProbability]]) -> dg.MarkdownMetadataValue:
@@ -73,6 +75,25 @@ def ifd_plot(scores: Sequence[IfdScore], pair_of: Mapping[str, str]) -> dg.Markd
     return _image(draw, "IFD under the small against the large model", legend=list(points))
 
 
+def gap_plot(scores: Sequence[IfdScore], pair_of: Mapping[str, str]) -> dg.MarkdownMetadataValue:
+    """The gaps of each pair's candidates: box from quartile to quartile with the median, whiskers from the 5th to the 95th percentile."""
+    gaps: dict[str, list[float]] = {}
+    for score in scores:
+        if score.gap is not None:
+            gaps.setdefault(pair_of[score.candidate_id], []).append(score.gap)
+    by_median = sorted(gaps.items(), key=lambda found: (statistics.median(found[1]), found[0]))
+    names = [f"{pair_id}  ({len(values)})" for pair_id, values in by_median]
+
+    def draw(axes: Any) -> None:
+        if names:
+            axes.boxplot([values for _, values in by_median], orientation="horizontal", whis=(5, 95), sym="")
+            axes.set_yticks(range(1, len(names) + 1), names)
+        axes.axvline(0, color="grey", linewidth=0.8, linestyle="--")
+        axes.set(xlabel="gap = IFD small − IFD large", title="Gap by pair (candidates): right of the line it can earn")
+
+    return _image(draw, "gap by pair", 1.2 + 0.28 * max(len(names), 1), legend=(), labels=names)
+
+
 def verdicts_plot(verdicts: Sequence[JudgeVerdict], pair_of: Mapping[str, str]) -> dg.MarkdownMetadataValue:
     """Verdicts by pair, with the share of comparisons that the judge reversed when the order was swapped."""
     by_pair: dict[str, dict[str, int]] = {}
@@ -88,6 +109,19 @@ def verdicts_plot(verdicts: Sequence[JudgeVerdict], pair_of: Mapping[str, str]) 
     )
 
 
+def domains_plot(names: Mapping[int, str], rows: Sequence[tuple[int, str]]) -> dg.MarkdownMetadataValue:
+    """Rows by domain, largest on top, told by how they were selected; ``rows`` are (domain, selection)."""
+    # the font that comes with matplotlib has no glyphs for the scripts beyond
+    labels = {
+        domain: f"{domain}: {name}" if max(name) < "\u2e80" else f"domain {domain}" for domain, name in names.items()
+    }
+    bars: dict[str, dict[str, float]] = {labels[domain]: {} for domain in sorted(names, reverse=True)}
+    for domain, selection in rows:
+        found = bars[labels[domain]]
+        found[selection] = found.get(selection, 0) + 1
+    return _stacked(bars, _SELECTION_COLOURS, "rows", "Rows by task domain")
+
+
 def cost_plot(candidates: Sequence[Candidate]) -> dg.MarkdownMetadataValue:
     """What each pair cost: USD where there are prices, else tokens."""
     priced = any(row.cost_usd for row in candidates)
@@ -100,6 +134,19 @@ def cost_plot(candidates: Sequence[Candidate]) -> dg.MarkdownMetadataValue:
     unit = "USD" if priced else "tokens"
     colours = {"USD": "#4575b4", "sent": "#abd9e9", "received": "#4575b4"}
     return _stacked(dict(sorted(by_pair.items(), reverse=True)), colours, unit, f"Cost by pair, {unit}")
+
+
+def agent_cost_plot(spend: Sequence[AgentSpend]) -> dg.MarkdownMetadataValue:
+    """What was paid for each agent in all, by stage: USD where there are prices, else tokens."""
+    priced = any(row.cost_usd for row in spend)
+    by_agent: dict[str, dict[str, float]] = {}
+    for row in spend:
+        found = by_agent.setdefault(row.agent, {})
+        paid = row.cost_usd if priced else row.prompt_tokens + row.completion_tokens
+        found[row.stage] = found.get(row.stage, 0) + paid
+    unit = "USD" if priced else "tokens"
+    colours = {"rewrite": "#abd9e9", "respond": "#4575b4", "judge": "#fdae61"}
+    return _stacked(dict(sorted(by_agent.items(), reverse=True)), colours, unit, f"Cost by agent, {unit}")
 
 
 def _flip_share(found: Mapping[str, int]) -> str:
@@ -118,7 +165,10 @@ def _stacked(
                 axes.barh(list(bars), values, left=list(left.values()), color=colour, label=part)
                 left = {name: left[name] + value for name, value in zip(bars, values, strict=True)}
         axes.set(xlabel=unit, title=title)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter("{x:,.6g}")
+        if left and any(left.values()):
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
     return _image(draw, title, 1.2 + 0.28 * max(len(bars), 1), legend=list(colours), labels=list(bars))
 

@@ -10,10 +10,11 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.models import ServedModel
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.instance.processes import process_tags
+from star_pipeline.instance.queue import wait_for_turn
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -42,14 +43,18 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
+        instance, run_id = context.instance, context.run_id
+        recorded = instance is not None and run_id is not None and instance.has_run(run_id)
+        if instance and run_id and recorded:
+            wait_for_turn(instance, run_id)
         with ExitStack() as stack:
             try:
-                stack.enter_context(hold(self.lake.open(), f"run {(context.run_id or 'of Dagster')[:8]}"))
+                stack.enter_context(hold(self.lake.open(), f"run {(run_id or 'of Dagster')[:8]}"))
             except LakeError as error:
                 self._refused = error
             else:
-                if context.instance and context.run_id and context.instance.has_run(context.run_id):
-                    context.instance.add_run_tags(context.run_id, process_tags())
+                if instance and run_id and recorded:
+                    instance.add_run_tags(run_id, process_tags())
             yield self
 
     def require(self) -> None:

@@ -12,6 +12,8 @@ from star_pipeline.jobs import AGAIN, LOOP
 from star_pipeline_tests.conftest import say, seed_rows
 from star_pipeline_tests.integration.test_loop_with_fakes import Loop, preference
 
+pytestmark = pytest.mark.slow
+
 
 class Rejudged(Loop):
     """A loop of three shards whose LLM requests are kept, and whose judge can be replaced."""
@@ -38,7 +40,12 @@ class Rejudged(Loop):
                 )
                 return resolver.get_status(dg.AssetKey(name), shard)
 
-            places = [*itertools.product(LOOP, self.shards), ("star_dataset", None), ("inspection", None)]
+            places = [
+                *itertools.product(LOOP, self.shards),
+                ("star_dataset", None),
+                ("inspection", None),
+                ("report", None),
+            ]
             return {place for place in places if status(*place) != StaleStatus.FRESH}
 
     def snapshots(self):
@@ -58,6 +65,7 @@ def prefers_a(request):
     return preference(request.messages[-1].content, "\na on respond")
 
 
+# the report is made from the inspection file, and goes stale once that is made again
 PUBLISHED = {("star_dataset", None), ("inspection", None)}
 
 

@@ -1,7 +1,7 @@
 """Fakes of the ports, for tests and trials: instant, deterministic, without network or models."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class ListBank:
 
     def __init__(self) -> None:
         self._rows: list[tuple[MemoryEntry, Any]] = []
+        self._beside: list[tuple[str, str, Any]] = []
 
     def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
         rows = [(entry, vector) for entry, vector in self._rows if entry.sequence < before]
@@ -92,3 +93,11 @@ class ListBank:
         self._rows = [row for row in self._rows if row[0].shard != shard]
         self._rows += list(zip(entries, vectors, strict=True))
         return len(self._rows)
+
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+        rows = [(entry.candidate_id, entry.instruction, vector) for entry, vector in self._rows]
+        return {name: vector for name, text, vector in (*self._beside, *rows) if instructions.get(name) == text}
+
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+        stay = [row for row in self._beside if row[0] in wanted and row[0] not in instructions]
+        self._beside = stay + [(*named, vector) for named, vector in zip(instructions.items(), vectors, strict=True)]

@@ -3,10 +3,11 @@
 import functools
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,23 @@ from upath import UPath
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import COST_COLUMNS, REJECTED_ROWS, SEED_CATALOG, STAR_DATASET, TableSpec
+from star_pipeline.core.tables import (
+    COST_COLUMNS,
+    LEFT_OUT_ROWS,
+    REJECTED_ROWS,
+    SEED_CATALOG,
+    STAR_DATASET,
+    TASK_DOMAINS,
+    TableSpec,
+)
 
 R = TypeVar("R")
 Signature = tuple[int, int, int]
+_WHOLE = {spec.name for spec in (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, LEFT_OUT_ROWS)}
+"""The tables of which there is one, and not one a shard, beside the final data set."""
+
+_ROW_GROUP = 4096
+"""Rows that a reader of a table has to hold at least, compressed."""
 
 
 def content_hash(table: pa.Table) -> str:
@@ -34,20 +48,37 @@ def write_whole(path: UPath, data: bytes) -> None:
         if path.protocol not in ("", "file"):
             path.write_bytes(data)  # object stores put whole objects
             return
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with whole_file(Path(str(path))) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A local file to write in pieces, which takes its place when the block ends well, and else leaves nothing behind.
+
+    Raises LakeError, saying what stood in the way.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
         try:
-            with open(str(partial), "wb") as file:
-                file.write(data)
+            with open(partial, "wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(str(partial), str(path))
+            os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise LakeError(
-            f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: UPath | Path, error: OSError) -> LakeError:
+    return LakeError(
+        f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +112,10 @@ class Lake:
         return self.root / "inspect.duckdb"
 
     @property
+    def report(self) -> UPath:
+        return self.root / "report.html"
+
+    @property
     def dagster_home(self) -> UPath:
         return self.root / "dagster_home"
 
@@ -105,6 +140,10 @@ class Lake:
         return self.root / "star_dataset" / "README.md"
 
     @property
+    def dataset_manifest(self) -> UPath:
+        return self.root / "star_dataset" / "manifest.json"
+
+    @property
     def lake_id(self) -> str:
         """Names the lake in a journal, for good: made at the first question, kept in ``journal/`` wherever the journal is."""
         path = self.journal / "lake_id"
@@ -120,7 +159,7 @@ class Lake:
         """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""
         if spec.name == STAR_DATASET.name:
             return self.root / "star_dataset" / "star_dataset.parquet"
-        if spec.name in (SEED_CATALOG.name, REJECTED_ROWS.name):
+        if spec.name in _WHOLE:
             return self.root / "tables" / f"{spec.name}.parquet"
         if shard is None:
             raise LakeError(f"table {spec.name} has one file a shard, and no shard was named")
@@ -150,24 +189,40 @@ class Lake:
 
     def write_table(self, spec: TableSpec[Any], table: pa.Table, shard: str | None = None) -> UPath:
         """Write a table whose schema is checked against ``spec``; returns its path."""
+        path = self.table(spec, shard)
+        self.write_bytes(path, self.encoded(spec, table))
+        return path
+
+    def encoded(self, spec: TableSpec[Any], table: pa.Table) -> bytes:
+        """The table as a Parquet file's content. Raises LakeError where it does not fit ``spec``."""
         if not table.schema.equals(spec.schema):
             raise LakeError(
                 f"table {spec.name} does not fit its schema: {table.schema.to_string(show_schema_metadata=False)}"
             )
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        path = self.table(spec, shard)
-        self.write_bytes(path, sink.getvalue().to_pybytes())
-        return path
+        pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+        return bytes(sink.getvalue().to_pybytes())
 
     def read_arrow(
         self, spec: TableSpec[Any], shard: str | None = None, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """The table, or its ``columns`` alone. Raises LakeError where it is not there or broken."""
+        with self._reading(spec, shard) as file:
+            return pq.read_table(file, columns=columns)
+
+    def rows(self, spec: TableSpec[R], size: int = 1024) -> Iterator[R]:
+        """The rows of a table of which there is one, without ever holding the table. Raises LakeError like ``read_arrow``."""
+        with self._reading(spec, None) as file:
+            # by itself it reads ahead to the file's end, and keeps what it has read
+            for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(size, use_threads=False):
+                yield from spec.from_arrow(pa.Table.from_batches([batch]))
+
+    @contextmanager
+    def _reading(self, spec: TableSpec[Any], shard: str | None) -> Iterator[BinaryIO]:
         path = self.table(spec, shard)
         try:
             with path.open("rb") as file:
-                return pq.read_table(file, columns=columns)
+                yield file
         except FileNotFoundError as error:
             what = f"{spec.name}[{shard}]" if shard else spec.name
             raise LakeError(f"{path} is not there; materialise {what} first, or run: star-pipeline run") from error
@@ -207,7 +262,8 @@ class Lake:
 
     def sweep(self) -> None:
         """Remove what killed processes left half written. Only while holding the lake."""
-        for folder in (self.root, self.seeds, self.root / "star_dataset", *(self.root / "tables").glob("*")):
+        tables = self.root / "tables"
+        for folder in (self.root, self.seeds, self.root / "star_dataset", tables, *tables.glob("*")):
             for partial in folder.glob(".*.partial*") if folder.is_dir() else ():
                 partial.unlink(missing_ok=True)
 

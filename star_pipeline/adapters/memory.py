@@ -1,7 +1,8 @@
 """The memory bank in LanceDB: which pair made good data of which kind of instruction."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import MemoryEntry, Neighbour
 
 TABLE = "instructions"
+BESIDE = "other_instructions"
+"""Embeddings of instructions that the bank does not remember, kept so that the next data set does not compute them again."""
+_COLUMNS = ["candidate_id", "instruction", "embedding", "vector"]
 
 
 class LanceMemoryBank:
@@ -83,9 +87,58 @@ class LanceMemoryBank:
             merge.when_not_matched_by_source_delete(gone).execute(rows)
         return int(table.count_rows())
 
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+        """As the port says; raises LakeError where the bank was made with another embedding."""
+        found: dict[str, Any] = {}
+        for table in (self._beside(), self._table()):
+            for name, text, vector in self._vectors(table):
+                if instructions.get(name) == text:
+                    found[name] = vector
+        return found
+
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+        """As the port says."""
+        import lancedb
+
+        before = self._beside()
+        rows = {name: (text, vector) for name, text, vector in self._vectors(before) if name in wanted}
+        rows |= {name: (text, vector) for (name, text), vector in zip(instructions.items(), vectors, strict=True)}
+        if rows:
+            columns = {"candidate_id": [*rows], "instruction": [text for text, _ in rows.values()]}
+            stacked = np.asarray([vector for _, vector in rows.values()], np.float32)
+            table = lancedb.connect(self._folder).create_table(
+                BESIDE,
+                _with_vectors(columns, stacked, self._embedding),
+                mode="overwrite" if before is not None else "create",
+            )
+            table.optimize(cleanup_older_than=timedelta(hours=1))
+
+    def _vectors(self, table: Any | None) -> Iterator[tuple[str, str, Any]]:
+        """(candidate_id, instruction, vector) of the rows that this embedding made."""
+        if table is None:
+            return
+        kept = table.search().select(_COLUMNS).limit(None).to_arrow()
+        size = kept.schema.field("vector").type.list_size
+        for batch in kept.to_batches():
+            names, texts, made_with = (batch.column(column).to_pylist() for column in _COLUMNS[:3])
+            vectors = batch.column("vector").flatten().to_numpy().reshape(-1, size)
+            for name, text, made, vector in zip(names, texts, made_with, vectors, strict=True):
+                if made == self._embedding:
+                    yield name, text, vector
+
+    def _beside(self) -> Any | None:
+        import lancedb
+
+        database = lancedb.connect(self._folder)
+        return database.open_table(BESIDE) if BESIDE in database.list_tables().tables else None
+
 
 def _to_arrow(entries: Sequence[MemoryEntry], vectors: Any, embedding: str) -> pa.Table:
     columns: dict[str, Any] = {f.name: [getattr(entry, f.name) for entry in entries] for f in fields(MemoryEntry)}
-    columns["embedding"] = [embedding] * len(entries)
+    return _with_vectors(columns, vectors, embedding)
+
+
+def _with_vectors(columns: dict[str, Any], vectors: Any, embedding: str) -> pa.Table:
+    columns["embedding"] = [embedding] * len(vectors)
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     return pa.table(columns)

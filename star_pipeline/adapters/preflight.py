@@ -4,7 +4,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from star_pipeline.config.models import ScoringConfig, ServedModel, StarConfig
+from star_pipeline.config.models import StarConfig
+from star_pipeline.config.scoring import ScoringConfig, ServedModel
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
 
 

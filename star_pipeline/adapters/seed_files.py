@@ -1,6 +1,6 @@
 """Seed files on disk: finds them, reads their records one by one, and takes new ones into the lake."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from upath import UPath
@@ -9,7 +9,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.record_files import READERS
 from star_pipeline.core.errors import ConfigError, SeedError
 from star_pipeline.core.records import RejectedRow, Seed
-from star_pipeline.core.seeds import seeds_of
+from star_pipeline.core.seeds import SeedRules, seeds_of
 
 SUFFIXES = tuple(READERS)
 _STARTER = "starter_seeds.jsonl"
@@ -25,22 +25,16 @@ def seed_files(folder: UPath) -> list[UPath]:
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def read_seeds(
-    path: UPath,
-    source: str,
-    fields: Mapping[str, str],
-    skip_bad_rows: bool = False,
-    empty_instructions: bool = False,
-) -> Iterator[Seed | RejectedRow]:
+def read_seeds(path: UPath, source: str, rules: SeedRules) -> Iterator[Seed | RejectedRow]:
     """The seeds of one file, in its order, one at a time.
 
-    Raises SeedError, naming file, row and field, at the first record that is no seed; with ``skip_bad_rows`` it comes as
-    a RejectedRow, and only a file that cannot be read at all, or holds no seed, is an error.
+    Raises SeedError, naming file, row and field, at the first record that is no seed; with ``rules.skip_bad_rows`` it
+    comes as a RejectedRow, and only a file that cannot be read at all, or holds no seed, is an error.
     """
     seeds = 0
     first_reason = ""
     records = READERS[path.suffix.lower()](path, source)
-    for seed in seeds_of(records, source, fields, skip_bad_rows, empty_instructions):
+    for seed in seeds_of(records, source, rules):
         if isinstance(seed, Seed):
             seeds += 1
         elif not first_reason:
@@ -53,13 +47,13 @@ def read_seeds(
         )
 
 
-def lake_seeds(lake: Lake, fields: Mapping[str, str], skip_bad_rows: bool = False) -> Iterator[Seed | RejectedRow]:
+def lake_seeds(lake: Lake, rules: SeedRules) -> Iterator[Seed | RejectedRow]:
     """All seeds of the lake, file by file."""
     for path in seed_files(lake.seeds):
-        yield from read_seeds(path, path.relative_to(lake.seeds).as_posix(), fields, skip_bad_rows)
+        yield from read_seeds(path, path.relative_to(lake.seeds).as_posix(), rules)
 
 
-def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_bad_rows: bool = False) -> list[str]:
+def take_in(lake: Lake, paths: Sequence[str], rules: SeedRules) -> list[str]:
     """Copy the user's files into ``seeds/``, each validated whole before the first is copied.
 
     A folder stands for the seed files in it. A file of the same name and content is left as it is; one of the same name
@@ -67,7 +61,7 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_ba
     """
     chosen = _chosen(paths)
     for file in chosen.values():
-        for _ in read_seeds(file, str(file), fields, skip_bad_rows):
+        for _ in read_seeds(file, str(file), rules):
             pass
     copied = []
     for name, file in chosen.items():
@@ -79,7 +73,7 @@ def take_in(lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_ba
 
 
 def would_hold(
-    lake: Lake, paths: Sequence[str], fields: Mapping[str, str], skip_bad_rows: bool = False, starter: bool = False
+    lake: Lake, paths: Sequence[str], rules: SeedRules, starter: bool = False
 ) -> Iterator[Seed | RejectedRow]:
     """All seeds of the lake as ``take_in`` of ``paths`` would leave it, read where they are; ``starter``: the shipped ones
     where there would be none."""
@@ -89,7 +83,7 @@ def would_hold(
     if starter and not sources:
         sources = {_STARTER: UPath(Path(__file__).parent / "offline" / _STARTER)}
     for source in sorted(sources):
-        yield from read_seeds(sources[source], source, fields, skip_bad_rows)
+        yield from read_seeds(sources[source], source, rules)
 
 
 def _chosen(paths: Sequence[str]) -> dict[str, UPath]:

@@ -7,10 +7,12 @@ from star_pipeline.assets.ifd_scores import ifd_scores
 from star_pipeline.assets.inspection import inspection
 from star_pipeline.assets.judge_verdicts import judge_verdicts
 from star_pipeline.assets.memory_bank import memory_bank
+from star_pipeline.assets.report import report
 from star_pipeline.assets.sampling_plan import sampling_plan
 from star_pipeline.assets.seed_catalog import seed_catalog
 from star_pipeline.assets.seed_shards import seed_shards
 from star_pipeline.assets.star_dataset import star_dataset
+from star_pipeline.assets.task_domains import task_domains
 
 LOOP_ASSETS = [
     seed_shards,
@@ -22,6 +24,6 @@ LOOP_ASSETS = [
     memory_bank,
     agent_pair_probabilities,
 ]
-ALL_ASSETS = [seed_catalog, *LOOP_ASSETS, star_dataset, inspection]
+ALL_ASSETS = [seed_catalog, *LOOP_ASSETS, task_domains, star_dataset, inspection, report]
 
 __all__ = ["ALL_ASSETS", "LOOP_ASSETS"]

@@ -13,14 +13,16 @@ from dagster._utils.warnings import PreviewWarning
 
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.config import StarConfig
-from star_pipeline.core.checks import Blocked, Finding, Rule, together, well_formed
+from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
-from star_pipeline.core.tables import SHARD_TABLES, TableSpec
+from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS, TableSpec
 from star_pipeline.instance.attempts import KIND
 from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
 
 Metadata = Mapping[str, Any]
+SIMILARITY = "near_duplicate_similarity"
+"""In task_domains' own metadata: the cosine that its groups of near-duplicates were made with."""
 _CELL = 70
 _ERROR = dg.AssetCheckSeverity.ERROR
 
@@ -54,11 +56,11 @@ def lake_asset(
                 result = function(context, **inputs)
             except Blocked as error:
                 yield check_result(error.finding)
+                yield from (check_result(not_looked_at(rule)) for rule in checks if rule != error.finding.rule)
                 raise failure(error) from error
             except StarError as error:
                 raise failure(error) from error
-            blocked = [found for found in result.check_results or () if not found.passed and found.severity == _ERROR]
-            if blocked:
+            if blocked := blocking(result):
                 yield from result.check_results
                 raise failure(CheckFailed("; ".join(str(found.description) for found in blocked)))
             yield result
@@ -154,6 +156,11 @@ def made(
     )
 
 
+def blocking(result: dg.MaterializeResult[Any]) -> list[dg.AssetCheckResult]:
+    """The result's findings for which nothing of it may be written."""
+    return [found for found in result.check_results or () if not found.passed and found.severity == _ERROR]
+
+
 def check_result(finding: Finding) -> dg.AssetCheckResult:
     """A finding as Dagster shows it: an error where wrong data would flow on, else a warning."""
     return dg.AssetCheckResult(
@@ -173,6 +180,8 @@ def stamped(table: pa.Table, settings: StarConfig, spec: TableSpec[Any]) -> pa.T
     origin = {"config_fingerprint": settings.fingerprint, "config_name": settings.name}
     if spec in SHARD_TABLES:
         origin["config_settings"] = json.dumps(settings.deciding, ensure_ascii=False, sort_keys=True)
+    if spec.name == TASK_DOMAINS.name:
+        origin[SIMILARITY] = str(settings.dataset.near_duplicate_similarity)
     return table.replace_schema_metadata(origin)
 
 

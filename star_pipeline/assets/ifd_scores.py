@@ -8,7 +8,7 @@ from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, w
 from star_pipeline.core.difficulty import score_candidates
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
-from star_pipeline.plots import ifd_plot
+from star_pipeline.plots import gap_plot, ifd_plot
 from star_pipeline.resources import ScorerResource, SettingsResource
 
 
@@ -31,6 +31,7 @@ def ifd_scores(
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
     rows = score_candidates(candidates, seed_shards, scorer.small, scorer.large)
+    pair_of = {row.candidate_id: row.pair_id for row in candidates}
     gaps = [row.gap for row in rows if row.gap is not None]
     return made(
         config,
@@ -38,7 +39,8 @@ def ifd_scores(
         rows,
         ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
         {
-            "plot_ifd_small_against_large": ifd_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
+            "plot_ifd_small_against_large": ifd_plot(rows, pair_of),
+            "plot_gap_by_pair": gap_plot(rows, pair_of),
             "small": str(config.scoring.small),
             "large": str(config.scoring.large),
             "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),

@@ -6,30 +6,34 @@ from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.assets.face import all_shards_of, lake_asset
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.star_dataset import star_dataset
+from star_pipeline.assets.task_domains import task_domains
 from star_pipeline.core.tables import SHARD_TABLES
 from star_pipeline.inspection.build import build_inspection
+from star_pipeline.plots import agent_cost_plot
 from star_pipeline.resources import LakeResource, SettingsResource
 
 
 @lake_asset(
     "inspection",
     "5_publish",
-    "`inspect.duckdb`: every table under its asset's name, what the journal says was paid (`spend`), and views on them "
-    "(pair_leaderboard, probability_history, judge_bias, costs, failures, lineage). Open it with DuckDB, or ask it with "
-    "`star-pipeline query`. Replaced atomically.",
+    "`inspect.duckdb`: every table under its asset's name, what the journal says was paid (`spend`), and a view for each "
+    "shipped query (pair_leaderboard, pair_domains, probability_history, judge_bias, costs, failures, lineage, …), all described. Open "
+    "it with DuckDB, or ask it with `star-pipeline query`. Replaced atomically.",
     partitioned=False,
     locked=False,
     follows=FOLLOW,
-    deps=[star_dataset, "seed_catalog", *(all_shards_of(spec) for spec in SHARD_TABLES)],
+    deps=[star_dataset, task_domains, "seed_catalog", *(all_shards_of(spec) for spec in SHARD_TABLES)],
     kinds=frozenset({"duckdb"}),
 )
 def inspection(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     home = lake.open()
-    sizes = build_inspection(home, read_spend(home.journal_folder(settings.load().journal), home.lake_id))
+    spend = read_spend(home.journal_folder(settings.load().journal), home.lake_id)
+    sizes = build_inspection(home, spend)
     return dg.MaterializeResult(
         metadata={
+            "plot_cost_by_agent": agent_cost_plot(spend),
             "path": dg.MetadataValue.path(str(home.inspection)),
             "rows": dg.MetadataValue.json(sizes),
         }

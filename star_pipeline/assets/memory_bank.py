@@ -13,7 +13,8 @@ from star_pipeline.resources import EmbedderResource, MemoryResource, SettingsRe
     "memory_bank",
     "4_evolve",
     "Puts the shard's selected instructions, their embeddings and the pair that made each into LanceDB (table `instructions`). "
-    "`sampling_plan` of later shards looks up the nearest ones; only `best` rows with pi >= `memory.min_pi` are remembered.",
+    "`sampling_plan` of later shards looks up the nearest ones; only `best` rows with pi >= `memory.min_pi` are remembered. "
+    "Of a conversation it holds the turn that was improved, without what came before.",
     kinds=frozenset({"lancedb"}),
 )
 def memory_bank(

@@ -30,7 +30,7 @@ def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, mem
                 f"{lake.seeds}: no seed files; put one there ({', '.join(SUFFIXES)}), or hand it in: star-pipeline run --seeds FILE"
             )
         take_in_starter(lake)
-    seeds = lake_seeds(lake, settings.seed_fields, settings.seeds.on_bad_row == "skip")
+    seeds = lake_seeds(lake, settings.seed_rules)
     return update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size, new_shard)
 
 

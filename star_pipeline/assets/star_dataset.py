@@ -1,24 +1,39 @@
 """The final data set: one row for each live seed."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from star_pipeline.assets.face import all_shards_of, counts, lake_asset, made
+from star_pipeline.adapters.dataset_files import numerics, shard_origins, source_hashes, versions, write_dataset
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import read_spend
+from star_pipeline.assets.face import SIMILARITY, all_shards_of, blocking, counts, lake_asset, made, stamped
+from star_pipeline.assets.finished import FINISHED, Finished, finished_rows
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
-from star_pipeline.core.checks import CORRECT, EVERY_SEED, dataset_consistent, every_seed
-from star_pipeline.core.dataset_card import dataset_card
-from star_pipeline.core.records import StarRow
-from star_pipeline.core.selection import star_rows
+from star_pipeline.assets.task_domains import task_domains
+from star_pipeline.config import StarConfig
+from star_pipeline.core.checks import CORRECT
+from star_pipeline.core.dataset_card import CardFacts, dataset_card
+from star_pipeline.core.dataset_checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.manifest import configurations, manifest
+from star_pipeline.core.records import LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.selection import kept_rows
 from star_pipeline.core.tables import (
-    CANDIDATES,
-    COMPOSITE_SCORES,
-    IFD_SCORES,
-    SEED_SHARDS,
+    AGENT_PAIR_PROBABILITIES,
+    JUDGE_VERDICTS,
+    LEFT_OUT_ROWS,
     STAR_DATASET,
+    TASK_DOMAINS,
 )
 from star_pipeline.resources import LakeResource, SettingsResource
 
+_TOLD = (JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
+"""Tables that card and manifest tell of, and no row is made from."""
 _LINEAGE = {
     "seed_id": (("seed_shards", "seed_id"),),
     "messages": (
@@ -43,66 +58,129 @@ _LINEAGE = {
     "selection": (("composite_scores", "selection"),),
 }
 """Each column of the final data set, and where it comes from: (asset, column)."""
-_OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
-_PARTS = (SEED_SHARDS, *_OF_CANDIDATES)
 
 
 @lake_asset(
     "star_dataset",
     "5_publish",
     "The final data set for trainers: the selected candidate of every live seed as chat `messages`, with its scores and where it comes "
-    "from. One Parquet file (it loads straight into `datasets` and TRL) and a data set card beside it. Shards that are not done are left "
-    "out and counted.",
+    "from. One Parquet file (it loads straight into `datasets` and TRL), a data set card and a manifest, which names both by their hashes "
+    "and what they were made from. Rows that the settings under `dataset` leave out are in the table `left_out_rows`; shards that are not "
+    "done are left out and counted.",
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
     follows=FOLLOW,
-    deps=[seed_catalog, *(all_shards_of(spec) for spec in _PARTS)],
-    checks=(CORRECT, EVERY_SEED),
+    deps=[task_domains, seed_catalog, *FINISHED, *(all_shards_of(spec) for spec in _TOLD)],
+    checks=(CORRECT, EVERY_SEED, NOT_EMPTY),
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
-) -> dg.MaterializeResult[pa.Table]:
+) -> dg.MaterializeResult[None]:
     config, home = settings.load(), lake.open()
-    entries = {entry.seed_id: entry for entry in home.catalog_rows()}
-    shards = sorted({entry.shard for entry in entries.values()})
-    done: list[str] = []
-    rows: list[StarRow] = []
-    for shard in shards:
-        if not all(home.has_table(spec, shard) for spec in _PARTS):
-            continue
-        candidates, scores, composite = (home.read_arrow(spec, shard) for spec in _OF_CANDIDATES)
-        ids = composite.column("candidate_id")
-        if not all(ids.equals(table.column("candidate_id")) for table in (candidates, scores)):
-            continue  # a shard that is just being made again
-        done.append(shard)
-        chosen = composite.column("selected")
-        rows += star_rows(
-            shard,
-            home.read_table(SEED_SHARDS, shard),
-            entries,
-            CANDIDATES.from_arrow(candidates.filter(chosen)),
-            COMPOSITE_SCORES.from_arrow(composite.filter(chosen)),
-            IFD_SCORES.from_arrow(scores.filter(chosen)),
-        )
-    home.write_bytes(home.dataset_card, dataset_card(rows, config.name, config.model_dump(mode="json")).encode())
-    return made(
+    made_of = finished_rows(home)
+    # only near_duplicates needs them; without, the card does not tell what the rows are about
+    domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
+    rows, left_out = kept_rows(made_of.rows, config.dataset.rules, _leaders(home, config, made_of.rows, domains))
+    result = made(
         config,
         STAR_DATASET,
         rows,
         ["instruction", "response", "pair_id", "pi", "selection", "source"],
         {
             "dagster/column_lineage": _column_lineage(),
-            "shards": len(done),
-            "shards_not_done": len(shards) - len(done),
+            "path": dg.MetadataValue.path(str(home.table(STAR_DATASET))),
+            "shards": len(made_of.done),
+            "shards_not_done": len(made_of.shards) - len(made_of.done),
             "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows)),
+            "left_out": dg.MetadataValue.json(counts(row.reason for row in left_out)),
         },
         [
-            dataset_consistent(rows, (seed_id for seed_id, entry in entries.items() if entry.live)),
-            every_seed(rows, entries.values()),
+            dataset_consistent(rows, made_of.live),
+            every_seed(rows, left_out, made_of.entries.values()),
+            not_empty(rows, left_out),
         ],
     )
+    if blocking(result) or result.value is None:
+        return result
+    home.write_table(LEFT_OUT_ROWS, stamped(LEFT_OUT_ROWS.to_arrow(left_out), config, LEFT_OUT_ROWS))
+    _write(home, config, made_of, rows, left_out, domains, result.value)
+    # written above, so that the manifest, which names the others, comes last
+    return dg.MaterializeResult(
+        metadata=result.metadata, data_version=result.data_version, check_results=result.check_results
+    )
+
+
+def _leaders(
+    home: Lake, config: StarConfig, rows: Sequence[StarRow], domains: Sequence[TaskDomain]
+) -> Mapping[str, str]:
+    """seed_id -> leader of its group. Raises LakeError where groups are asked for and the table has them of other rows."""
+    if config.dataset.near_duplicates is not None:
+        made_with = (
+            (home.read_arrow(TASK_DOMAINS, columns=[]).schema.metadata or {}).get(SIMILARITY.encode(), b"").decode()
+        )
+        known = {(row.seed_id, row.candidate_id) for row in domains}
+        unknown = sum((row.seed_id, row.candidate_id) not in known for row in rows)
+        if unknown or made_with != str(config.dataset.near_duplicate_similarity):
+            what = (
+                f"it lacks {unknown:,} of {len(rows):,} rows"
+                if unknown
+                else f"its groups are of similarity {made_with}"
+            )
+            raise LakeError(
+                f"dataset.near_duplicates needs task_domains as the rows are now, and {what}; materialise task_domains first, "
+                "or run: star-pipeline run"
+            )
+    return {row.seed_id: row.near_duplicate_of for row in domains}
+
+
+def _write(
+    home: Lake,
+    config: StarConfig,
+    made_of: Finished,
+    rows: Sequence[StarRow],
+    left_out: Sequence[LeftOutRow],
+    domains: Sequence[TaskDomain],
+    table: pa.Table,
+) -> None:
+    """Data, card and manifest."""
+    data = home.encoded(STAR_DATASET, table)
+    origins = shard_origins(home, made_of.done)
+    dataset = config.dataset.model_dump(mode="json")
+    judged = [
+        home.read_arrow(JUDGE_VERDICTS, s, ["verdict", "flipped"])
+        for s in made_of.done
+        if home.has_table(JUDGE_VERDICTS, s)
+    ]
+    facts = CardFacts(
+        name=config.name,
+        schema=STAR_DATASET.schema,
+        num_bytes=pq.read_table(pa.BufferReader(data)).nbytes,  # as it comes back, which is what `datasets` counts
+        download_size=len(data),
+        dataset=dataset,
+        domains=domains,
+        left_out=left_out,
+        verdicts=Counter(verdict for part in judged for verdict in part.column("verdict").to_pylist()),
+        flipped=sum(sum(part.column("flipped").to_pylist()) for part in judged),
+        configurations=configurations(origins),
+    )
+    told = manifest(
+        name=config.name,
+        lake_id=home.lake_id,
+        schema=STAR_DATASET.schema,
+        rows=rows,
+        left_out=left_out,
+        dataset=dataset,
+        dataset_fingerprint=config.dataset_fingerprint,
+        shards=origins,
+        sources=source_hashes(home),
+        entries=made_of.entries,
+        spend=read_spend(home.journal_folder(config.journal), home.lake_id),
+        numerics=numerics(home),
+        versions=versions(),
+    )
+    write_dataset(home, data, dataset_card(rows, facts).encode(), told)
 
 
 def _column_lineage() -> dg.TableColumnLineage:

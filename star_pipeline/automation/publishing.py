@@ -1,15 +1,16 @@
-"""The final data set and the inspection file follow the shards: once they rest, and every night where that is turned on."""
+"""The final data set, the inspection file and the report follow the shards: once they rest, and every night where that is turned on."""
 
 import dagster as dg
 
-from star_pipeline.jobs import publish
+from star_pipeline.jobs import PUBLISHED, publish
 
 publish_follows = dg.AutomationConditionSensorDefinition(
     "publish_follows",
-    target=dg.AssetSelection.assets("star_dataset", "inspection"),
+    target=dg.AssetSelection.assets(*PUBLISHED),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
-    description="Rebuilds star_dataset and inspection once their shards have changed and no shard is queued, running or in a backfill.",
+    description="Rebuilds the final data set, its domains, the inspection file and the report once shards have changed and none is queued, "
+    "running or in a backfill.",
 )
 
 nightly = dg.ScheduleDefinition(
@@ -17,5 +18,5 @@ nightly = dg.ScheduleDefinition(
     job=publish,
     cron_schedule="0 2 * * *",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Rebuilds the final data set and the inspection file every night at 2:00 UTC, whatever has changed.",
+    description="Rebuilds the final data set, the inspection file and the report every night at 2:00 UTC, whatever has changed.",
 )

@@ -44,6 +44,7 @@ class DifferingSeed:
     seed_id: str
     source: str
     source_row: int
+    turn: int
     pairs: tuple[str | None, ...]
 
 
@@ -138,8 +139,8 @@ def _differing(database: "duckdb.DuckDBPyConnection") -> dict[str, DifferingSeed
     """seed_id -> the seed with the first lake's pair and the other's."""
     rows = database.execute(_sql("differing_seeds")).fetchall()
     return {
-        seed_id: DifferingSeed(seed_id, source, row, (here, f"{there}, other text" if here == there else there))
-        for source, row, seed_id, here, there in rows
+        seed_id: DifferingSeed(seed_id, source, row, turn, (here, f"{there}, other text" if here == there else there))
+        for source, row, turn, seed_id, here, there in rows
     }
 
 
@@ -151,9 +152,10 @@ def _merged(differing: Sequence[Mapping[str, DifferingSeed]]) -> list[DifferingS
             seed_id,
             seed.source,
             seed.source_row,
+            seed.turn,
             (seed.pairs[0], *(found[seed_id].pairs[1] if seed_id in found else None for found in differing[1:])),
         )
-        for seed_id, seed in sorted(first.items(), key=lambda item: (item[1].source, item[1].source_row))
+        for seed_id, seed in sorted(first.items(), key=lambda item: (item[1].source, item[1].source_row, item[1].turn))
     ]
 
 
@@ -223,7 +225,8 @@ def print_comparison(comparison: Comparison, form: str) -> None:
 
 
 def _as_line(seed: DifferingSeed) -> Line:
-    return Line("selections that differ", f"{seed.source} row {seed.source_row}", seed.pairs)
+    turn = f", turn {seed.turn}" if seed.turn > 1 else ""
+    return Line("selections that differ", f"{seed.source} row {seed.source_row}{turn}", seed.pairs)
 
 
 def _print_table(comparison: Comparison) -> None:

@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
+from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.models import AgentConfig, ServedModel
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.prompts import PromptLibrary
+from star_pipeline.core.records import Message
+from star_pipeline.core.tables import STAR_DATASET
 
 Finding = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
@@ -41,6 +45,7 @@ def examine(config: str, lake: Lake) -> bool:
         ("prompts", lambda: _prompts(settings)),
         ("lake", lambda: _lake(lake)),
         ("seeds", lambda: _seeds(settings, lake)),
+        ("data set", lambda: _dataset(lake)),
         ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings)),
@@ -70,7 +75,8 @@ def _prompts(settings: StarConfig) -> Iterator[Finding]:
         ("system", "instruction", "draft", "question", "question_a", "question_b", "answer_a", "answer_b"), "text"
     )
     for name in sorted(names):
-        library.messages(name, {**blank, "history": ()})
+        for history in ((), (Message("user", "text"), Message("assistant", "text"))):
+            library.messages(name, {**blank, "history": history})
     yield True, ", ".join(sorted(names))
 
 
@@ -98,6 +104,18 @@ def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
         (
             f"{update.records:,} records in {len(files):,} files, {update.duplicates:,} duplicates, {update.added:,} new to the lake{bad}"
         ),
+    )
+
+
+def _dataset(lake: Lake) -> Iterator[Finding]:
+    manifest = read_manifest(lake)
+    if manifest is None and not lake.has_table(STAR_DATASET):
+        yield True, "none yet"
+        return
+    problem = dataset_problem(lake, manifest)
+    yield (
+        not problem,
+        problem or f"{lake.table(STAR_DATASET)}: the file that its manifest names, {manifest['data']['rows']:,} rows",  # type: ignore[index]
     )
 
 

@@ -181,9 +181,8 @@ class _Estimator:
     def _untouched(self, paths: Sequence[str]) -> tuple[_Sample, int]:
         """The seeds that nothing has been planned for: new ones, and those of shards without a plan; and in how many shards."""
         settings, lake, sample = self._settings, self._lake, _Sample(_MOST_SEEDS)
-        skip = settings.seeds.on_bad_row == "skip"
         starter = settings.seeds.starter and not lake.catalog_shards()
-        seeds = would_hold(lake, paths, settings.seed_fields, skip, starter)
+        seeds = would_hold(lake, paths, settings.seed_rules, starter)
         update = update_catalog(
             lake.catalog_rows(), seeds, settings.sampling.shard_size, lambda key, members: sample.add(members)
         )

@@ -1,51 +1,117 @@
 """``star-pipeline query``: SQL or a shipped query on the inspection file."""
 
+import difflib
+import itertools
+import json
 import re
 import sys
-from importlib import resources
+from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import ConfigError
-from star_pipeline.inspection.build import inspection_file
+from star_pipeline.inspection.build import TABLE_NAMES, made_by_another_version, open_inspection, query_columns
+from star_pipeline.inspection.shipped import TOPICS, shipped_queries
 
-_QUERIES = resources.files("star_pipeline.inspection") / "queries"
+if TYPE_CHECKING:
+    import pandas as pd
+
 FORMATS = ("table", "csv", "json", "parquet")
-
-
-def shipped_queries() -> dict[str, tuple[str, str]]:
-    """name -> (what it answers, SQL); the answer is the SQL file's first line, a comment."""
-    found = {}
-    for entry in sorted(_QUERIES.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".sql"):
-            first, sql = entry.read_text("utf-8").split("\n", 1)
-            found[entry.name.removesuffix(".sql")] = (first.removeprefix("--").strip(), sql.strip())
-    return found
+_ROWS_SHOWN = 1_000
+_TEXT_SHOWN = 48
+TITLES = {
+    "pairs": "Agent-pairs",
+    "scores": "Difficulty: IFD and gap",
+    "judge": "The judge",
+    "cost": "Cost",
+    "seeds": "Seeds and candidates",
+    "data_set": "The final data set",
+}
 
 
 def run_query(lake: Lake, text: str, form: str) -> None:
-    """Print the result of SQL, or of the shipped query of that name, in one of FORMATS. Raises StarError."""
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
-    queries = shipped_queries()
-    if text in queries:
-        text = queries[text][1]
-    elif re.fullmatch(r"\w+", text.strip()):
-        raise ConfigError(f"no query named {text!r}; there are {', '.join(queries)}, or give a SQL statement")
-    try:
-        with duckdb.connect(inspection_file(lake), read_only=True) as database:
-            statements = len(database.extract_statements(text))
+    """Print the result of SQL, or of the shipped query or table of that name, in one of FORMATS. Raises StarError."""
+    _require(form)
+    named = re.fullmatch(r"\w+", text.strip()) is not None
+    sql = f"SELECT * FROM {_known(text.strip())}" if named else text
+    with open_inspection(lake) as database:
+        try:
+            statements = len(database.extract_statements(sql))
             if statements != 1:
                 raise ConfigError(f"{statements} statements; expected one, or the name of a query (see --list)")
-            relation = database.sql(text)
+            relation = database.sql(sql)
             if relation is None:
                 return
-            frame = relation.to_df()
-    except duckdb.Error as error:
-        raise ConfigError(f"the query failed: {' '.join(str(error).split())}") from error
+            frame = (relation.limit(_ROWS_SHOWN + 1) if form == "table" else relation).to_df()
+        except duckdb.Error as error:
+            if named and isinstance(error, duckdb.CatalogException):
+                raise made_by_another_version(lake) from error
+            raise ConfigError(f"the query failed: {' '.join(str(error).split())}") from error
+    _print_frame(frame, form)
+
+
+def list_queries(form: str) -> None:
+    """Print topic, name, question and columns of the shipped queries in one of FORMATS. Raises ConfigError."""
+    import pandas as pd
+
+    _require(form)
+    columns = query_columns()
+    queries = shipped_queries().values()
+    if form != "table":
+        names = [[column.name for column in columns[query.name]] for query in queries]
+        said = {name: [getattr(query, name) for query in queries] for name in ("topic", "name", "question", "notes")}
+        listed = [", ".join(each) for each in names] if form == "csv" else names
+        _print_frame(pd.DataFrame({**said, "columns": listed}), form)
+        return
+    from rich.console import Console
+    from rich.padding import Padding
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    for topic in TOPICS:
+        console.print(f"\n[bold]{TITLES[topic]}[/]")
+        for query in (query for query in queries if query.topic == topic):
+            console.print(f"  {query.name:20} {query.question}", markup=False, soft_wrap=True)
+            listing = ", ".join(column.name for column in columns[query.name])
+            console.print(Padding(listing, (0, 0, 0, 23), expand=False), style="dim", markup=False)
+    console.print(f"\nTables: {', '.join(TABLE_NAMES)}", markup=False, soft_wrap=True)
+    console.print("A query's SQL, to adapt: star-pipeline query --show NAME", markup=False, soft_wrap=True)
+
+
+def show_query(name: str | None) -> None:
+    """Print the SQL of a shipped query, with what its columns hold. Raises ConfigError where there is none of that name."""
+    if name is None:
+        raise ConfigError("nothing to show; give the name of a query (see --list)")
+    queries = shipped_queries()
+    if name in TABLE_NAMES:
+        raise ConfigError(f"{name} is a table, made by the asset of this name or for it; only queries have SQL to show")
+    print(queries[_known(name)].text.rstrip())
+
+
+def _known(name: str) -> str:
+    """The name of a query or table. Raises ConfigError, with the nearest ones, where there is none of that name."""
+    names = [*shipped_queries(), *TABLE_NAMES]
+    if name in names:
+        return name
+    folded = name.lower()
+    near = [known for known in names if known.startswith(folded) or folded.startswith(known)]
+    near += difflib.get_close_matches(folded, names, 3, 0.6)
+    near += [known for known in names if any(word.startswith(folded[:3]) for word in known.split("_"))]
+    meant = f"did you mean {' or '.join(list(dict.fromkeys(near))[:3])}? " if near else ""
+    raise ConfigError(
+        f"no query or table named {name!r}; {meant}see them all with: star-pipeline query --list, or give a SQL statement"
+    )
+
+
+def _require(form: str) -> None:
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
+
+
+def _print_frame(frame: "pd.DataFrame", form: str) -> None:
     if form == "csv":
-        frame.to_csv(sys.stdout, index=False)
+        frame.map(_as_text).to_csv(sys.stdout, index=False)
     elif form == "json":
         print(frame.to_json(orient="records", force_ascii=False, indent=1))
     elif form == "parquet":
@@ -54,27 +120,48 @@ def run_query(lake: Lake, text: str, form: str) -> None:
         _print_table(frame)
 
 
-def _print_table(frame: "object") -> None:
+def _print_table(frame: "pd.DataFrame") -> None:
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    assert isinstance(frame, pd.DataFrame)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in frame.columns:
-        table.add_column(
-            str(name),
-            justify="right" if pd.api.types.is_numeric_dtype(frame[name]) else "left",
-            overflow="ellipsis",
-            no_wrap=len(frame.columns) > 3,
-        )
-    for row in frame.itertuples(index=False):
-        table.add_row(
-            *("" if _null(value) else f"{value:.6g}" if isinstance(value, float) else str(value) for value in row)
-        )
-    console.print(table, markup=False) if frame.size else console.print("no rows")
-    print(f"({len(frame):,} rows)", file=sys.stderr)
+    many = len(frame.columns) > 3
+    shown = frame.iloc[:_ROWS_SHOWN]
+    rows = [[_cell(value, many) for value in row] for row in shown.map(_as_text).itertuples(index=False)]
+    names = [str(name) for name in frame.columns]
+    widths = [max([len(name), *(len(row[place]) for row in rows)]) for place, name in enumerate(names)]
+    fitting = len(names)
+    if many:
+        # texts give way to the columns beside them, and the last columns to the first
+        widths = [min(width, max(_TEXT_SHOWN, len(name))) for width, name in zip(widths, names, strict=True)]
+        ends = itertools.accumulate(width + 2 for width in widths)
+        fitting = max(1, sum(end - 2 <= console.width for end in ends))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name, width in zip(names[:fitting], widths, strict=False):
+        right = pd.api.types.is_numeric_dtype(frame[name])
+        most = width if many else None
+        table.add_column(name, justify="right" if right else "left", overflow="ellipsis", no_wrap=many, max_width=most)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row[:fitting]))
+    console.print(table) if frame.size else console.print("no rows")
+    more = ", and there are more" if len(frame) > len(shown) else ""
+    hidden = f", without the columns {', '.join(names[fitting:])}" if fitting < len(names) else ""
+    remedy = ": --format csv, json or parquet gives all" if more or hidden else ""
+    print(f"({len(shown):,} rows{more}{hidden}{remedy})", file=sys.stderr)
+
+
+def _cell(value: object, one_line: bool) -> str:
+    if _null(value):
+        return ""
+    said = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(said.split()) if one_line else said
+
+
+def _as_text(value: object) -> object:
+    """Lists, as DuckDB and pandas hand them over, as JSON; anything else as it is."""
+    return json.dumps(value.tolist(), ensure_ascii=False, default=str) if isinstance(value, np.ndarray) else value
 
 
 def _null(value: object) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
+from star_pipeline.adapters.dataset_files import is_published
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
@@ -23,13 +24,13 @@ from star_pipeline.core.tables import (
     CANDIDATES,
     SAMPLING_PLAN,
     SHARD_TABLES,
-    STAR_DATASET,
     TABLES,
+    TASK_DOMAINS,
 )
 from star_pipeline.definitions import build_defs
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import process_tags
-from star_pipeline.jobs import AGAIN, LOOP
+from star_pipeline.jobs import AGAIN, LOOP, PUBLISHED
 from star_pipeline.partitions import SHARDS
 from star_pipeline.resources import ProgressResource, SettingsResource
 
@@ -79,7 +80,7 @@ def run_pipeline(
             for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
-            taken_in = take_in(lake, seeds, settings.seed_fields, settings.seeds.on_bad_row == "skip")
+            taken_in = take_in(lake, seeds, settings.seed_rules)
             for name in before.intersection(taken_in):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
             update = look(lake, settings)
@@ -178,13 +179,14 @@ class _Work:
         return True
 
     def publish(self) -> bool:
-        """Rebuild the final data set and the inspection file where a shard or the catalogue is newer."""
+        """Rebuild what is made of all shards where a shard, the catalogue or a setting under ``dataset`` is newer."""
         made_of = ("seed_catalog", *LOOP)
         newest = max((self._last(name) for name in made_of), default=0)
-        oldest = min(self._last("star_dataset"), self._last("inspection"))
-        if oldest > newest and self._lake.has_table(STAR_DATASET) and self._lake.inspection.exists():
+        oldest = min(self._last(name) for name in PUBLISHED)
+        there = self._lake.has_table(TASK_DOMAINS) and self._lake.inspection.exists() and self._lake.report.exists()
+        if oldest > newest and there and is_published(self._lake, self._settings.dataset_fingerprint):
             return False
-        self._progress.note("publishing the final data set and the inspection file")
+        self._progress.note("publishing the final data set, the inspection file and the report")
         self._execute("publish")
         return True
 

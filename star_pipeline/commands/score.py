@@ -102,11 +102,12 @@ class _Records:
 
     def __init__(self, path: UPath, source: str, config: StarConfig) -> None:
         self._path, self._source = path, source
-        self._fields, self._skip = config.seed_fields, config.seeds.on_bad_row == "skip"
+        # one row a record, whatever the configuration makes of the other turns of a conversation
+        self._rules = replace(config.seed_rules, turns="last", empty_instructions=True)
         self.count = sum(1 for _ in self.after(0))
 
     def after(self, first: int) -> Iterator[Seed | None]:
-        seeds = read_seeds(self._path, self._source, self._fields, self._skip, empty_instructions=True)
+        seeds = read_seeds(self._path, self._source, self._rules)
         for seed in islice(seeds, first, None):
             yield seed if isinstance(seed, Seed) else None
 

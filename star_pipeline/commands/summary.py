@@ -12,7 +12,7 @@ from star_pipeline.core.tables import STAR_DATASET
 
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
-    """Print it; returns whether every live seed has its row in the final data set."""
+    """Print it; returns whether every live seed has its row in the final data set, or was left out on purpose."""
     with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
 
         def rows(sql: str) -> list[tuple[Any, ...]]:
@@ -26,6 +26,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
         )
         verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
         selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
+        left_out = rows("SELECT reason, count(*) FROM left_out_rows GROUP BY 1 ORDER BY 2 DESC, 1")
         moves = rows(
             "SELECT pair_id, arg_min(probability_before, shard), arg_max(probability, shard), sum(n_sampled), sum(reward) "
             "FROM agent_pair_probabilities GROUP BY 1 ORDER BY 3 DESC, 1"
@@ -49,7 +50,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     facts.add_row("seeds", f"{live:,} in {shards:,} shards" + "".join(f"; {note}" for note in notes))
     facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))
     facts.add_row("verdicts", _listed(verdicts) or "none")
-    facts.add_row("selected", _listed(selections) or "none")
+    kept_out = sum(count for _, count in left_out)
+    beside = f"; {kept_out:,} left out by the settings under dataset ({_listed(left_out)})" if left_out else ""
+    facts.add_row("selected", (_listed(selections) or "none") + beside)
     facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests" + _beyond(paid - cost, unsettled))
     if saved:
         worth = f", about {saved * judge_usd:.4f} USD" if judge_usd else ""
@@ -74,6 +77,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     for title, place in (
         ("final data set", f"{lake.table(STAR_DATASET)} ({final:,} rows)"),
         ("for DuckDB", f"{lake.inspection} (star-pipeline query --list)"),
+        ("report", str(lake.report)),
         ("in the UI", "star-pipeline dev"),
     ):
         console.print(f"[bold]{title:15}[/] ", end="")
@@ -81,7 +85,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     for warning in outcome.warnings:
         console.print("[yellow]warning[/] ", end="")
         console.print(warning, markup=False, highlight=False, soft_wrap=True)
-    missing = live - final
+    missing = live - final - kept_out
     if missing:
         console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")
     return bool(missing == 0)

@@ -1,50 +1,20 @@
 """Every knob, with its bounds, its meaning and a safe default (design contract: configuration)."""
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from star_pipeline.config.scoring import IDLE, ScoringConfig
+from star_pipeline.config.section import Section, variable_name, without_secrets
 from star_pipeline.core import identity
 from star_pipeline.core.checks import Shares
 from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 from star_pipeline.core.sampling import SamplingRules
+from star_pipeline.core.seeds import SeedRules, Turns
+from star_pipeline.core.selection import KeepRules
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-_SECRET = re.compile(r"api.?key|authorization|secret|password|bearer|(^|_)token$", re.IGNORECASE)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _without_secrets(params: dict[str, Any], where: str = "") -> dict[str, Any]:
-    for name, value in params.items():
-        if _SECRET.search(name):
-            raise ValueError(f"{where}{name}: secrets come from the environment only; name the variable in api_key_env")
-        if isinstance(value, dict):
-            _without_secrets(value, f"{where}{name}.")
-    return params
-
-
-def _variable_name(name: str | None) -> str | None:
-    # what was given is not shown: it may be the key itself
-    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(
-            "this is no name of an environment variable; put the key into the environment, and its name here"
-        )
-    return name
 
 
 class AgentConfig(Section):
@@ -84,12 +54,12 @@ class AgentConfig(Section):
     @field_validator("params")
     @classmethod
     def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        return _without_secrets(params)
+        return without_secrets(params)
 
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, name: str | None) -> str | None:
-        return _variable_name(name)
+        return variable_name(name)
 
 
 class PairsConfig(Section):
@@ -135,6 +105,7 @@ SeedField = Literal["instruction", "input", "response", "system", "history", "co
 class SeedsConfig(Section):
     fields: dict[SeedField, str] = Field(default_factory=dict, description="our name → the name in your files")
     on_bad_row: Literal["fail", "skip"] = Field("fail", description="fail: stop at a bad row; skip: count it and go on")
+    turns: Turns = Field("last", description="of a conversation the last answer is a seed, or every answer is one")
     starter: bool = Field(False, description="take in the shipped starter seeds when the lake has no seed file yet")
 
 
@@ -156,96 +127,6 @@ class SamplingConfig(Section):
         return self
 
 
-class ServedModel(Section):
-    """A scoring model on an OpenAI-compatible completions server; as text, ``MODEL@URL``."""
-
-    model: str = Field(min_length=1, description="the model's name on the server")
-    api_base: str = Field(description="the server's address, such as http://127.0.0.1:8000/v1")
-    tokenizer: str | None = Field(
-        None, min_length=1, description="Hugging Face id or folder of the model's tokenizer and config; null: model"
-    )
-    api_key_env: str | None = Field(None, description="environment variable that holds the key; null: no key is sent")
-    max_concurrency: int = Field(16, ge=1, le=4096, description="requests in flight at once")
-    timeout_s: float = Field(120.0, gt=0, le=3600, description="seconds until a request counts as lost")
-    max_tries: int = Field(5, ge=1, le=20, description="requests sent for one answer before the run stops")
-
-    def __str__(self) -> str:
-        return f"{self.model}@{self.api_base}"
-
-    @property
-    def tokenizer_source(self) -> str:
-        return self.tokenizer or self.model
-
-    @field_validator("api_base")
-    @classmethod
-    def _address(cls, address: str) -> str:
-        # what was given is not shown: it may hold a password
-        try:
-            parts = urlsplit(address)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ValueError("this is no address; expected something like http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("an address without credentials is expected; name the key's variable in api_key_env")
-        return address.rstrip("/")
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, name: str | None) -> str | None:
-        return _variable_name(name)
-
-
-_IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
-"""Settings of a served model that decide no value."""
-
-
-def _spelt_out(value: Any) -> Any:
-    """``MODEL@http://…`` as the mapping that it is short for; anything else as it is."""
-    short = re.fullmatch(r"(.*?)@(https?://.*)", value) if isinstance(value, str) else None
-    return {"model": short[1], "api_base": short[2]} if short else value
-
-
-ScoringModel = Annotated[
-    Annotated[str, Field(min_length=1), Tag("[name]")] | Annotated[ServedModel, Tag("[served]")],
-    Discriminator(lambda value: "[served]" if isinstance(value, dict | ServedModel) else "[name]"),
-    BeforeValidator(_spelt_out),
-]
-"""A Hugging Face id, a folder, ``offline/…``, ``MODEL@http://host:8000/v1``, or a served model spelt out."""
-
-
-class ScoringConfig(Section):
-    small: ScoringModel = Field(
-        description="the target: Hugging Face id or path of a causal LM, or MODEL@http://host:8000/v1 of a server"
-    )
-    large: ScoringModel = Field(description="a larger model of the same kind, given in the same ways")
-    template: Literal["alpaca", "plain", "chat"] = Field(
-        "alpaca", description="how instruction and response are put together"
-    )
-    max_length: int = Field(2048, ge=8, le=1_000_000, description="tokens of the longer pass, start token included")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 on CPU, bfloat16 on GPU"
-    )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|cuda|cuda:\d+( *, *cuda:\d+)*)$",
-        description="auto, cpu, cuda (all GPUs), cuda:N, or several as cuda:0,cuda:1",
-    )
-    batch_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="tokens computed at once; null: 2,048 on a CPU, 16,384 on a GPU; in float32 it changes no value",
-    )
-    keep_loaded: Literal["auto", "both", "one"] = Field(
-        "auto", description="models in memory at once; auto: both where there is room"
-    )
-    divisor: Literal["p95", "max"] = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
-    divide_over: Literal["shard", "seed"] = Field(
-        "shard", description="the group of gaps that the divisor is taken over"
-    )
-
-
 class JudgeConfig(Section):
     agent: str = Field(description="the agent that judges")
     attempts: int = Field(2, ge=1, le=10, description="tries per order to get a readable verdict")
@@ -260,7 +141,7 @@ class JudgeConfig(Section):
     @field_validator("params")
     @classmethod
     def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        return _without_secrets(params)
+        return without_secrets(params)
 
 
 class EvolutionConfig(Section):
@@ -295,7 +176,43 @@ class ChecksConfig(Section):
     fallbacks: float = Field(
         0.5, ge=0, le=1, description="most seeds that may fall back to the reference or themselves"
     )
+    near_duplicates: float = Field(
+        0.5, ge=0, le=1, description="most rows of the final data set that may be near-duplicates of a better one"
+    )
     least_rows: int = Field(20, ge=1, le=1_000_000, description="of fewer rows than these a share says nothing")
+
+
+class DatasetConfig(Section):
+    """What of the selected rows goes into the final data set, and how it is described. Costs no LLM call."""
+
+    fallbacks: Literal["keep", "drop"] = Field(
+        "keep", description="drop: leave out seeds for which no candidate is best"
+    )
+    min_pi: float = Field(0.0, ge=0, le=1, description="least pi of a row; above 0, fallbacks are left out too")
+    near_duplicates: int | None = Field(
+        None, ge=1, description="most rows of one group of near-duplicates, the best; null: all"
+    )
+    top_share: float = Field(
+        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied last, to what the others left"
+    )
+    near_duplicate_similarity: float = Field(
+        0.95, gt=0, le=1, description="cosine of the instructions' embeddings from which rows are near-duplicates"
+    )
+    domains: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="task domains that the rows are grouped into; null: by their number, at most 30",
+    )
+    license: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.+-]*$",
+        description="licence in the data set card, by the hub's name for it, such as apache-2.0; null: none is claimed",
+    )
+
+    @property
+    def rules(self) -> KeepRules:
+        return KeepRules(self.fallbacks, self.min_pi, self.near_duplicates, self.top_share)
 
 
 class BudgetConfig(Section):
@@ -322,6 +239,7 @@ class StarConfig(Section):
     prompts: dict[str, str] = Field(
         default_factory=dict, description="prompt's name → text of the user's own Jinja template"
     )
+    dataset: DatasetConfig = DatasetConfig()
     journal: str | None = Field(
         None,
         min_length=1,
@@ -368,6 +286,10 @@ class StarConfig(Section):
         return {str(ours): theirs for ours, theirs in self.seeds.fields.items()}
 
     @property
+    def seed_rules(self) -> SeedRules:
+        return SeedRules(self.seed_fields, self.seeds.on_bad_row == "skip", self.seeds.turns)
+
+    @property
     def sampled_ids(self) -> tuple[str, ...]:
         return tuple(pair.pair_id for pair in self.pairs.sampled_pairs)
 
@@ -404,6 +326,11 @@ class StarConfig(Section):
         return identity.digest("config", rest.pop("agents"), rest, length=12)
 
     @property
+    def dataset_fingerprint(self) -> str:
+        """Names the settings that decide what is published of shards that are done; the data set's manifest records it."""
+        return identity.digest("dataset", self.name, self.dataset.model_dump(mode="json"), length=12)
+
+    @property
     def deciding(self) -> dict[str, Any]:
         """The settings that decide a run's content, as plain data: without name, limits, budget and what only watches."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
@@ -414,11 +341,12 @@ class StarConfig(Section):
             exclude={
                 "name": True,
                 "agents": True,
+                "dataset": True,
                 "journal": True,
                 "budget": True,
                 "sensor": True,
                 "checks": True,
-                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": _IDLE, "large": _IDLE},
+                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )
         return {**rest, "agents": agents}

@@ -14,14 +14,12 @@ import pyarrow.compute as pc
 from star_pipeline.core.errors import CheckFailed
 from star_pipeline.core.records import (
     Candidate,
-    CatalogEntry,
     CompositeScore,
     IfdScore,
     JudgeVerdict,
     PairProbability,
     PlanRow,
     Seed,
-    StarRow,
 )
 from star_pipeline.core.tables import TableSpec
 
@@ -57,6 +55,7 @@ class Shares:
     unparsed_verdicts: float
     flipped_verdicts: float
     fallbacks: float
+    near_duplicates: float
     least_rows: int
 
 
@@ -76,7 +75,6 @@ UNPARSED = Rule(
 FLIPPED = Rule("flipped_verdicts", "Does the judge say the same when the two answers change places?", False)
 FALLBACKS = Rule("fallbacks", "Is a better candidate than the reference found for most seeds?", False)
 REJECTED = Rule("rejected_rows", "Could every record of the seed files be used?", False)
-EVERY_SEED = Rule("every_seed", "Has every live seed its row in the final data set?", False)
 
 _RUN_AGAIN = "remove its file and run: star-pipeline run"
 
@@ -94,6 +92,11 @@ def require(*findings: Finding) -> None:
     for finding in findings:
         if not finding.passed:
             raise Blocked(finding)
+
+
+def not_looked_at(rule: Rule) -> Finding:
+    """For the other rules of a stage that was blocked: without it they would be shown as checks that broke down."""
+    return Finding(rule, False, "not looked at, since what the stage was given is damaged: see the check that blocks")
 
 
 def rejected_rows(count: int, records: int) -> Finding:
@@ -148,8 +151,8 @@ def plan_whole(seeds: Sequence[Seed], plan: Sequence[PlanRow]) -> Finding:
     wanted = [seed.seed_id for seed in seeds] if plan else []
     wrong = _difference(wanted, list(slots), "seeds")
     odd = [seed for seed, found in slots.items() if found != list(range(len(found)))]
-    wrong = wrong or (f"slots of {_listed(odd)} are not 0, 1, 2, …" if odd else "")
-    return _correct("sampling_plan", wrong, f"{len(plan):,} rows for {len(slots):,} seeds")
+    wrong = wrong or (f"slots of {listed(odd)} are not 0, 1, 2, …" if odd else "")
+    return correct_finding("sampling_plan", wrong, f"{len(plan):,} rows for {len(slots):,} seeds")
 
 
 def plan_consistent(plan: Sequence[PlanRow], pair_ids: Iterable[str]) -> Finding:
@@ -161,7 +164,9 @@ def plan_consistent(plan: Sequence[PlanRow], pair_ids: Iterable[str]) -> Finding
         if (row.origin in ("memory", "explore"))
         != (row.probability is not None and 0 <= row.probability <= 1 + SUM_TOLERANCE and row.pair_id in known)
     ]
-    return _correct("sampling_plan", f"{_listed(odd)} drawn without a probability in [0, 1]" if odd else "", "as drawn")
+    return correct_finding(
+        "sampling_plan", f"{listed(odd)} drawn without a probability in [0, 1]" if odd else "", "as drawn"
+    )
 
 
 def together(findings: Sequence[Finding]) -> list[Finding]:
@@ -183,7 +188,7 @@ class HasCandidate(Protocol):
 def whole(name: str, wanted: Iterable[HasCandidate], found: Iterable[HasCandidate]) -> Finding:
     """Table ``name`` has a row for each candidate that the stage before has, once, in the same order."""
     ids = [row.candidate_id for row in found]
-    return _correct(
+    return correct_finding(
         name,
         _difference([row.candidate_id for row in wanted], ids, "candidates"),
         f"all {len(ids):,} candidates",
@@ -204,8 +209,8 @@ _PI_LLM = {"better": (1.0,), "worse": (0.0,), "tie": (0.5,), "inconsistent": (0.
 def verdicts_consistent(rows: Sequence[JudgeVerdict]) -> Finding:
     """Eq. 6: 1, 0.5 or 0 by the verdict; null where there is none."""
     odd = [row.candidate_id for row in rows if row.pi_llm not in _PI_LLM.get(row.verdict, (None,))]
-    wrong = f"pi_llm of {_listed(odd)} does not follow from the verdict" if odd else ""
-    return _correct("judge_verdicts", wrong, "pi_llm follows from the verdicts")
+    wrong = f"pi_llm of {listed(odd)} does not follow from the verdict" if odd else ""
+    return correct_finding("judge_verdicts", wrong, "pi_llm follows from the verdicts")
 
 
 def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:
@@ -220,9 +225,9 @@ def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:
     for row in rows:
         chosen[row.seed_id] = chosen.get(row.seed_id, 0) + row.selected
     twice = [seed for seed, count in chosen.items() if count != 1]
-    wrong = f"pi of {_listed(odd)} is not pi_dual * pi_llm in [0, 1]" if odd else ""
-    wrong = wrong or (f"{_listed(twice)} have no or several selected candidates, expected one" if twice else "")
-    return _correct("composite_scores", wrong, f"one selection for each of {len(chosen):,} seeds")
+    wrong = f"pi of {listed(odd)} is not pi_dual * pi_llm in [0, 1]" if odd else ""
+    wrong = wrong or (f"{listed(twice)} have no or several selected candidates, expected one" if twice else "")
+    return correct_finding("composite_scores", wrong, f"one selection for each of {len(chosen):,} seeds")
 
 
 def _product(row: CompositeScore) -> bool:
@@ -242,38 +247,12 @@ def probabilities_consistent(rows: Sequence[PairProbability], parent: str, floor
     elif {row.parent_snapshot_id for row in rows} != {parent}:
         wrong = f"it does not follow from snapshot {parent}"
     values = {"sum": total, "least": least}
-    return _correct("agent_pair_probabilities", wrong, f"{len(rows)} pairs, the least {least:.4g}", values)
-
-
-def dataset_consistent(rows: Sequence[StarRow], live: Iterable[str]) -> Finding:
-    """Only live seeds, each with a last turn of the assistant that holds its response."""
-    alive = set(live)
-    gone = [row.seed_id for row in rows if row.seed_id not in alive]
-    mute = [row.seed_id for row in rows if not row.messages or row.messages[-1].content != row.response]
-    wrong = (
-        f"{_listed(gone)} have left the seed files"
-        if gone
-        else f"{_listed(mute)} do not end in their response"
-        if mute
-        else ""
-    )
-    return _correct("star_dataset", wrong, f"{len(rows):,} rows")
-
-
-def every_seed(rows: Sequence[StarRow], entries: Iterable[CatalogEntry]) -> Finding:
-    """A warning that counts the live seeds without a row, by shard."""
-    there = {row.seed_id for row in rows}
-    missing = [entry.shard for entry in entries if entry.live and entry.seed_id not in there]
-    if not missing:
-        return Finding(EVERY_SEED, True, f"all {len(there):,} live seeds", {"missing": 0})
-    shards = _listed(sorted(set(missing)))
-    text = f"{len(missing):,} live seeds have no row yet (shards {shards}); materialise these shards, or run: star-pipeline run"
-    return Finding(EVERY_SEED, False, text, {"missing": len(missing)})
+    return correct_finding("agent_pair_probabilities", wrong, f"{len(rows)} pairs, the least {least:.4g}", values)
 
 
 def failed_share(rows: Sequence[Candidate], shares: Shares) -> Finding:
     paid = [row for row in rows if row.pair_id != "seed"]
-    return _share(
+    return share_finding(
         FAILED, paid, lambda row: row.status == "failed", shares.failed_candidates, shares.least_rows, "candidates failed",
         "look at the reasons: star-pipeline query failures",
     )  # fmt: skip
@@ -281,7 +260,7 @@ def failed_share(rows: Sequence[Candidate], shares: Shares) -> Finding:
 
 def ifd_above_1_share(rows: Sequence[IfdScore], shares: Shares) -> Finding:
     scored = [row for row in rows if row.ifd_small is not None]
-    return _share(
+    return share_finding(
         IFD_ABOVE_1, scored, lambda row: (row.ifd_small or 0) > 1, shares.ifd_above_1, shares.least_rows,
         "responses have an IFD above 1 under the small model",
         "check that scoring.template is the one the model knows, and that responses belong to their instructions",
@@ -290,7 +269,7 @@ def ifd_above_1_share(rows: Sequence[IfdScore], shares: Shares) -> Finding:
 
 def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     asked = [row for row in rows if row.verdict != "skipped"]
-    return _share(
+    return share_finding(
         UNPARSED, asked, lambda row: row.verdict in ("unparsed", "failed"), shares.unparsed_verdicts, shares.least_rows,
         "comparisons came to no verdict",
         "read reply_first in judge_verdicts; raise max_tokens in judge.params, or take another judge, then: run --rejudge",
@@ -299,7 +278,7 @@ def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
 
 def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     heard = [row for row in rows if row.verdict in _PI_LLM]
-    return _share(
+    return share_finding(
         FLIPPED, heard, lambda row: row.flipped, shares.flipped_verdicts, shares.least_rows,
         "verdicts turned round when the answers changed places",
         "the judge leans on position: take another one, or judge.on_reversal: abstain, then: run --rejudge",
@@ -308,14 +287,14 @@ def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
 
 def fallback_share(rows: Sequence[CompositeScore], shares: Shares) -> Finding:
     chosen = [row for row in rows if row.selected]
-    return _share(
+    return share_finding(
         FALLBACKS, chosen, lambda row: row.selection != "best", shares.fallbacks, shares.least_rows,
         "seeds fell back to the reference or to themselves",
         "see why: star-pipeline query why (gaps not positive? the judge never says better?)",
     )  # fmt: skip
 
 
-def _share(
+def share_finding(
     rule: Rule, rows: Sequence[Any], counts: Callable[[Any], bool], most: float, least_rows: int, what: str, remedy: str
 ) -> Finding:
     found = sum(map(counts, rows))
@@ -331,18 +310,18 @@ def _difference(wanted: Sequence[str], found: Sequence[str], what: str) -> str:
     there, asked = set(found), set(wanted)
     missing, extra = [key for key in wanted if key not in there], [key for key in found if key not in asked]
     if missing:
-        return f"{len(missing):,} of {len(wanted):,} {what} are missing ({_listed(missing)})"
+        return f"{len(missing):,} of {len(wanted):,} {what} are missing ({listed(missing)})"
     if extra:
-        return f"{len(extra):,} {what} were not asked for ({_listed(extra)})"
+        return f"{len(extra):,} {what} were not asked for ({listed(extra)})"
     return "" if list(wanted) == list(found) else f"the {what} are not in the order of the stage before, or repeat"
 
 
-def _correct(name: str, wrong: str, fine: str, values: Mapping[str, float | int] | None = None) -> Finding:
+def correct_finding(name: str, wrong: str, fine: str, values: Mapping[str, float | int] | None = None) -> Finding:
     if not wrong:
         return Finding(CORRECT, True, fine, values or {})
     remedy = f"nothing was written; make the stages before it again (a table of theirs is damaged: {_RUN_AGAIN})"
     return Finding(CORRECT, False, f"{name}: {wrong}; {remedy}", values or {})
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")

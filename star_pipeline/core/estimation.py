@@ -178,7 +178,9 @@ def scoring_work(
         prompt_tokens, response_tokens = (
             len(text.encode("utf-8", "replace")) / bytes_a_token for text in (prompt, row.response or "")
         )
-        response_tokens = min(response_tokens, max(max_length - 1 - prompt_tokens, 0.0))
+        response_tokens = min(response_tokens, max_length - 1 - prompt_tokens)
+        if response_tokens <= 0:
+            continue  # too long a prompt, or nothing to score
         passes = (1 + prompt_tokens + response_tokens, 1 + response_tokens)
         work.candidates += scale
         work.tokens += scale * sum(passes) * len(models)

@@ -1,6 +1,6 @@
 """Ports: a Protocol for every outside thing. Adapters make them real; ``adapters.fakes`` holds fakes for tests and trials."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class ScoringSample:
 
 @dataclass(frozen=True)
 class ModelFit:
-    """What of a response a model can take: ``status`` ok, empty_response or prompt_too_long; ``kept_chars`` of its text."""
+    """What of a response a model can take: ``status`` ok, empty_response, prompt_refused or prompt_too_long; ``kept_chars`` of its text."""
 
     status: str
     kept_chars: int
@@ -107,6 +107,17 @@ class MemoryBank(Protocol):
 
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
         """Make ``entries`` the only ones of ``shard``; returns the number of entries in the whole bank."""
+        ...
+
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+        """candidate_id -> embedding, of those ``instructions`` (by candidate_id) that are kept with exactly this text."""
+        ...
+
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+        """Keep embeddings of instructions that are not remembered; no search finds them.
+
+        ``vectors`` (n, d) belong to ``instructions`` (by candidate_id). Of those kept before, ``wanted`` candidates' stay.
+        """
         ...
 
 

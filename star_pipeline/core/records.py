@@ -6,7 +6,7 @@ from typing import Literal
 Origin = Literal["base", "seed", "memory", "explore"]
 Verdict = Literal["better", "worse", "tie", "inconsistent", "unparsed", "skipped", "failed"]
 Selection = Literal["best", "fallback_base", "fallback_seed"]
-IfdStatus = Literal["ok", "no_candidate", "empty_response", "prompt_too_long", "not_finite"]
+IfdStatus = Literal["ok", "no_candidate", "empty_response", "prompt_refused", "prompt_too_long", "not_finite"]
 
 KEEP = "keep"
 """The instruction agent that changes nothing."""
@@ -213,6 +213,16 @@ class ConfigUse:
 
 
 @dataclass(frozen=True, slots=True)
+class TableOrigin:
+    """Which configuration made a shard's table."""
+
+    made: str
+    shard: str
+    fingerprint: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSpend:
     """What the journal says that a lake spent on an agent in a stage."""
 
@@ -244,3 +254,31 @@ class StarRow:
     source_row: int
     candidate_id: str
     selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDomain:
+    """What a selected row is about, and which other rows ask nearly the same; ``domain`` 0 is the largest."""
+
+    seed_id: str
+    candidate_id: str
+    shard: str
+    domain: int
+    domain_name: str
+    nearest_seed_id: str | None
+    nearest_similarity: float | None
+    near_duplicate_of: str
+
+
+LeftOutReason = Literal["fallback", "min_pi", "near_duplicate", "top_share"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutRow:
+    """A selected row that the settings under ``dataset`` keep out of the final data set; ``detail`` says why in words."""
+
+    seed_id: str
+    shard: str
+    candidate_id: str
+    reason: LeftOutReason
+    detail: str

@@ -1,6 +1,6 @@
 """How a scoring model is shown what comes before a response (Eq. 4): named templates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from star_pipeline.core.records import Message
 
@@ -12,7 +12,8 @@ ALPACA_PREAMBLE = (
 def prompt_text(template: str, system: str | None, history: Sequence[Message], instruction: str) -> str:
     """The prompt's text.
 
-    ``alpaca``: Stanford Alpaca's form; a system prompt replaces the preamble, earlier turns come as blocks before the last.
+    ``alpaca``: Stanford Alpaca's form; a system prompt replaces the preamble, earlier turns come before the last as blocks
+    of the same two kinds, in their order. Blocks are parted by an empty line.
     ``plain``: system, history and instruction, each followed by one newline, and nothing else.
     """
     if template == "plain":
@@ -22,6 +23,15 @@ def prompt_text(template: str, system: str | None, history: Sequence[Message], i
     blocks += [f"### {'Response' if turn.role == 'assistant' else 'Instruction'}:\n{turn.content}" for turn in history]
     blocks += [f"### Instruction:\n{instruction}", "### Response:"]
     return "\n\n".join(blocks)
+
+
+def with_system_in_first_question(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]] | None:
+    """The system prompt at the head of the user's first message, for templates without a system role; None without one."""
+    if not messages or messages[0]["role"] != "system":
+        return None
+    asked = next(place for place, message in enumerate(messages) if message["role"] == "user")
+    question = {**messages[asked], "content": f"{messages[0]['content']}\n\n{messages[asked]['content']}"}
+    return [*messages[1:asked], question, *messages[asked + 1 :]]
 
 
 def prompt_messages(system: str | None, history: Sequence[Message], instruction: str) -> list[dict[str, str]]:

@@ -1,7 +1,8 @@
 """The forms that seed records come in: Alpaca fields, ShareGPT conversations, OpenAI messages. One reader each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from star_pipeline.core.records import Message
@@ -41,13 +42,28 @@ class BadRecord(Exception):
 
 @dataclass(frozen=True)
 class Parts:
-    """A record taken apart; ``instruction_field`` is where its instruction stood, for messages."""
+    """A record taken apart; ``field_of`` tells where message n of the conversation stood in it, system prompt not counted."""
 
     system: str | None
     history: tuple[Message, ...]
     instruction: str
     response: str
-    instruction_field: str
+    field_of: Callable[[int], str]
+
+    @property
+    def instruction_field(self) -> str:
+        return self.field_of(len(self.history))
+
+    def every_turn(self) -> Iterator["Parts"]:
+        """One for each answer that follows a user's turn, in order, with all that came before it as history.
+
+        The last one is the record itself. A greeting of the assistant, and a user's turn that another one follows, are
+        history alone.
+        """
+        said = (*self.history, Message("user", self.instruction), Message("assistant", self.response))
+        for place, (asked, answer) in enumerate(pairwise(said)):
+            if (asked.role, answer.role) == ("user", "assistant"):
+                yield Parts(self.system, said[:place], asked.content, answer.content, self.field_of)
 
 
 @dataclass(frozen=True)
@@ -83,12 +99,13 @@ def read_alpaca(raw: Any, fields: Mapping[str, str]) -> Parts:
     instruction = _text(record, names["instruction"], required=True)
     used = {names["instruction"], names["response"]}
     extra = "" if names["input"] in used else _text(record, names["input"], required=False)
+    history = _pairs(record.get(names["history"]), names["history"])
     return Parts(
         system=_text(record, names["system"], required=False) or None,
-        history=_pairs(record.get(names["history"]), names["history"]),
+        history=history,
         instruction=f"{instruction}\n{extra}" if extra.strip() else instruction,
         response=_text(record, names["response"], required=True),
-        instruction_field=names["instruction"],
+        field_of=lambda n: f"{names['history']}[{n // 2}]" if n < len(history) else names["instruction"],
     )
 
 
@@ -131,7 +148,14 @@ def _read_turns(
         )
     if messages[-2].role != "user":
         raise BadRecord(field, "the last response follows no turn of the user")
-    return Parts(system, tuple(messages[:-2]), messages[-2].content, messages[-1].content, f"{field}[{len(turns) - 2}]")
+    before = len(turns) - len(messages)
+    return Parts(
+        system,
+        tuple(messages[:-2]),
+        messages[-2].content,
+        messages[-1].content,
+        field_of=lambda n: f"{field}[{before + n}]",
+    )
 
 
 def _turn(turn: Any, where: str, role_key: str, text_key: str, roles: Mapping[str, str]) -> Message:

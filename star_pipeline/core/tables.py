@@ -99,7 +99,9 @@ _PROMPT_TOKENS = Column("prompt_tokens", INT, "tokens sent, all calls booked on 
 _COMPLETION_TOKENS = Column("completion_tokens", INT, "tokens received, all calls booked on this row", False)
 _COST = Column("cost_usd", FLOAT, "USD for all calls booked on this row; what rows share is booked on the first", False)
 _SOURCE = Column("source", TEXT, "seed file, relative to seeds/", False)
-_SOURCE_ROW = Column("source_row", INT, "record in the seed file, counted from 1", False)
+_SOURCE_ROW = Column(
+    "source_row", INT, "record in the seed file, counted from 1; turns of one conversation share it", False
+)
 
 _SEED_COLUMNS = (
     _SEED_ID,
@@ -107,7 +109,7 @@ _SEED_COLUMNS = (
     _SOURCE_ROW,
     Column("system", TEXT, "system prompt, if any"),
     Column("history", MESSAGES, "earlier turns, oldest first", False),
-    Column("instruction", TEXT, "the last user turn", False),
+    Column("instruction", TEXT, "the user turn that the response answers", False),
     Column("response", TEXT, "the seed's own response; may be empty", False),
 )
 
@@ -132,7 +134,7 @@ REJECTED_ROWS = TableSpec(
     "rejected_rows",
     records.RejectedRow,
     (_SOURCE, _SOURCE_ROW, Column("reason", TEXT, "why the record is no seed, with the field at fault", False)),
-    ("source", "source_row"),
+    ("source", "source_row", "reason"),
 )
 
 SAMPLING_PLAN = TableSpec(
@@ -199,7 +201,12 @@ IFD_SCORES = TableSpec(
     (
         _CANDIDATE_ID,
         _SEED_ID,
-        Column("status", TEXT, "ok, no_candidate, empty_response, prompt_too_long or not_finite", False),
+        Column(
+            "status",
+            TEXT,
+            "ok, no_candidate, empty_response, prompt_refused (by the chat template), prompt_too_long or not_finite",
+            False,
+        ),
         Column("truncated", BOOL, "the response was cut at its end to fit", False),
         *_ifd_columns("small"),
         *_ifd_columns("large"),
@@ -292,6 +299,37 @@ STAR_DATASET = TableSpec(
     ("seed_id",),
 )
 
+TASK_DOMAINS = TableSpec(
+    "task_domains",
+    records.TaskDomain,
+    (
+        _SEED_ID,
+        _CANDIDATE_ID,
+        Column("shard", TEXT, "the shard it was made in", False),
+        Column("domain", INT, "the domain of its instruction; 0 has the most rows", False),
+        Column("domain_name", TEXT, "typical words of the domain's instructions", False),
+        Column("nearest_seed_id", TEXT, "the row with the nearest instruction; null where there is no other row"),
+        Column("nearest_similarity", FLOAT, "cosine to it, to six decimals"),
+        Column(
+            "near_duplicate_of", TEXT, "leader of its group of near-duplicates; its own seed_id where it leads", False
+        ),
+    ),
+    ("seed_id",),
+)
+
+LEFT_OUT_ROWS = TableSpec(
+    "left_out_rows",
+    records.LeftOutRow,
+    (
+        _SEED_ID,
+        Column("shard", TEXT, "the shard it was made in", False),
+        _CANDIDATE_ID,
+        Column("reason", TEXT, "fallback, min_pi, near_duplicate or top_share: the setting that kept it out", False),
+        Column("detail", TEXT, "the same in words, with the row's value and the setting's", False),
+    ),
+    ("seed_id",),
+)
+
 SPEND = TableSpec(
     "spend",
     records.AgentSpend,
@@ -329,6 +367,18 @@ CONFIGS = TableSpec(
     ("fingerprint", "name"),
 )
 
+ORIGINS = TableSpec(
+    "origins",
+    records.TableOrigin,
+    (
+        Column("made", TEXT, "the table of shards", False),
+        Column("shard", TEXT, "the shard", False),
+        Column("fingerprint", TEXT, "the configuration that made it (see configs)", False),
+        Column("name", TEXT, "the configuration's name", False),
+    ),
+    ("made", "shard"),
+)
+
 COST_COLUMNS = frozenset(
     column.name
     for column in CANDIDATES.columns
@@ -348,5 +398,14 @@ SHARD_TABLES: tuple[TableSpec[Any], ...] = (
 """The tables with one file a shard, in the order of the flow."""
 
 TABLES: dict[str, TableSpec[Any]] = {
-    spec.name: spec for spec in (*SHARD_TABLES, SHARD_MANIFEST, SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
+    spec.name: spec
+    for spec in (
+        *SHARD_TABLES,
+        SHARD_MANIFEST,
+        SEED_CATALOG,
+        REJECTED_ROWS,
+        TASK_DOMAINS,
+        STAR_DATASET,
+        LEFT_OUT_ROWS,
+    )
 }

@@ -1,1 +1,1 @@
-"""The inspection file: every table in DuckDB, the views on them (views/*.sql) and shipped queries (queries/*.sql)."""
+"""The inspection file: every table in DuckDB, and the shipped queries (queries/<topic>/<name>.sql) as views of the same names."""

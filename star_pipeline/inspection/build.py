@@ -1,22 +1,38 @@
 """Builds ``inspect.duckdb`` beside the old one and puts it in its place, so that a reader never sees half of it."""
 
 import os
-from collections.abc import Sequence
-from importlib import resources
-from typing import TYPE_CHECKING
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import AgentSpend
-from star_pipeline.core.tables import CONFIGS, REJECTED_ROWS, SEED_CATALOG, SHARD_TABLES, SPEND, STAR_DATASET, Column
+from star_pipeline.core.tables import (
+    CONFIGS,
+    LEFT_OUT_ROWS,
+    ORIGINS,
+    REJECTED_ROWS,
+    SEED_CATALOG,
+    SHARD_TABLES,
+    SPEND,
+    STAR_DATASET,
+    TASK_DOMAINS,
+    Column,
+    TableSpec,
+)
+from star_pipeline.inspection.shipped import STORED, in_order_of_use, statements
 
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
-VIEWS = ("pair_leaderboard", "probability_history", "judge_bias", "costs", "failures", "lineage")
-_WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, STAR_DATASET)
+_WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
+_TABLES: tuple[TableSpec[Any], ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS)
+TABLE_NAMES = tuple(spec.name for spec in _TABLES)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
 
@@ -27,68 +43,163 @@ def inspection_file(lake: Lake) -> str:
     return lake.local(lake.inspection)
 
 
+@contextmanager
+def open_inspection(lake: Lake) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """The inspection file, to read. Raises LakeError, with the remedy, where it is not there or cannot be opened."""
+    import duckdb
+
+    path = inspection_file(lake)
+    try:
+        database = duckdb.connect(path, read_only=True)
+    except duckdb.Error as error:
+        said = " ".join(str(error).split())
+        if "lock on file" in said:
+            raise LakeError(f"{path} is open for writing in another program: {said}; close it there") from error
+        raise LakeError(
+            f"{path} cannot be opened by DuckDB {duckdb.__version__}: {said}; remove it and make it again with: "
+            f"star-pipeline run --lake {lake.root}"
+        ) from error
+    with database:
+        yield database
+
+
+def made_by_another_version(lake: Lake) -> LakeError:
+    """What to say where a table or view that every file has is not there."""
+    return LakeError(
+        f"{lake.inspection} was made by another version; remove it and make it again with: star-pipeline run --lake {lake.root}"
+    )
+
+
 def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, int]:
     """Write the inspection file; returns the rows of each table. A table without files is there, and empty.
 
-    ``spend`` is what the journal says that the lake has paid.
+    ``spend`` is what the journal says that the lake has paid. Raises LakeError where the file cannot be written.
     """
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
-    partial = lake.inspection.with_name(f".inspect.{os.getpid()}.partial.duckdb")
-    partial.unlink(missing_ok=True)
-    sizes: dict[str, int] = {}
+    partial = lake.inspection.with_name(f".inspect.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial.duckdb")
     try:
         with duckdb.connect(lake.local(partial)) as database:
+            database.begin()  # one for all: each statement of its own would wait for the disk
+            create_tables(database)
             for spec in SHARD_TABLES:
                 files = [lake.local(lake.table(spec, shard)) for shard in lake.shards_of(spec)]
-                if files:
-                    shard = "" if _has_shard(spec.columns) else ", parse_filename(filename, true) AS shard"
-                    read = f"SELECT * EXCLUDE (filename){shard} FROM read_parquet(?, filename = true)"
-                    database.execute(f"CREATE TABLE {spec.name} AS {read}", [files])
-                else:
-                    columns = spec.columns if _has_shard(spec.columns) else (*spec.columns, _SHARD)
-                    _create_empty(database, spec.name, pa.schema([pa.field(c.name, c.type) for c in columns]))
+                _fill(database, spec, files)
             for spec in _WHOLE_TABLES:
-                if lake.has_table(spec):
-                    database.execute(
-                        f"CREATE TABLE {spec.name} AS SELECT * FROM read_parquet(?)", [lake.local(lake.table(spec))]
-                    )
-                else:
-                    _create_empty(database, spec.name, spec.schema)
-            database.register("paid", SPEND.to_arrow(spend))
-            database.execute(f"CREATE TABLE {SPEND.name} AS SELECT * FROM paid")
-            database.unregister("paid")
-            _create_empty(database, CONFIGS.name, CONFIGS.schema)
-            made = [lake.local(lake.table(spec, shard)) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
-            if made:
-                sql = (resources.files("star_pipeline.inspection") / "configs.sql").read_text("utf-8")
-                database.execute(f"INSERT INTO {CONFIGS.name} {sql}", [made])
-            for spec in (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS):
-                for column in spec.columns:
-                    text = column.description.replace("'", "''")
-                    database.execute(f"COMMENT ON COLUMN {spec.name}.{column.name} IS '{text}'")
-                sizes[spec.name] = _count(database, spec.name)
-            for view in VIEWS:
-                sql = (resources.files("star_pipeline.inspection") / "views" / f"{view}.sql").read_text("utf-8")
-                database.execute(f"CREATE VIEW {view} AS {sql}")
+                _fill(database, spec, [lake.local(lake.table(spec))] if lake.has_table(spec) else [])
+            _insert(database, SPEND.name, SPEND.to_arrow(spend))
+            _record_origins(database, lake)
+            create_queries(database)
+            sizes = {spec.name: _count(database, spec.name) for spec in _TABLES}
+            database.commit()
         os.replace(lake.local(partial), lake.local(lake.inspection))
     except (OSError, duckdb.IOException) as error:
         raise LakeError(
             f"cannot write {lake.inspection}: {error}; free some space or mend the permissions, then run again"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return sizes
 
 
-def _has_shard(columns: tuple[Column, ...]) -> bool:
-    return any(column.name == "shard" for column in columns)
+def create_tables(database: "duckdb.DuckDBPyConnection") -> None:
+    """Every table of the file, empty, with its columns described."""
+    for spec in _TABLES:
+        columns = _columns(spec)
+        database.register("empty", pa.schema([pa.field(c.name, c.type) for c in columns]).empty_table())
+        database.execute(f"CREATE TABLE {spec.name} AS SELECT * FROM empty")
+        database.unregister("empty")
+        for column in columns:
+            _describe(database, f"COLUMN {spec.name}.{column.name}", column.description)
 
 
-def _create_empty(database: "duckdb.DuckDBPyConnection", name: str, schema: pa.Schema) -> None:
-    database.register("empty", schema.empty_table())
-    database.execute(f"CREATE TABLE {name} AS SELECT * FROM empty")
-    database.unregister("empty")
+def create_queries(database: "duckdb.DuckDBPyConnection") -> None:
+    """The macros, and a view of each shipped query; the tables must be there."""
+    database.execute(statements("macros"))
+    known = _known_columns()
+    for query in in_order_of_use():
+        kind = "TABLE" if query.name in STORED else "VIEW"
+        database.execute(f"CREATE {kind} {query.name} AS {query.sql}")
+        _describe(database, f"{kind} {query.name}", f"{query.question} {query.notes}".strip())
+        for (name,) in database.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE table_name = ?", [query.name]
+        ).fetchall():
+            if text := query.columns.get(name) or known.get(name):
+                _describe(database, f"COLUMN {query.name}.{name}", text)
+    database.execute(statements("seed_lineage"))
+
+
+@dataclass(frozen=True)
+class QueryColumn:
+    """A column of a shipped query; ``description`` is None where the name says it."""
+
+    name: str
+    type: str
+    description: str | None
+
+
+def query_columns() -> dict[str, list[QueryColumn]]:
+    """name of each shipped query -> its columns, without any lake; columns named after pairs are left out."""
+    import duckdb
+
+    with duckdb.connect() as database:
+        create_tables(database)
+        create_queries(database)
+        found: dict[str, list[QueryColumn]] = {query.name: [] for query in in_order_of_use()}
+        for name, *column in database.execute(
+            "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() ORDER BY table_name, column_index"
+        ).fetchall():
+            if name in found:
+                found[name].append(QueryColumn(*column))
+    return found
+
+
+def _known_columns() -> dict[str, str]:
+    """What a column of this name holds, where all tables that have one say the same."""
+    said: dict[str, set[str]] = {}
+    for spec in _TABLES:
+        for column in _columns(spec):
+            said.setdefault(column.name, set()).add(column.description)
+    return {name: texts.pop() for name, texts in said.items() if len(texts) == 1}
+
+
+def _columns(spec: TableSpec[Any]) -> tuple[Column, ...]:
+    with_shard = spec not in SHARD_TABLES or any(column.name == "shard" for column in spec.columns)
+    return spec.columns if with_shard else (*spec.columns, _SHARD)
+
+
+def _fill(database: "duckdb.DuckDBPyConnection", spec: TableSpec[Any], files: list[str]) -> None:
+    """Read the table's files, those of other versions too: a column that a file lacks is null, one that only it has is left."""
+    if files:
+        source = "read_parquet(?, filename = true, union_by_name = true)"
+        there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}", [files]).fetchall()}
+        columns = [column.name for column in spec.columns if column.name in there]
+        if _columns(spec) != spec.columns:
+            columns.append("parse_filename(filename, true) AS shard")
+        database.execute(f"INSERT INTO {spec.name} BY NAME SELECT {', '.join(columns)} FROM {source}", [files])
+
+
+def _record_origins(database: "duckdb.DuckDBPyConnection", lake: Lake) -> None:
+    made = [lake.local(lake.table(spec, shard)) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
+    if made:
+        database.execute(f"CREATE TEMP TABLE said AS {statements('origins')}", [made])
+        database.execute(f"INSERT INTO {ORIGINS.name} BY NAME SELECT * EXCLUDE (settings) FROM said")
+        database.execute(
+            f"INSERT INTO {CONFIGS.name} SELECT fingerprint, name, any_value(settings), min(shard), max(shard), count(*) "
+            "FROM said GROUP BY fingerprint, name ORDER BY min(shard), max(shard), fingerprint, name"
+        )
+
+
+def _insert(database: "duckdb.DuckDBPyConnection", name: str, rows: pa.Table) -> None:
+    database.register("given", rows)
+    database.execute(f"INSERT INTO {name} BY NAME SELECT * FROM given")
+    database.unregister("given")
+
+
+def _describe(database: "duckdb.DuckDBPyConnection", what: str, text: str) -> None:
+    text = text.replace("'", "''")
+    database.execute(f"COMMENT ON {what} IS '{text}'")
 
 
 def _count(database: "duckdb.DuckDBPyConnection", name: str) -> int:

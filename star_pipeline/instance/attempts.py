@@ -11,7 +11,8 @@ from star_pipeline.core.intake import Attempt
 
 KIND = "error"
 """Metadata of a failed step: the class of its error."""
-_RETRY_WITHIN = timedelta(minutes=5)
+RETRY_WITHIN = timedelta(minutes=5)
+"""The daemon launches a killed run anew within seconds; where it has not by then, nobody waits any more."""
 
 
 def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter) -> Attempt | None:
@@ -24,7 +25,8 @@ def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter) -> Attempt |
         return Attempt(run.run_id, "done")
     if run.status == DagsterRunStatus.CANCELED:
         return Attempt(run.run_id, "stopped")
-    if run.status != DagsterRunStatus.FAILURE or _comes_again(run, records[0].update_timestamp):
+    fresh = datetime.now(UTC) - records[0].update_timestamp < RETRY_WITHIN
+    if run.status != DagsterRunStatus.FAILURE or (fresh and comes_again(instance, run)):
         return Attempt(run.run_id, "under way")
     return Attempt(run.run_id, "failed", *failure_of(instance, run.run_id))
 
@@ -45,6 +47,12 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     return "", ""
 
 
-def _comes_again(run: dg.DagsterRun, ended: datetime) -> bool:
-    promised = get_boolean_tag_value(run.tags.get(WILL_RETRY_TAG), default_value=False)
-    return promised and AUTO_RETRY_RUN_ID_TAG not in run.tags and datetime.now(UTC) - ended < _RETRY_WITHIN
+def comes_again(instance: dg.DagsterInstance, failed: dg.DagsterRun) -> bool:
+    """Whether Dagster is to try a failed run again and has not launched it yet. It does so within RETRY_WITHIN, or not at all."""
+    # a run has failed before Dagster notes whether it comes again, and its successor is noted before it is in the queue
+    if not get_boolean_tag_value(failed.tags.get(WILL_RETRY_TAG), default_value=instance.run_retries_enabled):
+        return False
+    if AUTO_RETRY_RUN_ID_TAG not in failed.tags:
+        return True
+    successor = instance.get_run_by_id(failed.tags[AUTO_RETRY_RUN_ID_TAG])
+    return successor is not None and successor.status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED)

@@ -1,6 +1,11 @@
 """Opens the instance under the lake's ``dagster_home``: its settings and the pool's limit, before any run can start."""
 
 import hashlib
+import logging
+import multiprocessing
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -8,44 +13,9 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.partitions import POOL
+from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
 
-DAGSTER_YAML = """\
-# Written by star-pipeline, and yours to change: once you have, it is left alone.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-concurrency:
-  pools:
-    granularity: run
-    default_limit: 1
-# shards start in key order, also after a killed run that is tried again
-run_coordinator:
-  module: star_pipeline.instance.queue
-  class: ShardQueue
-  config:
-    dequeue_interval_seconds: 1
-run_launcher:
-  module: star_pipeline.instance.queue
-  class: ShardLauncher
-# a run whose process was killed is tried again; one whose asset failed is not
-run_retries:
-  enabled: true
-  max_retries: 2
-  retry_on_asset_or_op_failure: false
-run_monitoring:
-  enabled: true
-  poll_interval_seconds: 15
-  start_timeout_seconds: 180
-  cancel_timeout_seconds: 60
-retention:
-  sensor:
-    purge_after_days:
-      skipped: 1
-      failure: 30
-      success: 90
-"""
+DAGSTER_YAML = Path(__file__).with_name("dagster.yaml").read_text("utf-8")
 
 # what earlier versions wrote: replaced where nobody has changed it
 _FORMER = {"a9ce17d4f37d78cca33d7cda97f549cde4db8114e9ff5cdbe7529d97140cb900"}
@@ -66,8 +36,7 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
         lake.write_bytes(settings, DAGSTER_YAML.encode())
     overrides: dict[str, Any] = _console_overrides(lake) if at_the_console else {}
     instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
-    # the default limit alone would let the first runs through together
-    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    keep_one_at_a_time(instance)
     return instance
 
 
@@ -83,3 +52,27 @@ def _console_overrides(lake: Lake) -> dict[str, Any]:
             "config": {"base_dir": lake.local(lake.dagster_home / "history" / "runs")},
         }
     return overrides
+
+
+def warn_of_another_home(lake: Lake) -> None:
+    """One line in the log of a code server of Dagster's whose instance is not the lake's own; silent in any other process.
+
+    Such an instance works, but knows nothing of what ``star-pipeline`` has run, and one made for the occasion forgets.
+    """
+    # a run's process is spawned by the code server, and has its command line
+    if sys.argv[1:3] != ["api", "grpc"] or multiprocessing.parent_process() is not None:
+        return
+    own, used = lake.local(lake.dagster_home), os.environ.get("DAGSTER_HOME")
+    if used and os.path.realpath(used) == os.path.realpath(own):
+        return
+    settings = Path(used or os.getcwd()) / "dagster.yaml"
+    lost = "what star-pipeline ran is not shown; runs, backfills and switched-on sensors are "
+    lost += f"kept in DAGSTER_HOME, {used}" if used else "lost when Dagster ends, since DAGSTER_HOME is not set"
+    if not (settings.exists() and ShardQueue.__name__ in settings.read_text("utf-8")):
+        lost += (
+            "; runs of later shards are started and wait for the earlier ones, and killed runs are not tried again, since "
+            f"{settings} does not name {ShardQueue.__name__} as {own}/dagster.yaml does"
+        )
+    logging.getLogger(__name__).warning(
+        "Dagster does not use this lake's own instance: %s. Expected: star-pipeline dev --lake %s", lost, lake.root
+    )

@@ -4,20 +4,28 @@ Dagster's queue is first come, first served, and a run that is tried again after
 shards behind it would start without their predecessor, and be refused.
 """
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterEvent, DagsterRunStatus, RunsFilter
+from dagster._core.instance.config import PoolGranularity
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, PRIORITY_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
 from star_pipeline.core.identity import shard_number
-from star_pipeline.instance.processes import PROCESS_TAGS, why_dead
+from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
+from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
+from star_pipeline.partitions import POOL
 
-_RETRY_WITHIN = timedelta(minutes=5)
-"""The daemon launches a killed run anew within seconds; where it has not by then, nobody waits any more."""
+_LOOK_AGAIN_S = 0.5
+
+
+def keep_one_at_a_time(instance: dg.DagsterInstance) -> None:
+    """Set the limit of the loop's pool: the default limit of the settings alone would let the first runs through together."""
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
 
 
 def place(run: dg.DagsterRun) -> int | None:
@@ -28,11 +36,56 @@ def place(run: dg.DagsterRun) -> int | None:
         return None
 
 
+def tried_again_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
+    """A run of an earlier shard that failed, is to be tried again, and has not been launched anew yet; None where there is none."""
+    number = place(run)
+    if number is None:
+        return None
+    filters = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - RETRY_WITHIN)
+    for failed in instance.get_runs(filters):
+        failed_number = place(failed)
+        if failed_number is not None and failed_number < number and comes_again(instance, failed):
+            return failed
+    return None
+
+
+def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Wait until the runs of earlier shards that are under way have ended, where the instance lets runs start together.
+
+    The lake's own instance does not, and there a waiting run would hold the slot that its predecessor needs. Any other one, such
+    as a plain ``dagster dev`` makes for the occasion, begins up to ten at once, the earliest first.
+    """
+    run = instance.get_run_by_id(run_id)
+    number = place(run) if run else None
+    if number is None or instance.get_concurrency_config().pool_config.pool_granularity == PoolGranularity.RUN:
+        return
+    told = False
+    while first := _under_way_before(instance, number):
+        if run and not told:
+            instance.report_engine_event(f"Waits for shard {first.tags[PARTITION_NAME_TAG]}: one works at a time.", run)
+            told = True
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _under_way_before(instance: dg.DagsterInstance, number: int) -> dg.DagsterRun | None:
+    for other in instance.get_runs(RunsFilter(statuses=RUNNING)):
+        other_number = place(other)
+        if other_number is not None and other_number < number and why_dead(instance, other) is None:
+            return other
+    return None
+
+
 class ShardQueue(QueuedRunCoordinator):  # type: ignore[type-arg]
-    """Dagster's run queue, where the lower shard goes first."""
+    """Dagster's run queue, where the lower shard goes first, and one at a time."""
+
+    _limited = False
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
+        # an instance that nobody has opened for the lake before: `dagster dev` without a DAGSTER_HOME
+        if not self._limited:
+            keep_one_at_a_time(self._instance)
+            self._limited = True
         # a run that is tried again inherits the tags of the one that was killed
         tags = dict.fromkeys(set(PROCESS_TAGS).intersection(run.tags), "")
         number = place(run)
@@ -48,28 +101,13 @@ class ShardLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
-        awaited = self._to_be_tried_again_before(run)
+        awaited = tried_again_before(self._instance, run)
         if awaited is None:
             super().launch_run(context)
             return
         shard = awaited.tags[PARTITION_NAME_TAG]
         self._instance.report_engine_event(f"Back into the queue: shard {shard} comes first, and is tried again.", run)
         self._instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
-
-    def _to_be_tried_again_before(self, run: dg.DagsterRun) -> dg.DagsterRun | None:
-        number = place(run)
-        if number is None:
-            return None
-        filters = RunsFilter(
-            statuses=[DagsterRunStatus.FAILURE],
-            tags={WILL_RETRY_TAG: "true"},
-            updated_after=datetime.now(UTC) - _RETRY_WITHIN,
-        )
-        for failed in self._instance.get_runs(filters):
-            failed_number = place(failed)
-            if failed_number is not None and failed_number < number and AUTO_RETRY_RUN_ID_TAG not in failed.tags:
-                return failed
-        return None
 
     @property
     def supports_check_run_worker_health(self) -> bool:

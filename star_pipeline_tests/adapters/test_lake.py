@@ -8,14 +8,15 @@ import textwrap
 import time
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
-from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.lake import Lake, content_hash, whole_file
 from star_pipeline.adapters.lock import hold
 from star_pipeline.core import tables
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.records import Candidate, Seed
-from star_pipeline.core.tables import SEED_CATALOG, SEED_SHARDS, STAR_DATASET
+from star_pipeline.core.records import Candidate, CatalogEntry, Seed
+from star_pipeline.core.tables import LEFT_OUT_ROWS, SEED_CATALOG, SEED_SHARDS, STAR_DATASET, TASK_DOMAINS
 
 
 def seeds(*names):
@@ -28,12 +29,16 @@ def test_the_lake_is_laid_out_as_the_contract_says(tmp_path):
         lake.table(SEED_SHARDS, "000001-x"): "tables/seed_shards/000001-x.parquet",
         lake.table(STAR_DATASET): "star_dataset/star_dataset.parquet",
         lake.table(SEED_CATALOG): "tables/seed_catalog.parquet",
+        lake.table(TASK_DOMAINS): "tables/task_domains.parquet",
+        lake.table(LEFT_OUT_ROWS): "tables/left_out_rows.parquet",
         lake.dataset_card: "star_dataset/README.md",
+        lake.dataset_manifest: "star_dataset/manifest.json",
         lake.seeds: "seeds",
         lake.memory_bank: "memory_bank",
         lake.journal: "journal",
         lake.models: "models",
         lake.inspection: "inspect.duckdb",
+        lake.report: "report.html",
         lake.dagster_home: "dagster_home",
     }
     assert {path.relative_to(lake.root).as_posix() for path in places} == set(places.values())
@@ -44,6 +49,32 @@ def test_a_lake_is_absolute_from_the_start(tmp_path, monkeypatch):
     lake = Lake.at("here")
     monkeypatch.chdir("/")
     assert str(lake.root) == str(tmp_path / "here")
+
+
+def test_a_table_read_in_pieces_has_every_row_once_in_its_order(tmp_path):
+    lake, rows = Lake.at(tmp_path), [CatalogEntry(f"s{n}", "k", n, "f", n, True) for n in range(10_001)]
+    lake.write_table(SEED_CATALOG, SEED_CATALOG.to_arrow(rows))
+    assert pq.ParquetFile(str(lake.table(SEED_CATALOG))).num_row_groups == 3
+    assert list(lake.rows(SEED_CATALOG, 1000)) == rows
+    with pytest.raises(LakeError, match="materialise star_dataset first"):
+        next(lake.rows(STAR_DATASET))
+
+
+def test_a_file_written_in_pieces_takes_its_place_only_when_it_is_whole(tmp_path):
+    def write(path, last):
+        with whole_file(path) as file:
+            file.write(b"one ")
+            file.write(last())
+
+    path = tmp_path / "f"
+    write(path, lambda: b"two")
+    assert path.read_bytes() == b"one two"
+    with pytest.raises(ZeroDivisionError):
+        write(path, lambda: 1 // 0)
+    assert path.read_bytes() == b"one two"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(LakeError, match=r"cannot write .*/none/f: No such file or directory; free some space"):
+        write(tmp_path / "none" / "f", lambda: b"")
 
 
 def test_what_is_written_comes_back_and_is_named_by_its_content(tmp_path):

@@ -80,3 +80,30 @@ def test_the_default_embedding_is_real_and_comes_without_a_download(monkeypatch)
 def test_an_embedding_that_is_not_there_is_said_in_one_line(tmp_path):
     with pytest.raises(ModelError, match=r"memory\.embedding"):
         SentenceEmbedder(str(tmp_path / "nothing")).embed(["x"])
+
+
+def test_vectors_are_found_again_by_candidate_and_text_and_others_are_kept_beside_the_bank(tmp_path):
+    vectors = unit(6)
+    for bank in (LanceMemoryBank(str(tmp_path), "m"), ListBank()):
+        assert bank.kept_vectors({"c1-0": "a"}) == {}
+        bank.replace_shard("k", entries("k", 1, "ab"), vectors[:2])
+        bank.keep_beside({"x": "one", "y": "two"}, vectors[2:4], {"x", "y"})
+        asked = {"c1-0": "a", "c1-1": "other text", "x": "one", "y": "2", "nobody": "z"}
+        found = bank.kept_vectors(asked)
+        assert set(found) == {"c1-0", "x"}
+        np.testing.assert_array_equal([found["c1-0"], found["x"]], vectors[[0, 2]])
+        # y is not wanted any more, x is, and z is new
+        bank.keep_beside({"z": "three"}, vectors[4:5], {"x", "z"})
+        kept = bank.kept_vectors({"x": "one", "y": "two", "z": "three"})
+        assert set(kept) == {"x", "z"}
+        np.testing.assert_array_equal([kept["x"], kept["z"]], vectors[[2, 4]])
+        [near] = bank.nearest(vectors[4:5], 5, 9)
+        assert {entry.seed_id for entry in near} == {"s1-0", "s1-1"}
+
+
+def test_what_another_embedding_kept_beside_the_bank_is_not_used(tmp_path):
+    LanceMemoryBank(str(tmp_path), "m").keep_beside({"x": "one"}, unit(1, 16), {"x"})
+    other = LanceMemoryBank(str(tmp_path), "other")
+    assert other.kept_vectors({"x": "one"}) == {}
+    other.keep_beside({"x": "one"}, unit(1, 8), {"x"})
+    assert other.kept_vectors({"x": "one"})["x"].shape == (8,)

@@ -12,6 +12,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import lake_seeds, read_seeds, seed_files, take_in, take_in_starter
 from star_pipeline.core.errors import ConfigError, SeedError
+from star_pipeline.core.seeds import SeedRules
 
 ROWS = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(3)]
 
@@ -24,7 +25,7 @@ def written(folder, name, content):
 
 
 def read(path, fields=None):
-    return list(read_seeds(path, path.name, fields or {}))
+    return list(read_seeds(path, path.name, SeedRules(fields or {})))
 
 
 def test_json_and_jsonl_hold_the_same_seeds(tmp_path):
@@ -70,14 +71,14 @@ def test_files_are_found_in_the_order_of_their_names_hidden_and_foreign_ones_lef
 def test_taking_in_copies_beside_what_is_there(tmp_path):
     lake = Lake.at(tmp_path / "lake")
     one = written(tmp_path, "one.json", json.dumps(ROWS))
-    assert take_in(lake, [str(one)], {}) == ["one.json"]
-    assert take_in(lake, [str(one)], {}) == []
+    assert take_in(lake, [str(one)], SeedRules()) == ["one.json"]
+    assert take_in(lake, [str(one)], SeedRules()) == []
     written(tmp_path / "more", "two.jsonl", json.dumps({"instruction": "x", "output": "y"}))
-    assert take_in(lake, [str(tmp_path / "more")], {}) == ["two.jsonl"]
-    assert [seed.instruction for seed in lake_seeds(lake, {})] == ["q0", "q1", "q2", "x"]
+    assert take_in(lake, [str(tmp_path / "more")], SeedRules()) == ["two.jsonl"]
+    assert [seed.instruction for seed in lake_seeds(lake, SeedRules())] == ["q0", "q1", "q2", "x"]
     written(tmp_path, "one.json", json.dumps(ROWS[:1]))
-    assert take_in(lake, [str(one)], {}) == ["one.json"]
-    assert [seed.instruction for seed in lake_seeds(lake, {})] == ["q0", "x"]
+    assert take_in(lake, [str(one)], SeedRules()) == ["one.json"]
+    assert [seed.instruction for seed in lake_seeds(lake, SeedRules())] == ["q0", "x"]
 
 
 def test_one_bad_file_and_none_is_copied(tmp_path):
@@ -85,28 +86,28 @@ def test_one_bad_file_and_none_is_copied(tmp_path):
     good = written(tmp_path, "good.json", json.dumps(ROWS))
     bad = written(tmp_path, "bad.json", json.dumps([{"instruction": 3}]))
     with pytest.raises(SeedError, match=r"bad\.json, row 1"):
-        take_in(lake, [str(good), str(bad)], {})
+        take_in(lake, [str(good), str(bad)], SeedRules())
     assert not lake.seeds.exists()
 
 
 def test_what_cannot_be_taken_in(tmp_path):
     lake = Lake.at(tmp_path / "lake")
     with pytest.raises(ConfigError, match="no such file"):
-        take_in(lake, [str(tmp_path / "nope.json")], {})
+        take_in(lake, [str(tmp_path / "nope.json")], SeedRules())
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no seed files"):
-        take_in(lake, [str(tmp_path / "empty")], {})
+        take_in(lake, [str(tmp_path / "empty")], SeedRules())
     with pytest.raises(ConfigError, match=r"\.txt"):
-        take_in(lake, [str(written(tmp_path, "a.txt", "x"))], {})
+        take_in(lake, [str(written(tmp_path, "a.txt", "x"))], SeedRules())
     a, b = written(tmp_path / "1", "x.json", json.dumps(ROWS)), written(tmp_path / "2", "x.json", json.dumps(ROWS))
     with pytest.raises(ConfigError, match="same name"):
-        take_in(lake, [str(a), str(b)], {})
+        take_in(lake, [str(a), str(b)], SeedRules())
 
 
 def test_the_starter_seeds_are_varied_valid_and_without_duplicates(tmp_path):
     lake = Lake.at(tmp_path)
     take_in_starter(lake)
-    seeds = list(lake_seeds(lake, {}))
+    seeds = list(lake_seeds(lake, SeedRules()))
     assert len(seeds) >= 150
     assert len({seed.seed_id for seed in seeds}) == len({seed.instruction for seed in seeds if not seed.history}) + sum(
         bool(s.history) for s in seeds
@@ -185,11 +186,11 @@ def test_literal_nan_and_numbers_at_the_end_of_a_piece_are_read(tmp_path):
 
 def test_bad_rows_are_skipped_where_asked_but_a_file_without_any_seed_is_an_error(tmp_path):
     lines = '{"instruction": "x", "output": "y"}\n{broken\n{"instruction": ""}\n'
-    rows = list(read_seeds(written(tmp_path, "a.jsonl", lines), "a.jsonl", {}, skip_bad_rows=True))
+    rows = list(read_seeds(written(tmp_path, "a.jsonl", lines), "a.jsonl", SeedRules(skip_bad_rows=True)))
     assert [type(row).__name__ for row in rows] == ["Seed", "RejectedRow", "RejectedRow"]
     assert [row.source_row for row in rows] == [1, 2, 3]
     with pytest.raises(SeedError, match=r"no usable record; row 1: line 1, column 2: no valid JSON"):
-        list(read_seeds(written(tmp_path, "b.jsonl", "{x\n{y\n"), "b.jsonl", {}, skip_bad_rows=True))
+        list(read_seeds(written(tmp_path, "b.jsonl", "{x\n{y\n"), "b.jsonl", SeedRules(skip_bad_rows=True)))
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.parquet"])
@@ -203,7 +204,7 @@ def test_memory_is_bounded_whatever_the_number_of_rows(tmp_path, name):
         "a.parquet": lambda: frame.to_parquet(path, row_group_size=5000),
     }[name]()
     tracemalloc.start()
-    assert sum(1 for _ in read_seeds(path, name, {})) == 60_000
+    assert sum(1 for _ in read_seeds(path, name, SeedRules())) == 60_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16_000_000

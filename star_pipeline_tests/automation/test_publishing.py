@@ -8,10 +8,11 @@ from dagster._time import get_current_timestamp
 from star_pipeline.assets import LOOP_ASSETS
 from star_pipeline.automation.publishing import nightly, publish_follows
 from star_pipeline.definitions import build_defs
+from star_pipeline.jobs import PUBLISHED
 from star_pipeline.partitions import SHARDS
 
 LOOP = [asset.key for asset in LOOP_ASSETS]
-BOTH = {"star_dataset", "inspection"}
+ALL = set(PUBLISHED)
 SHARD = "000001-x"
 
 
@@ -26,12 +27,13 @@ class Evening:
     def tick(self):
         """Names of the assets requested, which are then made, as the daemon would."""
         result = dg.evaluate_automation_conditions(
-            defs=self.defs, instance=self.instance, cursor=self.cursor, asset_selection=dg.AssetSelection.assets(*BOTH)
+            defs=self.defs, instance=self.instance, cursor=self.cursor, asset_selection=dg.AssetSelection.assets(*ALL)
         )
         self.cursor = result.cursor
         requested = {r.key.path[-1] for r in result.results if r.true_subset.size}
-        for name in sorted(requested, reverse=True):
-            self.made(name)
+        for name in PUBLISHED:
+            if name in requested:
+                self.made(name)
         return requested
 
     def made(self, name, shard=None):
@@ -58,19 +60,19 @@ def test_nothing_is_requested_where_nothing_has_happened(evening):
     assert [evening.tick() for _ in range(3)] == [set()] * 3
 
 
-def test_both_follow_once_the_shards_rest_though_others_are_missing_and_then_no_more(evening):
+def test_all_follow_once_the_shards_rest_though_others_are_missing_and_then_no_more(evening):
     evening.shard_done("000001-x")
     assert evening.tick() == set()  # just made: more may come
     evening.shard_done("000002-x")
     assert evening.tick() == set()
-    assert evening.tick() == BOTH
+    assert evening.tick() == ALL
     assert [evening.tick() for _ in range(4)] == [set()] * 4
 
 
 def test_a_new_catalogue_alone_is_followed_too_since_records_may_have_left(evening):
     evening.made("seed_catalog")
     evening.tick()
-    assert evening.tick() == BOTH
+    assert evening.tick() == ALL
 
 
 def test_a_shard_that_waits_its_turn_is_waited_for_and_one_that_failed_is_not(evening):
@@ -78,7 +80,7 @@ def test_a_shard_that_waits_its_turn_is_waited_for_and_one_that_failed_is_not(ev
     run = evening.waiting("000002-x")
     assert [evening.tick() for _ in range(3)] == [set()] * 3
     evening.instance.report_run_failed(run)
-    assert evening.tick() == BOTH
+    assert evening.tick() == ALL
 
 
 def test_a_backfill_is_waited_for_also_between_its_runs(evening):
@@ -101,7 +103,7 @@ def test_a_backfill_is_waited_for_also_between_its_runs(evening):
     evening.shard_done("000001-x")
     assert [evening.tick() for _ in range(4)] == [set()] * 4
     evening.instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_FAILED))
-    assert evening.tick() == BOTH
+    assert evening.tick() == ALL
 
 
 def test_they_follow_by_themselves_and_the_nightly_rebuild_waits_for_a_click():

@@ -21,6 +21,8 @@ from typing import Any
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
+from star_pipeline.instance import open_instance
+from star_pipeline.instance.attempts import failure_of
 from star_pipeline.jobs import LOOP
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.daemon import Daemon, dagster_ui
@@ -81,13 +83,19 @@ def report(lake: Lake, calm: Lake, status: str, killed: str, runs: list[dict[str
     in_order = [run["partition"] for run in done] == lake.catalog_shards()
     others = [run for run in worked if run["status"] != "SUCCESS" and run["runId"] != killed]
     spec = tables.AGENT_PAIR_PROBABILITIES
-    equal = all(lake.read_table(spec, shard) == calm.read_table(spec, shard) for shard in calm.catalog_shards())
+    equal = all(
+        lake.has_table(spec, shard) and lake.read_table(spec, shard) == calm.read_table(spec, shard)
+        for shard in calm.catalog_shards()
+    )
     pace = statistics.median(after - before for before, after in itertools.pairwise(starts))
     print(
         f"backfill                {status}, {len(done)} shards in {seconds:.0f} s, {pace:.1f} s from shard to shard (median)"
     )
     print(f"in key order            {in_order}")
     print(f"failed besides the kill {len(others)}")
+    with open_instance(lake) as instance:
+        for run in others:
+            print(f"    {run['partition']} {run['status']} {' '.join(failure_of(instance, run['runId']))}")
     print(f"snapshots as undisturbed {equal}")
     return status == "COMPLETED_SUCCESS" and in_order and equal and not others
 

@@ -29,7 +29,7 @@ def test_help_has_an_example_and_the_contracts_options(command):
     assert command == "query" or "--config" in said
 
 
-@pytest.mark.parametrize("command", ["compare", "replay", "score"])
+@pytest.mark.parametrize("command", ["compare", "export", "replay", "report", "score"])
 def test_help_of_the_others_has_an_example_too(command):
     said = star(command, "--help").stdout
     assert f"star-pipeline {command} " in " ".join(said.split("Example:")[1].split())
@@ -57,6 +57,8 @@ def test_usage_mistakes_exit_2_and_name_the_remedy(tmp_path):
         (("compare", tmp_path), "two or more different lakes"),
         (("compare", tmp_path, tmp_path / "b", "--format", "xml"), "table, csv, json"),
         (("replay", "--rate", "2", *lake), "--rate"),
+        (("export", "--output", tmp_path / "x.json", *lake), "--format"),
+        (("export", "--format", "share-gpt", "--output", tmp_path / "x.json", *lake), "(did you mean sharegpt?)"),
     ]
     for arguments, words in cases:
         code, line = mistake(*arguments)
@@ -131,6 +133,7 @@ def test_doctor_finds_what_is_wrong_without_paying(tmp_path):
     assert "STAR_TEST_NO_SUCH_KEY" in lines["keyless"]
     assert "s.json, row 1, field 'instruction': empty" in said
     assert "wrong models: scoring model 's'" in said
+    assert "fine  data set: none yet" in said
 
 
 def test_doctor_asks_the_servers_of_scoring_models(tmp_path):

@@ -93,6 +93,21 @@ def test_after_it_nothing_is_to_do_and_of_new_seeds_what_was_measured_is_expecte
     assert any("measured in this lake" in text for text in told.assumptions)
 
 
+def test_the_other_turns_of_conversations_are_counted_once_they_are_asked_for(side):
+    talk = [{"from": ("human", "gpt")[n % 2], "value": f"{n}?"} for n in range(6)]
+    side.seeds.write_text(json.dumps([{"conversations": talk}, {"conversations": talk[:4]}]))
+    side.configure()
+    assert side.estimate(side.seeds).seeds_to_do == 2
+    side.run()
+    sent = len(side.server.requests)
+    side.configure(seeds={"turns": "every"})
+    told = side.estimate(side.seeds)
+    assert told.seeds_to_do == 1  # the first answer: both records begin with it, and the second answer was a seed
+    assert sum(line.calls for line in told.agents) > 0
+    side.run()
+    assert sum(line.calls for line in told.agents) == len(side.server.requests) - sent
+
+
 def test_what_the_journal_has_is_not_counted_again(side):
     side.configure(budget={"usd": 0.01})
     with pytest.raises(RunFailed, match="the budget is used up"):

@@ -1,15 +1,18 @@
 """What ``run`` does on a living lake: after edits, losses, kills and other configurations. LLMs and models are fakes."""
 
+import io
 import json
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.run import RunFailed, run_pipeline
+from star_pipeline.commands.summary import print_summary
 from star_pipeline.core import tables
 from star_pipeline.core.errors import AgentDown, ConfigError, SeedError
 from star_pipeline.instance import open_instance
@@ -192,9 +195,7 @@ def test_a_paid_plan_stays_when_the_pairs_change_and_the_new_pair_enters_at_its_
     side.configure(pairs={"sampled": ["keep+a", "b+a", "a+b", "b+b", "a+a"], "base": ["keep+b"]})
     assert side.run().shards == ("000004-more",)
     assert {
-        name: content
-        for name, content in side.files().items()
-        if "000004" not in name and "catalog" not in name and "rejected" not in name
+        name: content for name, content in side.files().items() if "000004" not in name and name.count("/") == 2
     }.items() <= before.items()
     plan = side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, "000004-more")
     assert {row.pair_id: row.probability_before for row in plan}["a+a"] == pytest.approx(1 / 5)
@@ -312,3 +313,79 @@ def test_odd_shares_are_warnings_in_one_line_each_and_nothing_stops(side):
     )
     assert "so in 3 shards" in said["candidates, failed_candidates"]
     assert side.run().warnings == ()
+
+
+def likes_the_reference(request):
+    """A judge for whom no candidate is better: where the reference's gap is not positive, its seed falls back to it."""
+    if not request.template.startswith("judge"):
+        return say(request)
+    text = request.messages[-1].content
+    border = "[Start of Assistant B's" if "Assistant B" in text else "[Start of Sample B's"
+    return "[A]" if "b on respond" in text.split(border, 1)[0] else "[B]"
+
+
+def test_a_change_of_the_settings_under_dataset_publishes_again_without_a_call(side):
+    side.run(likes_the_reference)
+    tables_before = {name: content for name, content in side.files().items() if name.count("/") == 2}
+    whole = side.lake.read_table(tables.STAR_DATASET)
+    assert 0 < sum(row.selection != "best" for row in whole) < 12
+    side.configure(dataset={"fallbacks": "drop", "top_share": 0.5})
+    outcome = side.run(likes_the_reference)
+    assert (outcome.published, outcome.shards, outcome.warnings, side.asked) == (True, (), (), 0)
+    assert {name: content for name, content in side.files().items() if name.count("/") == 2} == tables_before
+    best = sorted((row for row in whole if row.selection == "best"), key=lambda row: (-row.pi, -row.gap, row.seed_id))
+    kept = {row.seed_id for row in best[: (len(best) + 1) // 2]}
+    assert {row.seed_id for row in side.lake.read_table(tables.STAR_DATASET)} == kept
+    left_out = side.lake.read_table(tables.LEFT_OUT_ROWS)
+    assert {row.seed_id for row in left_out} == {row.seed_id for row in whole} - kept
+    assert {row.reason for row in left_out} == {"fallback", "top_share"}
+    said = summary_of(side, outcome)
+    assert f"{12 - len(kept)} left out by the settings under dataset" in said
+    assert "have no row" not in said
+    assert side.run().idle
+    side.configure()
+    side.run()
+    assert side.lake.read_table(tables.STAR_DATASET) == whole
+    assert side.lake.read_table(tables.LEFT_OUT_ROWS) == []
+    with open_instance(side.lake) as instance:
+        made = instance.fetch_materializations(dg.AssetKey("task_domains"), limit=3).records
+    computed = [record.asset_materialization.metadata["embeddings_computed"].value for record in reversed(made)]
+    assert computed == [sum(row.selection != "best" for row in whole), 0, 0]
+
+
+def summary_of(side, outcome):
+    console = Console(width=200, record=True, file=io.StringIO())
+    assert print_summary(console, side.lake, outcome)
+    return " ".join(console.export_text().split())
+
+
+def test_near_duplicates_above_the_limit_are_left_out(side):
+    side.configure(dataset={"near_duplicates": 1, "near_duplicate_similarity": 0.5})
+    side.run()
+    domains = {row.seed_id: row.near_duplicate_of for row in side.lake.read_table(tables.TASK_DOMAINS)}
+    assert 0 < len(set(domains.values())) < 12
+    assert {row.seed_id for row in side.lake.read_table(tables.STAR_DATASET)} == set(domains.values())
+    side.configure(dataset={"near_duplicates": 1, "near_duplicate_similarity": 1.0})
+    side.run()
+    assert side.lake.read_table(tables.LEFT_OUT_ROWS) == []
+
+
+def test_a_data_set_from_which_everything_is_left_out_is_empty_and_said(side):
+    side.configure(dataset={"min_pi": 1.0})
+    outcome = side.run()
+    assert any(
+        "the final data set is empty: all 12 rows were left out (12 by min_pi)" in line for line in outcome.warnings
+    )
+    assert side.lake.read_table(tables.STAR_DATASET) == []
+    assert "12 left out" in summary_of(side, outcome)
+
+
+def test_a_data_set_that_is_not_what_its_manifest_names_is_published_again(side):
+    side.run()
+    files = {path: path.read_bytes() for path in Path(str(side.lake.root), "star_dataset").iterdir()}
+    assert {path.name for path in files} == {"star_dataset.parquet", "README.md", "manifest.json"}
+    for path in files:
+        path.write_bytes(b"half")
+        outcome = side.run()
+        assert (outcome.published, side.asked) == (True, 0)
+        assert {path: path.read_bytes() for path in files} == files

@@ -16,6 +16,8 @@ from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import save_model
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"instruction": "Write a poem", "input": "", "output": "The sea is wide and blue."},
     {"instruction": "Sort", "input": "3 1 2", "output": "1 2 3"},
@@ -159,13 +161,17 @@ def test_a_mistake_is_one_line(change, words, tmp_path, models):
         assert word in err
 
 
-def test_bad_rows_can_be_left_out_and_keep_their_place(tmp_path, models):
+def test_bad_rows_keep_their_place_and_a_conversation_is_one_row(tmp_path, models):
     config = tmp_path / "skip.yaml"
     config.write_text(
         "agents: {a: {model: hosted_vllm/a}}\npairs: {sampled: [keep+a], base: [keep+a]}\njudge: {agent: a}\n"
-        "seeds: {on_bad_row: skip, fields: {instruction: prompt, response: answer}}\nscoring: {small: s, large: l}\n"
+        "seeds: {on_bad_row: skip, turns: every, fields: {instruction: prompt, response: answer}}\nscoring: {small: s, large: l}\n"
     )
-    rows = [{"prompt": "Say a", "answer": "a b c"}, {"prompt": 3}, {"prompt": "Say b", "answer": "b c"}]
+    rows = [
+        {"prompt": "Say a", "answer": "a b c"},
+        {"prompt": 3},
+        {"prompt": "Say b", "answer": "b c", "history": [["Say", "b"]]},
+    ]
     code, out, err = score(tmp_path, models, "--config", str(config), rows=rows)
     assert (code, err) == (0, "")
     assert [row["status"] for row in pq.read_table(tmp_path / "scores.parquet").to_pylist()] == ["ok", "no_candidate", "ok"]  # fmt: skip

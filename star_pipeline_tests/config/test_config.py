@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from star_pipeline.config import StarConfig, load_config, profile_names
-from star_pipeline.config.models import AgentConfig, ServedModel
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError
 
 MINIMAL = {

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.catalog import update_catalog
-from star_pipeline.core.seeds import make_seed
+from star_pipeline.core.seeds import SeedRules, make_seed, seeds_of
 
 
 def seeds(text, source="file.json"):
@@ -74,3 +74,21 @@ def test_over_any_history_seeds_never_move_and_live_is_what_the_files_hold(histo
         assert all(1 <= len(members) <= size for members in filled.values())
         placed = {seed.seed_id: (key, place) for key, members in filled.items() for place, seed in enumerate(members)}
         assert all(places[name] == place for name, place in placed.items())
+
+
+def test_other_turns_are_new_seeds_beside_the_last_ones_and_going_back_tombstones_them():
+    turns = ("1?", "1", "2?", "2", "3?", "3")
+    record = {"conversations": [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(turns)]}
+
+    def look(previous, turns):
+        return update_catalog(previous, seeds_of(iter([(1, record)]), "f.json", SeedRules(turns=turns)), 2)
+
+    last = look([], "last")
+    every = look(last.entries, "every")
+    assert (every.records, every.added, every.removed, every.live) == (3, 2, 0, 3)
+    assert every.entries[: len(last.entries)] == last.entries
+    assert every.new_shards == ("000002-f",)
+    back = look(every.entries, "last")
+    assert (back.added, back.removed, back.live) == (0, 2, 1)
+    again = look(back.entries, "every")
+    assert (again.added, again.returned, again.entries) == (0, 2, every.entries)

@@ -88,6 +88,7 @@ def test_refine_shows_the_draft_and_its_echo_is_a_failure():
     [candidate], requests = generate(reply, plan("keep+a"), "refine")
     assert candidate.response == "a says refine #4"
     assert "the draft" in requests[0].messages[-1].content
+    assert requests[0].messages[1:-1] == SEED.history
     [echo], _ = generate(lambda request: "the  draft", plan("keep+a"), "refine")
     assert echo.error_kind == "echo"
 

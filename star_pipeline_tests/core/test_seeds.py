@@ -1,10 +1,12 @@
 """Seeds: what a record of each format becomes, and what is said of one that does not fit."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.records import Message, RejectedRow
-from star_pipeline.core.seeds import RowError, make_seed, seeds_of
+from star_pipeline.core.seeds import RowError, SeedRules, make_seed, seeds_of
 
 GOOD = {"instruction": "Add", "input": "1 and 2", "output": "3"}
 TURNS = [("system", "Be brief"), ("user", "hi"), ("assistant", "hello"), ("user", "bye?"), ("assistant", "Bye.")]
@@ -12,8 +14,9 @@ SHAREGPT = {"conversations": [{"from": {"user": "human", "assistant": "gpt"}.get
 MESSAGES = {"messages": [{"role": r, "content": v} for r, v in TURNS]}
 
 
-def read(*records, fields=None, skip=False):
-    return list(seeds_of(iter(enumerate(records, start=1)), "data/f.json", fields or {}, skip))
+def read(*records, fields=None, skip=False, turns="last"):
+    rules = SeedRules(fields or {}, skip, turns)
+    return list(seeds_of(iter(enumerate(records, start=1)), "data/f.json", rules))
 
 
 def one(record, fields=None):
@@ -55,7 +58,7 @@ def test_field_mapping():
 
 def test_a_seed_is_named_by_its_content_alone():
     seed = one(GOOD)
-    [other] = seeds_of(iter([(9, GOOD)]), "other", {}, False)
+    [other] = seeds_of(iter([(9, GOOD)]), "other", SeedRules())
     assert other.seed_id == seed.seed_id
     assert one({**GOOD, "output": "4"}).seed_id != seed.seed_id
     # the border between instruction and response is part of the content
@@ -127,3 +130,91 @@ def test_the_format_is_the_files_not_the_rows():
 
 def test_an_empty_response_is_a_seed():
     assert one({**GOOD, "output": ""}).response == ""
+
+
+def said(seed):
+    """The whole conversation of a seed."""
+    return (*seed.history, Message("user", seed.instruction), Message("assistant", seed.response))
+
+
+def sharegpt(*turns):
+    return {"conversations": [{"from": {"u": "human", "a": "gpt"}[role], "value": text} for role, text in turns]}
+
+
+def test_every_turn_of_a_conversation_is_a_seed_with_all_before_it_as_history():
+    for record in (SHAREGPT, MESSAGES):
+        first, last = read(record, turns="every")
+        assert (first.system, first.history, first.instruction, first.response) == ("Be brief", (), "hi", "hello")
+        assert [last] == read(record)
+    alpaca = {**GOOD, "system": "S", "history": [["hi", "hello"], ["so?", "so"]]}
+    seeds = read(alpaca, GOOD, turns="every")
+    assert [(seed.source_row, len(seed.history), seed.instruction) for seed in seeds] == [
+        (1, 0, "hi"),
+        (1, 2, "so?"),
+        (1, 4, "Add\n1 and 2"),
+        (2, 0, "Add\n1 and 2"),
+    ]
+    assert {seed.system for seed in seeds[:3]} == {"S"}
+
+
+def test_a_greeting_and_a_question_that_another_follows_are_history_alone():
+    record = sharegpt(
+        ("a", "Welcome!"), ("u", "One."), ("u", "Two?"), ("a", "2"), ("a", "Or more."), ("u", "Three?"), ("a", "3")
+    )
+    seeds = read(record, turns="every")
+    assert [(seed.instruction, seed.response) for seed in seeds] == [("Two?", "2"), ("Three?", "3")]
+    assert [turn.content for turn in seeds[0].history] == ["Welcome!", "One."]
+    assert [turn.content for turn in seeds[1].history] == ["Welcome!", "One.", "Two?", "2", "Or more."]
+    assert read(record) == seeds[1:]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ua"), st.text("xyz ", max_size=2)), max_size=8), st.text("xyz", min_size=1))
+def test_whatever_the_order_of_speakers_every_turn_ends_with_the_last_and_never_changes_what_came_before(
+    turns, question
+):
+    record = sharegpt(*turns, ("u", question), ("a", "answer"))
+    whole = tuple(
+        Message({"u": "user", "a": "assistant"}[role], text)
+        for role, text in [*turns, ("u", question), ("a", "answer")]
+    )
+    seeds = [seed for seed in read(record, turns="every", skip=True) if not isinstance(seed, RejectedRow)]
+    assert seeds[-1:] == read(record)
+    ends = [
+        n + 2
+        for n in range(len(whole) - 1)
+        if whole[n].role == "user" and whole[n + 1].role == "assistant" and whole[n].content.strip()
+    ]
+    assert [said(seed) for seed in seeds] == [whole[:end] for end in ends]
+    assert len({seed.seed_id for seed in seeds}) == len(seeds)
+
+
+def test_a_conversation_that_begins_another_gives_the_same_seeds():
+    short = sharegpt(("u", "1?"), ("a", "1"), ("u", "2?"), ("a", "2"))
+    long = sharegpt(("u", "1?"), ("a", "1"), ("u", "2?"), ("a", "2"), ("u", "3?"), ("a", "3"))
+    ids = [seed.seed_id for seed in read(short, long, turns="every")]
+    assert ids[:2] == ids[2:4]
+    assert len(set(ids)) == 3
+
+
+def test_a_turn_without_a_question_is_left_out_by_itself_and_an_empty_answer_is_a_seed():
+    record = {
+        "messages": [
+            MESSAGES["messages"][0],
+            *sharegpt_as_messages(("u", " "), ("a", "?"), ("u", "q"), ("a", ""), ("u", "r"), ("a", "s")),
+        ]
+    }
+    with pytest.raises(SeedError, match=r"row 1, field 'messages\[1\]': empty"):
+        read(record, turns="every")
+    rejected, empty, last = read(record, turns="every", skip=True)
+    assert rejected == RejectedRow("data/f.json", 1, "field 'messages[1]': empty, expected an instruction")
+    assert (empty.instruction, empty.response) == ("q", "")
+    assert [last] == read(record)
+    with pytest.raises(SeedError, match=r"row 1, field 'history\[1\]': empty"):
+        read({**GOOD, "history": [["q", "a"], ["", "b"]]}, turns="every")
+    # what cannot be used as a whole gives no turn at all
+    [rejected] = read({"messages": MESSAGES["messages"][:4]}, turns="every", skip=True)
+    assert "ends with the user's turn" in rejected.reason
+
+
+def sharegpt_as_messages(*turns):
+    return [{"role": {"u": "user", "a": "assistant"}[role], "content": text} for role, text in turns]

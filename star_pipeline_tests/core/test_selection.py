@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.records import Candidate, CatalogEntry, CompositeScore, IfdScore, Message, Seed
-from star_pipeline.core.selection import Contender, memory_entries, select_in_seed, star_rows
+from star_pipeline.core.selection import Contender, KeepRules, kept_rows, memory_entries, select_in_seed, star_rows
 
 
 def contender(name, slot=1, pair="a+b", status="ok", gap=0.1, pi=0.1):
@@ -103,3 +103,85 @@ def test_memory_keeps_best_rows_of_enough_pi_only():
     assert [entry.candidate_id for entry in memory_entries("k", 4, scores, candidates, 0.2)] == ["c"]
     [entry, _] = memory_entries("k", 4, scores, candidates, 0.0)
     assert (entry.instruction, entry.sequence, entry.pair_id) == ("ask more", 4, "a+b")
+
+
+def star_row(name, pi=0.5, gap=0.1, selection="best"):
+    [row] = star_rows("000001-f", [SEED], {"s": ENTRY}, [CANDIDATE], [SCORE], [IFD])
+    return replace(row, seed_id=name, pi=pi, gap=gap, selection=selection)
+
+
+def names(rows):
+    return [row.seed_id for row in rows]
+
+
+def test_by_default_every_row_is_kept():
+    rows = [star_row("a"), star_row("b", None, None, "fallback_base")]
+    assert kept_rows(rows, KeepRules(), {}) == (rows, [])
+
+
+def test_each_rule_tells_why_and_works_on_what_the_one_before_left():
+    rows = [
+        star_row("low", 0.1),
+        star_row("base", None, None, "fallback_base"),
+        star_row("best", 0.9),
+        star_row("twin", 0.8),
+        star_row("mean", 0.5),
+        star_row("less", 0.4),
+    ]
+    kept, out = kept_rows(rows, KeepRules("drop", 0.2, 1, 0.5), {"twin": "best", "best": "best", "mean": "mean"})
+    assert names(kept) == ["best", "mean"]
+    assert {row.seed_id: row.reason for row in out} == {
+        "low": "min_pi", "base": "fallback", "twin": "near_duplicate", "less": "top_share",
+    }  # fmt: skip
+    said = {row.seed_id: row.detail for row in out}
+    assert said["low"] == "its pi is 0.1, and dataset.min_pi is 0.2"
+    assert said["base"] == "fallback_base, and dataset.fallbacks is drop"
+    assert said["less"] == "place 3 by pi of 3 rows, and dataset.top_share 0.5 keeps 2"
+
+
+def test_without_pi_a_row_has_less_than_any_positive_least_and_ranks_last():
+    rows = [star_row("a", None, None, "fallback_seed"), star_row("b", 0.0, -1.0, "fallback_base"), star_row("c", 0.1)]
+    assert names(kept_rows(rows, KeepRules(min_pi=0.05), {})[0]) == ["c"]
+    assert names(kept_rows(rows, KeepRules(top_share=0.5), {})[0]) == ["b", "c"]
+
+
+STAR_ROWS = st.lists(
+    st.tuples(
+        st.sampled_from([None, 0.0, 0.25, 0.5, 1.0]),
+        st.sampled_from([None, -0.1, 0.1]),
+        st.sampled_from(["best", "fallback_base"]),
+        st.integers(0, 3),
+    ),
+    max_size=12,
+)
+RULES = st.builds(
+    KeepRules,
+    st.sampled_from(["keep", "drop"]),
+    st.sampled_from([0.0, 0.25, 0.6]),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([0.01, 0.1, 0.3, 0.5, 0.7, 1.0]),
+)
+
+
+@given(STAR_ROWS, RULES)
+def test_what_is_kept_and_left_out_is_all_there_was_and_follows_the_rules(drawn, rules):
+    rows = [star_row(f"s{n}", pi, gap, selection) for n, (pi, gap, selection, _) in enumerate(drawn)]
+    group_of = {f"s{n}": f"s{group}" for n, (_, _, _, group) in enumerate(drawn)}
+    kept, out = kept_rows(rows, rules, group_of)
+    assert sorted(names(kept) + [row.seed_id for row in out]) == sorted(names(rows))
+    assert [row for row in rows if row in kept] == kept
+
+    # the same, in the rules' own words
+    def rank(row):
+        return -(row.pi or 0), float("inf") if row.gap is None else -row.gap, row.seed_id
+
+    left = [row for row in sorted(rows, key=rank) if rules.fallbacks == "keep" or row.selection == "best"]
+    left = [row for row in left if (row.pi or 0) >= rules.min_pi]
+    if rules.near_duplicates:
+        left = [
+            row
+            for place, row in enumerate(left)
+            if sum(group_of[other.seed_id] == group_of[row.seed_id] for other in left[:place]) < rules.near_duplicates
+        ]
+    hundredths = round(rules.top_share * 100) * len(left)
+    assert set(names(kept)) == set(names(left[: -(-hundredths // 100)]))

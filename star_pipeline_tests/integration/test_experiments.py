@@ -17,6 +17,7 @@ from star_pipeline_tests.llm_server import chat_server
 
 EXPERIMENTS = {
     "no evolution": {"evolution": {"rate": 0.0}},
+    "slower evolution": {"evolution": {"rate": 0.1}},
     "no memory": {"sampling": {"from_memory": 0}},
     "uniform": {"evolution": {"rate": 0.0}, "sampling": {"from_memory": 0}},
 }

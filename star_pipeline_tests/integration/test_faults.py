@@ -21,6 +21,8 @@ from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.integration.test_run_against_a_server import configuration, models, scripted, star
 from star_pipeline_tests.llm_server import chat_server
 
+pytestmark = pytest.mark.slow
+
 PRICES = (1e-6, 2e-6)
 KEY = "sk-loopback-0123456789abcdef"
 assert models  # a fixture
@@ -125,7 +127,7 @@ def _texts(table: pa.Table) -> str:
 
 
 def test_runs_that_are_killed_at_random_end_like_an_undisturbed_one_and_pay_nothing_twice(models, tmp_path):
-    told = soak(tmp_path, models, kills=5, seed=3)
+    told = soak(tmp_path, models, kills=3, seed=3)
     assert told.differences == []
     assert told.replies == told.undisturbed
     assert told.requests == told.undisturbed + sum(told.lost)

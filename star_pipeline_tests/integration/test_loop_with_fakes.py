@@ -18,6 +18,8 @@ from star_pipeline.partitions import SHARDS, prior_state
 from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import fake_resources, seed_rows
 
+pytestmark = pytest.mark.slow
+
 
 class Loop:
     """A lake with a Dagster instance of its own and fake LLMs and models."""
@@ -72,6 +74,12 @@ def test_every_live_seed_ends_in_the_final_data_set_and_in_the_inspection_file(l
     rows = loop.read(tables.STAR_DATASET)
     assert len(rows) == 10
     assert {row.source_row for row in rows} == set(range(1, 11))
+    domains = loop.read(tables.TASK_DOMAINS)
+    assert [(d.seed_id, d.candidate_id, d.shard) for d in domains] == [
+        (r.seed_id, r.candidate_id, r.shard) for r in rows
+    ]
+    assert {d.domain for d in domains} == {0, 1}
+    assert {d.near_duplicate_of for d in domains} <= {row.seed_id for row in rows}
     with duckdb.connect(str(loop.lake.inspection), read_only=True) as database:
         names = {name for (name,) in database.execute("SELECT table_name FROM information_schema.tables").fetchall()}
         assert names >= {spec.name for spec in tables.SHARD_TABLES} | {"star_dataset", "seed_catalog"}
@@ -229,6 +237,29 @@ def test_the_instance_has_the_pools_limit_before_the_first_run(loop):
     assert (loop.lake.dagster_home / "dagster.yaml").exists()
     settings = loop.instance.get_settings("concurrency")
     assert settings["pools"]["granularity"] == "run"
+
+
+def test_a_damaged_table_blocks_the_next_stage_and_each_of_its_checks_says_why(loop):
+    loop.write_seeds(seed_rows(8))
+    loop.all()
+    first = loop.shards[0]
+    verdicts, scores = (loop.lake.table(spec, first) for spec in (tables.JUDGE_VERDICTS, tables.IFD_SCORES))
+    judged, whole = verdicts.read_bytes(), loop.lake.read_arrow(tables.IFD_SCORES, first)
+    loop.lake.write_table(tables.IFD_SCORES, whole.slice(1), first)
+    result = loop.execute("process_shard", first, ["judge_verdicts"])
+    found = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert {name: (check.passed, check.severity.value) for name, check in found.items()} == {
+        "correct": (False, "ERROR"),
+        "unparsed_verdicts": (False, "WARN"),
+        "flipped_verdicts": (False, "WARN"),
+    }
+    assert failure(result) == found["correct"].description
+    assert "ifd_scores" in found["correct"].description
+    assert all("not looked at" in check.description for name, check in found.items() if name != "correct")
+    assert verdicts.read_bytes() == judged
+    scores.unlink()
+    assert loop.execute("process_shard", first, ["ifd_scores", "judge_verdicts"]).success
+    assert verdicts.read_bytes() == judged
 
 
 def test_each_table_records_the_configurations_fingerprint(loop):

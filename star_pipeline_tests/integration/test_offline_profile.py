@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.tables import STAR_DATASET
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_offline_profile_makes_a_row_of_every_starter_seed(tmp_path):

@@ -1,5 +1,6 @@
 """What went wrong with one try: may it pass, did it reach the provider, can it have been billed?"""
 
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from json import JSONDecodeError
@@ -34,6 +35,11 @@ _NEVER_REACHED = ("ClientConnectorError", "ConnectTimeout", "PoolTimeout")
 _BROKEN = ("unable to get json response", "invalid response object", "empty or invalid response")
 _NO_MONEY = ("insufficient_quota", "exceeded your current quota", "credit balance", "billing")
 _FILTERED = ("content_filter", "content management policy", "content policy")
+TOO_LONG = re.compile(
+    r"context (length|window|size)|max_model_len|maximum model length|too long|exceeds? .*(context|length)",
+    re.IGNORECASE,
+)
+"""How a server of one's own (vLLM, SGLang, llama.cpp) refuses a long prompt; litellm knows the words of the big APIs."""
 _BILLED_KINDS = {"content_filter", "context_too_long"}
 """Refusals that some providers bill: Azure does, since the prompt was processed."""
 _BILLED_STATUSES = {408, 504}
@@ -90,6 +96,8 @@ def _refused(error: Exception, message: str, headers: Mapping[str, str]) -> Fail
         kind, passing = "quota", False
     elif kind == "bad_request" and any(phrase in said for phrase in _FILTERED):
         kind, passing = "content_filter", False
+    elif kind == "bad_request" and TOO_LONG.search(said):
+        kind = "context_too_long"
     billed = kind in _BILLED_KINDS or status in _BILLED_STATUSES
     return Failure(kind, message, passing, retry_after_s(headers.get("retry-after")), billed)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.config.models import ScoringConfig, ServedModel
+from star_pipeline.config.scoring import ScoringConfig, ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 

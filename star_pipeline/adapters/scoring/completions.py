@@ -9,7 +9,6 @@ import asyncio
 import json
 import math
 import os
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,12 @@ from typing import Any
 import aiohttp
 
 from star_pipeline.adapters.backoff import retry_after_s, wait_s
+from star_pipeline.adapters.llm.failures import TOO_LONG
 from star_pipeline.adapters.preflight import in_short
-from star_pipeline.config.models import ServedModel
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-_TOO_LONG = re.compile(
-    r"context (length|window|size)|max_model_len|maximum model length|too long|exceeds? .*(context|length)",
-    re.IGNORECASE,
-)
 _VLLM_MINUS_INFINITY = -9999.0
 """What vLLM sends in place of -inf, for which JSON has no word."""
 
@@ -249,7 +245,7 @@ class CompletionsServer:
             wish = retry_after_s(headers.get("Retry-After"))
             remedy = "look at the server's log, or lower max_concurrency"
             return _Failure(f"{who}: {said}, {self._served.max_tries} times; {remedy}", True, status == 500, wish)
-        if status == 413 or _TOO_LONG.search(text):
+        if status == 413 or TOO_LONG.search(text):
             remedy = "lower scoring.max_length, or raise the server's limit (vLLM: --max-model-len)"
             return _Failure(f"{who}: {tokens:,} tokens are too long for the server ({said}); {remedy}", False)
         return _Failure(f"{who}: the server refuses the request ({said}); look at its log", False, refused=True)

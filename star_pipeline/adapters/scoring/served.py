@@ -9,7 +9,7 @@ from star_pipeline.adapters import loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
 from star_pipeline.adapters.scoring.prefix_tree import Pass
 from star_pipeline.adapters.scoring.tokens import PassMaker, Vocabulary, load_vocabulary
-from star_pipeline.config.models import ServedModel
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 

@@ -1,8 +1,9 @@
 """What a model is fed: prompt and response tokenised apart, cut to the model's limit between characters (Eq. 4)."""
 
 import bisect
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from star_pipeline.adapters.preflight import check_folder, in_short
 from star_pipeline.adapters.scoring.prefix_tree import Pass, Tokens
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
-from star_pipeline.core.score_templates import prompt_messages, prompt_text
+from star_pipeline.core.score_templates import prompt_messages, prompt_text, with_system_in_first_question
 
 _LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
 
@@ -54,9 +55,12 @@ def load_vocabulary(name: str) -> Vocabulary:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Token ids, and for each response token where in the response it begins and ends, in characters."""
+    """Token ids, and for each response token where in the response it begins and ends, in characters.
 
-    prompt: Tokens
+    ``prompt`` is None where the chat template refuses the conversation.
+    """
+
+    prompt: Tokens | None
     response: Tokens
     starts: Tokens
     ends: Tokens
@@ -88,6 +92,7 @@ class PassMaker:
         made = []
         for sample, chars in zip(samples, kept_chars, strict=True):
             encoded = self._encoded[sample]
+            assert encoded.prompt is not None, "fit has told that this prompt cannot be made"
             response = self._cut(sample, encoded, chars)
             given = np.concatenate([start, encoded.prompt, response])
             made.append((Pass(given, len(response)), Pass(np.concatenate([start, response]), len(response))))
@@ -97,6 +102,8 @@ class PassMaker:
     def _fit(self, sample: ScoringSample, encoded: _Encoded) -> ModelFit:
         if not len(encoded.response):
             return ModelFit("empty_response", 0)
+        if encoded.prompt is None:
+            return ModelFit("prompt_refused", 0)
         room = self._limit - 1 - len(encoded.prompt)
         if len(encoded.response) <= room:
             return ModelFit("ok", len(sample.response))
@@ -121,12 +128,12 @@ class PassMaker:
         if not new:
             return
         texts = [self._prompt(sample) for sample in new]
-        distinct = list(dict.fromkeys(texts))
+        distinct = list(dict.fromkeys(text for text in texts if text is not None))
         prompts = dict(zip(distinct, self._ids(distinct), strict=True))
         responses = self._with_offsets([sample.response for sample in new])
         for sample, text, response in zip(new, texts, responses, strict=True):
-            prompt = prompts[text]
-            if self._template == "chat" and len(prompt) and prompt[0] == self._vocabulary.start:
+            prompt = prompts[text] if text is not None else None
+            if self._template == "chat" and prompt is not None and len(prompt) and prompt[0] == self._vocabulary.start:
                 prompt = prompt[1:]
             self._encoded[sample] = _Encoded(prompt, *response)
 
@@ -150,26 +157,30 @@ class PassMaker:
         ends = [min(len(decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1)]
         return ids, np.array([0, *ends[:-1]], dtype=np.int32)[: len(ids)], np.array(ends, dtype=np.int32)
 
-    def _prompt(self, sample: ScoringSample) -> str:
+    def _prompt(self, sample: ScoringSample) -> str | None:
+        """The prompt's text; None where the tokenizer's chat template takes conversations, but not this one."""
         if self._template != "chat":
             return prompt_text(self._template, sample.system, sample.history, sample.instruction)
         messages = prompt_messages(sample.system, sample.history, sample.instruction)
-        render = functools.partial(
-            self._vocabulary.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True
-        )
+        # some templates know no system role (Gemma, Mistral): there it leads the first message of the user
+        forms: list[Sequence[Mapping[str, str]]] = [messages]
+        if folded := with_system_in_first_question(messages):
+            forms.append(folded)
+        for form in forms:
+            with contextlib.suppress(jinja2.TemplateError):
+                return self._rendered(form)
         try:
-            try:
-                return str(render(messages))
-            except jinja2.TemplateError:
-                # some templates know no system role (Gemma, Mistral): there it leads the first message of the user
-                if not sample.system or len(messages) < 2:
-                    raise
-                first = {**messages[1], "content": f"{sample.system}\n\n{messages[1]['content']}"}
-                return str(render([first, *messages[2:]]))
+            self._rendered([{"role": "user", "content": "hi"}])
         except jinja2.TemplateError as error:
             raise ModelError(
-                f"scoring.template chat: the template of {self._vocabulary.name!r} refuses a conversation ({error}); use alpaca or plain"
+                f"scoring.template chat: the template of {self._vocabulary.name!r} refuses a user's message ({error}); use alpaca or plain"
             ) from error
+        return None
+
+    def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
+        try:
+            render = self._vocabulary.tokenizer.apply_chat_template
+            return str(render(list(messages), tokenize=False, add_generation_prompt=True))
         except ValueError as error:
             raise ModelError(
                 f"scoring.template chat: the tokenizer of {self._vocabulary.name!r} has no chat template; use alpaca or plain"

@@ -279,6 +279,14 @@ FAILURES = {
         Reply(status=400, body=SAID % (b"This model's maximum context length is 10 tokens", b"context_length_exceeded")),
         "context_too_long", False, True,
     ),
+    "too long for vLLM": (
+        Reply(status=400, body=SAID % (b"The decoder prompt (length 99) is longer than the maximum model length of 10.", b"400")),
+        "context_too_long", False, True,
+    ),
+    "too long for llama.cpp": (
+        Reply(status=400, body=SAID % (b"the request exceeds the available context size", b"exceed_context_size_error")),
+        "context_too_long", False, True,
+    ),
     "filtered": (
         Reply(status=400, body=SAID % (b"triggering the content management policy", b"content_filter")),
         "content_filter", False, True,

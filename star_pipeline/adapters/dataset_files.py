@@ -1,0 +1,138 @@
+"""The final data set's three files: Parquet, card and manifest; and what the lake says of where they come from."""
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.manifest import ShardOrigin, TableOrigin
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SHARD_TABLES, STAR_DATASET
+
+_PACKAGES = (
+    "star-pipeline",
+    "dagster",
+    "duckdb",
+    "lancedb",
+    "litellm",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+)
+
+
+def write_dataset(lake: Lake, data: bytes, card: bytes, manifest: Mapping[str, Any]) -> None:
+    """Write data and card, and last the manifest, which names both by their hashes.
+
+    A kill in between leaves a manifest that does not name the other files: ``dataset_problem`` says so, and a run writes anew.
+    """
+    parquet = lake.table(STAR_DATASET)
+    files = {"data": (parquet, data), "card": (lake.dataset_card, card)}
+    told = dict(manifest)
+    for role, (path, content) in files.items():
+        lake.write_bytes(path, content)
+        named = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        told[role] = {**named, **manifest.get(role, {})}
+    text = json.dumps(told, ensure_ascii=False, indent=1, sort_keys=True)
+    lake.write_bytes(lake.dataset_manifest, f"{text}\n".encode())
+
+
+def read_manifest(lake: Lake) -> dict[str, Any] | None:
+    """The manifest; None where there is none, or none that can be read."""
+    try:
+        told = json.loads(lake.dataset_manifest.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def dataset_problem(lake: Lake, manifest: Mapping[str, Any] | None) -> str:
+    """Why the files are not those that the manifest names, with the remedy; empty where they are."""
+    remedy = "make them again: star-pipeline run"
+    if manifest is None:
+        return f"{lake.dataset_manifest} is not there, or cannot be read; {remedy}"
+    for role, path in (("data", lake.table(STAR_DATASET)), ("card", lake.dataset_card)):
+        named = manifest.get(role, {}).get("sha256") if isinstance(manifest.get(role), dict) else None
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        except OSError:
+            return f"{path} is not there; {remedy}"
+        if found != named:
+            return f"{path}: its content is not what {lake.dataset_manifest.name} names (changed since, or a run was killed); {remedy}"
+    return ""
+
+
+def is_published(lake: Lake, dataset_fingerprint: str) -> bool:
+    """Whether the three files belong together, and were made with these settings."""
+    manifest = read_manifest(lake)
+    same = manifest is not None and manifest.get("dataset_fingerprint") == dataset_fingerprint
+    return same and not dataset_problem(lake, manifest)
+
+
+def shard_origins(lake: Lake, shards: Iterable[str]) -> list[ShardOrigin]:
+    """What each shard's tables are: hash of the file, the configuration that made it, and the snapshot after the shard."""
+    return [
+        ShardOrigin(
+            shard,
+            _snapshot(lake, shard),
+            {spec.name: _origin(lake, spec, shard) for spec in SHARD_TABLES if lake.has_table(spec, shard)},
+        )
+        for shard in shards
+    ]
+
+
+def _snapshot(lake: Lake, shard: str) -> str | None:
+    if not lake.has_table(AGENT_PAIR_PROBABILITIES, shard):
+        return None
+    names = lake.read_arrow(AGENT_PAIR_PROBABILITIES, shard, ["snapshot_id"]).column("snapshot_id")
+    return str(names[0]) if len(names) else None
+
+
+def _origin(lake: Lake, spec: Any, shard: str) -> TableOrigin:
+    path = lake.table(spec, shard)
+    try:
+        content = path.read_bytes()
+        said = pq.read_schema(io.BytesIO(content)).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LakeError(f"{path} cannot be read: {error}; remove it and run: star-pipeline run") from error
+    fingerprint, name, settings = (
+        said.get(key, b"").decode() for key in (b"config_fingerprint", b"config_name", b"config_settings")
+    )
+    return TableOrigin(hashlib.sha256(content).hexdigest(), fingerprint, name, settings or None)
+
+
+def source_hashes(lake: Lake) -> dict[str, str]:
+    """seed file, relative to seeds/ -> SHA-256 of its content."""
+    found = {}
+    for path in seed_files(lake.seeds):
+        with path.open("rb") as file:
+            found[path.relative_to(lake.seeds).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return found
+
+
+def numerics(lake: Lake) -> Any:
+    """How the lake's scores are computed (dtype, device, threads, matrix library); None where nothing was scored here."""
+    return json.loads(lake.numerics.read_text("utf-8")) if lake.numerics.exists() else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that have a part in the data; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

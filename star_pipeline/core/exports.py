@@ -1,0 +1,102 @@
+"""The final data set in the forms that trainers read, a record a row; preference pairs are in ``preferences``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from star_pipeline.core.records import Message, StarRow
+from star_pipeline.core.tables import MESSAGES, STAR_DATASET, TEXT
+
+Record = dict[str, Any]
+
+SCORES = ("seed_id", "pair_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection")
+"""Columns of the final data set that may go along with a record."""
+_FROM_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+class NoRecord(StrEnum):
+    """Why a row of the final data set has no record in a form."""
+
+    NO_PAIRS = "earlier turns that are no [user, assistant] pairs; sharegpt and messages keep them"
+    NOT_JUDGED = "no candidate judged better or worse than the reference"
+    OTHER_INSTRUCTION = "better and worse only for different instructions"
+    SAME_TEXT = "better and worse are the same text"
+    IN_THE_MAKING = "shard not done, or just being made again"
+
+
+@dataclass(frozen=True)
+class ExportForm:
+    """A trainer's form.
+
+    ``fields`` are the Arrow types of a record; the ``optional`` ones stand in a file only where one of its records fills them, since
+    loaders want the same fields in every record. ``by_line``: one record a line is usual, else one JSON list. ``record`` is None
+    for preference pairs, which need more than the row.
+    """
+
+    fields: tuple[pa.Field, ...]
+    by_line: bool
+    record: Callable[[StarRow], Record | NoRecord] | None
+    optional: tuple[str, ...] = ()
+
+
+def alpaca(row: StarRow) -> Record | NoRecord:
+    """instruction, input (empty), output; system and history, a list of [user, assistant] pairs, as LLaMA-Factory reads them.
+
+    NO_PAIRS where the earlier turns do not alternate between user and assistant, which this form cannot say.
+    """
+    system, turns = _opening(row.messages[:-2])
+    roles = [turn.role for turn in turns]
+    if roles != ["user", "assistant"] * (len(turns) // 2):
+        return NoRecord.NO_PAIRS
+    history = [[user.content, assistant.content] for user, assistant in zip(turns[::2], turns[1::2], strict=True)]
+    return {"instruction": row.instruction, "input": "", "output": row.response, "system": system, "history": history}
+
+
+def sharegpt(row: StarRow) -> Record:
+    """id (the seed's) and conversations: turns with from (system, human or gpt) and value; a system prompt is the first turn."""
+    turns = [{"from": _FROM_SHAREGPT[turn.role], "value": turn.content} for turn in row.messages]
+    return {"id": row.seed_id, "conversations": turns}
+
+
+def messages(row: StarRow) -> Record:
+    """messages: turns with role and content, as OpenAI and TRL take them."""
+    return {"messages": chat(row.messages)}
+
+
+def prompt_completion(row: StarRow) -> Record:
+    """prompt: all turns but the last; completion: the response alone. TRL's SFT then learns the completion only."""
+    return {"prompt": chat(row.messages[:-1]), "completion": chat(row.messages[-1:])}
+
+
+def scores(row: StarRow) -> Record:
+    """What ``SCORES`` names, of the row."""
+    return {name: getattr(row, name) for name in SCORES}
+
+
+def chat(turns: Sequence[Message]) -> list[Mapping[str, str]]:
+    """Messages as plain objects with role and content."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _opening(turns: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+    """(system prompt or nothing, the turns after it)."""
+    return (turns[0].content, turns[1:]) if turns and turns[0].role == "system" else ("", turns)
+
+
+def _fields(**types: pa.DataType) -> tuple[pa.Field, ...]:
+    return tuple(pa.field(name, type_) for name, type_ in types.items())
+
+
+SCORE_FIELDS = tuple(STAR_DATASET.schema.field(name) for name in SCORES)
+_TURNS = pa.list_(pa.struct([pa.field("from", TEXT), pa.field("value", TEXT)]))
+_ALPACA = _fields(instruction=TEXT, input=TEXT, output=TEXT, system=TEXT, history=pa.list_(pa.list_(TEXT)))
+FORMS = {
+    "alpaca": ExportForm(_ALPACA, False, alpaca, ("system", "history")),
+    "sharegpt": ExportForm(_fields(id=TEXT, conversations=_TURNS), False, sharegpt),
+    "messages": ExportForm(_fields(messages=MESSAGES), True, messages),
+    "prompt-completion": ExportForm(_fields(prompt=MESSAGES, completion=MESSAGES), True, prompt_completion),
+    "preference": ExportForm(_fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES), True, None),
+}

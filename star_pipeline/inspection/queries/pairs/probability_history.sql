@@ -1,0 +1,17 @@
+-- How did the pairs' probabilities move from shard to shard (Eq. 8; the paper's Figure 5)?
+-- A row a shard and pair.
+-- reward: sum of pi over the pair's candidates that were drawn
+-- change: probability - probability_before
+SELECT
+    shard,
+    CAST(split_part(shard, '-', 1) AS INTEGER) AS shard_number,
+    pair_id,
+    n_sampled,
+    reward,
+    probability_before,
+    probability,
+    probability - probability_before AS change,
+    snapshot_id,
+    parent_snapshot_id
+FROM agent_pair_probabilities
+ORDER BY shard_number, probability DESC, pair_id

@@ -1,0 +1,126 @@
+"""What the lake holds, in a few figures, and the settings it was made with. Addresses of servers are never shown."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from star_pipeline.report.figures.base import share, usd, whole
+from star_pipeline.report.read import Row
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure of the summary: what it counts, its value, and a few words more."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
+    """The summary of ``sql/summary.sql``; ``leader`` is the pair with the highest probability."""
+    aside = [f"{summary['shards_done']:,} of {summary['shards']:,} shards done"]
+    aside += [f"{summary['gone']:,} no longer in the files"] if summary["gone"] else []
+    aside += [f"{summary['rejected_rows']:,} bad rows left out"] if summary["rejected_rows"] else []
+    final, judged, made = summary["final_rows"], summary["verdicts"], summary["candidates"]
+    fallbacks = final - summary["best"]
+    cost = usd(summary["cost_usd"]) if summary["cost_usd"] else "0"
+    beyond = summary["paid_usd"] - summary["cost_usd"]
+    return (
+        Fact("seeds", whole(summary["seeds"]), "; ".join(aside)),
+        Fact(
+            "candidates",
+            whole(made),
+            f"{summary['failed']:,} failed" + (f" ({share(summary['failed'] / made)})" if made else ""),
+        ),
+        Fact(
+            "verdicts",
+            whole(judged),
+            f"{summary['flipped']:,} reversed" + (f" ({share(summary['flipped'] / judged)})" if judged else ""),
+        ),
+        Fact(
+            "final rows",
+            whole(final),
+            f"{summary['best']:,} best, {fallbacks:,} fallbacks"
+            + (f", {summary['left_out']:,} left out" if summary["left_out"] else ""),
+        ),
+        Fact(
+            "mean π, final rows",
+            "none" if summary["mean_pi"] is None else f"{summary['mean_pi']:.3f}",
+            "1 is the most (Eq. 7)",
+        ),
+        Fact(
+            "leading pair",
+            leader["pair_id"] if leader else "none",
+            f"probability {share(leader['probability'])}" if leader else "",
+        ),
+        Fact(
+            "cost",
+            f"{cost} USD",
+            f"{summary['requests']:,} requests, {summary['tokens']:,} tokens"
+            + (f"; {usd(beyond)} USD for what is no longer in the tables" if beyond > 5e-5 else ""),
+        ),
+        Fact("waiting for LLMs", _duration(summary["latency_s"]), "summed over the candidates"),
+    )
+
+
+def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
+    """The settings that decided the latest configuration's shards; of the others, which shards they made."""
+    if not configs:
+        return ()
+    latest = configs[0]
+    told = [Fact("configuration", latest["name"], f"fingerprint {latest['fingerprint']}")]
+    told += [
+        Fact(
+            "earlier configuration",
+            other["name"],
+            f"fingerprint {other['fingerprint']}; {other['tables']:,} tables of shards {other['first_shard']} to {other['last_shard']}",
+        )
+        for other in configs[1:]
+    ]
+    chosen: Mapping[str, Any] = json.loads(latest["settings"]) if latest["settings"] else {}
+    scoring, judge, sampling = (chosen.get(section, {}) for section in ("scoring", "judge", "sampling"))
+    agents = chosen.get("agents", {})
+    if scoring:
+        told.append(Fact("target model (small)", _model(scoring["small"])))
+        told.append(Fact("large model", _model(scoring["large"])))
+        told.append(
+            Fact(
+                "scoring",
+                f"template {scoring['template']}",
+                f"at most {scoring['max_length']:,} tokens, divisor {scoring['divisor']} over the {scoring['divide_over']}",
+            )
+        )
+    if judge:
+        told.append(Fact("judge", judge["agent"], _model(agents.get(judge["agent"], {}).get("model", ""))))
+    told += [
+        Fact(f"agent {name}", _model(agent["model"]), f"rewrites by {agent['instruction_prompt']}")
+        for name, agent in agents.items()
+        if name != judge.get("agent")
+    ]
+    if sampling:
+        told.append(
+            Fact(
+                "sampling",
+                f"{sampling['pairs_per_seed']} pairs a seed",
+                f"{sampling['from_memory']} from memory; base {', '.join(chosen['pairs']['base'])}",
+            )
+        )
+    if "evolution" in chosen:
+        told.append(
+            Fact("evolution", f"rate {chosen['evolution']['rate']:g}", f"floor {chosen['evolution']['floor']:g}")
+        )
+    return tuple(told)
+
+
+def _model(given: Any) -> str:
+    """A model's name: without its server's address, of a folder the last part only."""
+    name = str(given["model"] if isinstance(given, Mapping) else given).split("@http", 1)[0]
+    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

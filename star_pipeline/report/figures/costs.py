@@ -1,0 +1,166 @@
+"""What it cost: by agent and stage, by selected row, and as the lake grew. Where nothing has a price, tokens are shown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from star_pipeline.report.figures.base import Figure, data, figure, text, usd, whole
+from star_pipeline.report.read import Row
+
+_STAGES = {"rewrite": "#72b7b2", "respond": "#4c78a8", "judge": "#f58518"}
+_FREE = " No agent has a price, so tokens are shown."
+
+
+def by_agent(rows: Sequence[Row]) -> Figure:
+    """Cost by agent and stage. ``rows``: those of the query cost_per_agent."""
+    title = "Cost by agent and stage"
+    reading = "What each agent cost for rewriting, responding and judging. What several rows share is booked once."
+    if not rows:
+        return Figure("cost-agents", title, reading, "No LLM has been called.")
+    import altair as alt
+
+    priced = any(row["cost_usd"] for row in rows)
+    told = [
+        {**row, "value": row["cost_usd"] if priced else row["prompt_tokens"] + row["completion_tokens"]} for row in rows
+    ]
+    unit, write, form = ("USD", usd, ",.6~r") if priced else ("tokens", whole, "~s")
+    total = sum(row["value"] for row in told)
+    totals: dict[str, float] = {}
+    for row in told:
+        totals[row["agent"]] = totals.get(row["agent"], 0) + row["value"]
+    top = max(totals, key=lambda name: totals[name])
+    finding = f"{write(total)} {unit} in all; {top} took most of it ({write(totals[top])})." + ("" if priced else _FREE)
+    names = [name for name in _STAGES if any(row["stage"] == name for row in rows)]
+    chart = (
+        alt.Chart(data())
+        .mark_bar()
+        .encode(
+            x=alt.X("value:Q", title=unit, axis=alt.Axis(format=form)),
+            y=alt.Y("agent:N", title=None, sort=sorted(totals, key=lambda name: (-totals[name], name))),
+            color=alt.Color("stage:N", scale=alt.Scale(domain=names, range=[_STAGES[name] for name in names])),
+            tooltip=[
+                alt.Tooltip("agent:N"),
+                alt.Tooltip("stage:N"),
+                alt.Tooltip("requests:Q", format=","),
+                alt.Tooltip("prompt_tokens:Q", title="tokens sent", format=","),
+                alt.Tooltip("completion_tokens:Q", title="tokens received", format=","),
+                alt.Tooltip("cost_usd:Q", title="USD", format=",.4f"),
+            ],
+        )
+        .properties(height=26 * len(totals))
+    )
+    columns = (
+        ("agent", "agent", text),
+        ("stage", "stage", text),
+        ("requests", "requests", whole),
+        ("prompt_tokens", "tokens sent", whole),
+        ("completion_tokens", "tokens received", whole),
+        ("cost_usd", "USD", usd),
+    )
+    return figure("cost-agents", title, reading, finding, chart, told, columns)
+
+
+def by_row(rows: Sequence[Row]) -> Figure:
+    """Cost of a selected row by pair. ``rows``: pair_id, selected_rows, cost_usd, tokens, usd_per_selected_row, tokens_per_selected_row."""
+    title = "Cost of a selected row"
+    reading = (
+        "All that a pair's candidates and their verdicts cost, over the rows that it has in the final data set. A pair that is never "
+        "selected has no bar: its cost is in the table."
+    )
+    priced = any(row["cost_usd"] for row in rows)
+    key, unit, write, form = (
+        ("usd_per_selected_row", "USD a row", usd, ",.6~r")
+        if priced
+        else ("tokens_per_selected_row", "tokens a row", whole, "~s")
+    )
+    known = sorted((row for row in rows if row[key] is not None), key=lambda row: row[key])
+    if not known:
+        return Figure("cost-rows", title, reading, "No pair that was paid for has a row in the final data set.")
+    import altair as alt
+
+    never = [row["pair_id"] for row in rows if not row["selected_rows"]]
+    finding = (
+        f"{known[0]['pair_id']} gives the cheapest rows ({write(known[0][key])} {unit}), {known[-1]['pair_id']} the dearest "
+        f"({write(known[-1][key])})."
+        + (f" Never selected: {', '.join(never[:8])}." if never else "")
+        + ("" if priced else _FREE)
+    )
+    chart = (
+        alt.Chart(data())
+        .mark_bar()
+        .encode(
+            x=alt.X(f"{key}:Q", title=unit, axis=alt.Axis(format=form)),
+            y=alt.Y("pair_id:N", title=None, sort=[row["pair_id"] for row in known]),
+            tooltip=[
+                alt.Tooltip("pair_id:N", title="pair"),
+                alt.Tooltip("selected_rows:Q", format=","),
+                alt.Tooltip(f"{key}:Q", title=unit, format=",.4f" if priced else ",.0f"),
+            ],
+        )
+        .properties(height=24 * len(known))
+    )
+    columns = (
+        ("pair_id", "pair", text),
+        ("selected_rows", "selected rows", whole),
+        ("cost_usd", "USD", usd),
+        ("tokens", "tokens", whole),
+        ("usd_per_selected_row", "USD a row", usd),
+        ("tokens_per_selected_row", "tokens a row", whole),
+    )
+    return figure("cost-rows", title, reading, finding, chart, rows, columns, known)
+
+
+def growth(rows: Sequence[Row]) -> Figure:
+    """Cumulative cost over the seeds. ``rows``: shard, seeds, stage, requests, tokens, cost_usd, all cumulative, by shard and stage."""
+    title = "Cost as the lake grew"
+    reading = (
+        "What all shards so far cost together, over the number of seeds in them. A straight edge: each seed costs the same; "
+        "one that bends up: later seeds cost more."
+    )
+    if not rows:
+        return Figure("growth", title, reading, "No LLM has been called.")
+    import altair as alt
+
+    priced = any(row["cost_usd"] for row in rows)
+    unit, key, write, form = ("USD", "cost_usd", usd, ",.6~r") if priced else ("tokens", "tokens", whole, "~s")
+    shards: dict[str, dict[str, float]] = {}
+    for row in rows:
+        found = shards.setdefault(row["shard"], {"seeds": row["seeds"], "requests": 0, "tokens": 0, "cost_usd": 0})
+        for measure in ("requests", "tokens", "cost_usd"):
+            found[measure] += row[measure]
+    totals: list[dict[str, Any]] = [{"shard": shard, **found} for shard, found in shards.items()]
+    last, half = totals[-1], totals[(len(totals) - 1) // 2]
+    finding = (
+        f"{last['seeds']:,} seeds took {last['requests']:,.0f} requests and {write(last[key])} {unit}, "
+        f"{write(last[key] / last['seeds'])} a seed"
+        + (f" ({write(half[key] / half['seeds'])} over the first {half['seeds']:,})." if len(totals) > 1 else ".")
+    )
+    nth = max(1, -(-len(shards) // 300))
+    kept = {shard for place, shard in enumerate(shards, start=1) if place % nth == 0 or place == len(shards)}
+    names = [name for name in _STAGES if any(row["stage"] == name for row in rows)]
+    plotted = [
+        *({"seeds": 0, "stage": name, key: 0} for name in names),
+        *({"seeds": row["seeds"], "stage": row["stage"], key: row[key]} for row in rows if row["shard"] in kept),
+    ]
+    chart = (
+        alt.Chart(data())
+        .mark_area(opacity=0.8)
+        .encode(
+            x=alt.X("seeds:Q", title="seeds", axis=alt.Axis(format="~s"), scale=alt.Scale(nice=False)),
+            y=alt.Y(f"{key}:Q", title=unit, stack="zero", axis=alt.Axis(format=form)),
+            color=alt.Color("stage:N", scale=alt.Scale(domain=names, range=[_STAGES[name] for name in names])),
+            tooltip=[
+                alt.Tooltip("stage:N"),
+                alt.Tooltip("seeds:Q", format=","),
+                alt.Tooltip(f"{key}:Q", title=unit, format=",.4f" if priced else ",.0f"),
+            ],
+        )
+        .properties(height=240)
+    )
+    columns = (
+        ("shard", "shard", text),
+        ("seeds", "seeds so far", whole),
+        ("requests", "requests", whole),
+        ("tokens", "tokens", whole),
+        ("cost_usd", "USD", usd),
+    )
+    return figure("growth", title, reading, finding, chart, totals, columns, plotted)

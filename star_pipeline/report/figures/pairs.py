@@ -1,0 +1,176 @@
+"""Which pairs of agents win: their probabilities over the shards, the leaderboard, and the pairs by task domain."""
+
+from collections.abc import Sequence
+
+from star_pipeline.report.figures.base import Figure, colours, data, figure, intervals, number, share, text, whole
+from star_pipeline.report.read import Row
+
+
+def probabilities(rows: Sequence[Row], pairs: Sequence[str]) -> Figure:
+    """The pair probabilities over the shards (Eq. 8, the paper's Figure 5). ``rows``: place, shard, pair_id, probability."""
+    title = "Probability of each pair, shard by shard"
+    reading = (
+        "Each line is a pair's share of the draws after a shard (Eq. 8; the paper's Figure 5). A line that rises belongs to a pair "
+        "whose candidates earned more π than the others'. All lines begin where the first configuration put them."
+    )
+    if not rows:
+        return Figure("probabilities", title, reading, "No shard is finished yet, so that no probability has moved.")
+    import altair as alt
+
+    last = max(row["place"] for row in rows)
+    ends: dict[str, list[Row]] = {}
+    for row in rows:
+        ends.setdefault(row["pair_id"], []).append(row)
+    moved = sorted(
+        (
+            {
+                "pair_id": pair,
+                "first": of[0]["probability"],
+                "last": of[-1]["probability"],
+                "change": of[-1]["probability"] - of[0]["probability"],
+            }
+            for pair, of in ends.items()
+        ),
+        key=lambda row: -row["last"],
+    )
+    best, worst = moved[0], moved[-1]
+    finding = (
+        f"After {last:,} shards {best['pair_id']} leads with {share(best['last'])} (at first {share(best['first'])}); "
+        f"{worst['pair_id']} is last with {share(worst['last'])}."
+    )
+    pick = alt.selection_point(fields=["pair_id"], bind="legend")
+    drawn = [pair for pair in pairs if pair in ends]
+    chart = (
+        alt.Chart(data())
+        .mark_line(point=last <= 30)
+        .encode(
+            x=alt.X("place:Q", title="shards done", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(zero=True)),
+            color=alt.Color("pair_id:N", title="pair", scale=colours(drawn)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(0.12)),
+            tooltip=[
+                alt.Tooltip("pair_id:N", title="pair"),
+                alt.Tooltip("shard:N"),
+                alt.Tooltip("probability:Q", format=".2%"),
+            ],
+        )
+        .add_params(pick)
+        .properties(height=320)
+    )
+    columns = (
+        ("pair_id", "pair", text),
+        ("first", "at the start", share),
+        ("last", f"after {last:,} shards", share),
+        ("change", "change", share),
+    )
+    return figure("probabilities", title, reading, finding, chart, moved, columns, rows)
+
+
+def leaderboard(rows: Sequence[Row], value: str) -> Figure:
+    """The pairs by mean π, or by win rate (``value``: ``pi`` or ``win``), with 95% confidence intervals."""
+    by_pi = value == "pi"
+    centre, what = ("mean_pi", "mean π") if by_pi else ("win_rate", "win rate")
+    name, title = f"leaderboard-{value}", f"Pairs by {what}"
+    reading = (
+        "The dot is the mean of π over the pair's candidates, the bar its 95% confidence interval. Where two bars overlap much, the "
+        "lake does not tell which pair is better. π is 0 where the gap is not positive; the pair named seed is the seeds' own responses."
+        if by_pi
+        else "The dot is how often the judge found the pair's candidate better than the reference, the bar Wilson's 95% interval. "
+        "The reference itself is not judged. A pair above 50% beats the reference more often than not."
+    )
+    known = sorted((row for row in rows if row[centre] is not None), key=lambda row: (-row[centre], row["pair_id"]))
+    if not known:
+        return Figure(name, title, reading, "No candidate has been judged yet.")
+    best = known[0]
+    low, high = best[f"{centre}_low"], best[f"{centre}_high"]
+    write = number if by_pi else share
+    between = f" ({write(low)} to {write(high)})" if low is not None else ""
+    rivals = [
+        row["pair_id"] for row in known[1:] if None not in (low, row[f"{centre}_high"]) and row[f"{centre}_high"] >= low
+    ]
+    finding = f"{best['pair_id']} is first with {write(best[centre])}{between}" + (
+        f"; the intervals of {len(rivals):,} other pairs reach into its own."
+        if rivals
+        else "; no other pair's interval reaches into its own."
+    )
+    chart = intervals(
+        known,
+        "pair_id",
+        (centre, f"{centre}_low", f"{centre}_high"),
+        what,
+        ".2f" if by_pi else "%",
+        None if by_pi else 0.5,
+    )
+    columns = (
+        ("pair_id", "pair", text),
+        ("candidates", "candidates", whole),
+        ("failed", "failed", whole),
+        ("judged", "judged", whole),
+        ("better", "better", whole),
+        ("win_rate", "win rate", share),
+        ("win_rate_low", "from", share),
+        ("win_rate_high", "to", share),
+        ("mean_pi", "mean π", number),
+        ("mean_pi_low", "from", number),
+        ("mean_pi_high", "to", number),
+        ("selected", "selected", whole),
+        ("probability", "probability", share),
+    )
+    return figure(name, title, reading, finding, chart, known, columns)
+
+
+def domains(rows: Sequence[Row]) -> Figure:
+    """Mean π by pair and task domain. ``rows``: those of the query pair_domains."""
+    title = "Pairs by task domain"
+    reading = (
+        "Each cell is a pair's mean π on the seeds of one task domain (a cluster of instructions, named by its typical words); the "
+        "stronger the colour, the better. Pale cells have fewer than 20 candidates with a π, too few to say anything."
+    )
+    known = [row for row in rows if row["mean_pi"] is not None]
+    if not known:
+        return Figure("domains", title, reading, "There are no task domains yet: no seed has a selected row.")
+    import altair as alt
+
+    names = list(dict.fromkeys(row["domain_name"] for row in known))
+    first = [row for row in known if row["place"] == 1]
+    wins: dict[str, int] = {}
+    for row in first:
+        wins[row["pair_id"]] = wins.get(row["pair_id"], 0) + 1
+    best = sorted(wins.items(), key=lambda item: (-item[1], item[0]))[:4]
+    finding = (
+        f"{len(names):,} task domains; {len(first):,} of them have a pair with enough candidates"
+        + ("".join(f"; {pair} is best in {count:,}" for pair, count in best))
+        + f". In {sum(row['ahead'] for row in first):,} the best pair is clearly ahead."
+    )
+    chart = (
+        alt.Chart(data())
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "pair_id:N", title=None, axis=alt.Axis(labelAngle=-40, orient="top", labelLimit=160, labelOverlap=False)
+            ),
+            y=alt.Y("domain_name:N", title=None, sort=names),
+            color=alt.Color("mean_pi:Q", title="mean π", legend=alt.Legend(gradientLength=160)),
+            opacity=alt.condition("datum.too_few", alt.value(0.3), alt.value(1)),
+            tooltip=[
+                alt.Tooltip("domain_name:N", title="domain"),
+                alt.Tooltip("pair_id:N", title="pair"),
+                alt.Tooltip("candidates:Q", format=","),
+                alt.Tooltip("mean_pi:Q", title="mean π", format=".3f"),
+                alt.Tooltip("win_rate:Q", title="win rate", format=".1%"),
+                alt.Tooltip("selected:Q", format=","),
+            ],
+        )
+        .properties(height=24 * len(names))
+    )
+    columns = (
+        ("domain_name", "domain", text),
+        ("pair_id", "pair", text),
+        ("candidates", "candidates", whole),
+        ("mean_pi", "mean π", number),
+        ("mean_pi_low", "from", number),
+        ("mean_pi_high", "to", number),
+        ("win_rate", "win rate", share),
+        ("selected", "selected", whole),
+    )
+    return figure("domains", title, reading, finding, chart, known, columns)

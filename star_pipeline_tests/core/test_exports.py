@@ -1,0 +1,113 @@
+"""Each form against what its readers expect, and back through the project's own reader of seeds."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star_pipeline.core.exports import FORMS, NoRecord, alpaca, messages, prompt_completion, scores, sharegpt
+from star_pipeline.core.records import Message, StarRow
+from star_pipeline.core.seed_formats import DEFAULT_FIELDS, detect
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NAMED = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+def star_row(system=None, history=(), instruction="Why?", response="Because.", **changes):
+    opening = [Message("system", system)] if system else []
+    turns = [*opening, *history, Message("user", instruction), Message("assistant", response)]
+    row = {
+        "seed_id": "s1",
+        "messages": tuple(turns),
+        "instruction": instruction,
+        "response": response,
+        "pair_id": "keep+a",
+        "pi": 0.5,
+        "pi_dual": 1.0,
+        "pi_llm": 0.5,
+        "ifd_small": 0.9,
+        "ifd_large": 0.8,
+        "gap": 0.1,
+        "shard": "000001-x",
+        "source": "x.json",
+        "source_row": 1,
+        "candidate_id": "c1",
+        "selection": "best",
+    }
+    return StarRow(**{**row, **changes})
+
+
+EARLIER = (Message("user", "Hello"), Message("assistant", "Hi"))
+
+
+def test_the_forms_word_for_word():
+    row = star_row("Be brief.", EARLIER)
+    system, hello, hi, why, because = (
+        {"role": role, "content": text}
+        for role, text in (
+            ("system", "Be brief."),
+            ("user", "Hello"),
+            ("assistant", "Hi"),
+            ("user", "Why?"),
+            ("assistant", "Because."),
+        )
+    )
+    assert messages(row) == {"messages": [system, hello, hi, why, because]}
+    assert prompt_completion(row) == {"prompt": [system, hello, hi, why], "completion": [because]}
+    assert sharegpt(row) == {
+        "id": "s1",
+        "conversations": [
+            {"from": "system", "value": "Be brief."},
+            {"from": "human", "value": "Hello"},
+            {"from": "gpt", "value": "Hi"},
+            {"from": "human", "value": "Why?"},
+            {"from": "gpt", "value": "Because."},
+        ],
+    }
+    assert alpaca(row) == {
+        "instruction": "Why?",
+        "input": "",
+        "output": "Because.",
+        "system": "Be brief.",
+        "history": [["Hello", "Hi"]],
+    }
+    assert scores(row) == {
+        "seed_id": "s1",
+        "pair_id": "keep+a",
+        "pi": 0.5,
+        "gap": 0.1,
+        "ifd_small": 0.9,
+        "ifd_large": 0.8,
+        "source": "x.json",
+        "selection": "best",
+    }
+
+
+@pytest.mark.parametrize("roles", ["a", "u", "au", "uu", "uau", "uaau", "uaa"])
+def test_alpaca_says_that_it_has_no_words_for_turns_that_are_no_pairs(roles):
+    history = [Message({"u": "user", "a": "assistant"}[role], "text") for role in roles]
+    assert alpaca(star_row("system", history)) is NoRecord.NO_PAIRS
+    assert isinstance(sharegpt(star_row("system", history)), dict)
+
+
+@given(st.none() | NAMED, st.lists(st.tuples(TEXT, TEXT), max_size=3), TEXT, TEXT)
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt", "messages"])
+def test_a_record_read_back_as_a_seed_is_what_was_written(form, system, pairs, instruction, response):
+    history = tuple(
+        turn for user, assistant in pairs for turn in (Message("user", user), Message("assistant", assistant))
+    )
+    row = star_row(system, history, instruction, response)
+    record = json.loads(json.dumps(FORMS[form].record(row)))
+    read = detect(record, {})
+    assert read.name == form
+    parts = read.read(record, DEFAULT_FIELDS)
+    assert (parts.system, parts.history, parts.instruction, parts.response) == (system, history, instruction, response)
+
+
+def test_a_record_has_the_fields_that_its_form_declares():
+    for form in FORMS.values():
+        names = [field.name for field in form.fields]
+        assert set(form.optional) <= set(names)
+        if form.record:
+            assert list(form.record(star_row())) == names

@@ -1,0 +1,109 @@
+"""The order of the shards: one at a time, and when one of them has to be tried again, at each moment of Dagster's bookkeeping."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from dagster import DagsterEventType as Event
+from dagster import DagsterRunStatus as Status
+from dagster._core.events import EngineEventData
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.instance import open_instance, queue
+from star_pipeline.instance.processes import process_tags
+from star_pipeline.instance.queue import tried_again_before
+
+
+@dg.job
+def nothing():
+    pass
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with open_instance(Lake.at(tmp_path)) as opened:
+        yield opened
+
+
+def run_of(instance, number, status, **tags):
+    location = GrpcServerCodeLocationOrigin(host="localhost", port=1)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), nothing.name)
+    named = {f"dagster/{name}": value for name, value in tags.items()}
+    return instance.create_run_for_job(
+        nothing, tags={"dagster/partition": f"{number:06}-seeds", **named}, status=status, remote_job_origin=origin
+    )
+
+
+def event(run, kind):
+    return dg.DagsterEvent(kind.value, job_name=run.job_name)
+
+
+def awaited(instance, number=2):
+    found = tried_again_before(instance, run_of(instance, number, Status.QUEUED))
+    return found.run_id if found else None
+
+
+def test_a_shard_waits_until_the_killed_one_before_it_has_been_launched_anew(instance):
+    killed = run_of(instance, 1, Status.STARTED)
+    assert awaited(instance) is None
+    # Dagster marks the run as failed, and only then notes that it comes again
+    instance.run_storage.handle_run_event(killed.run_id, event(killed, Event.RUN_FAILURE), datetime.now(UTC))
+    assert instance.get_run_by_id(killed.run_id).status == Status.FAILURE
+    assert awaited(instance) == killed.run_id
+    instance.add_run_tags(killed.run_id, {"dagster/will_retry": "true"})
+    assert awaited(instance) == killed.run_id
+    # the next try is made and noted, and only then put into the queue
+    again = run_of(instance, 1, Status.NOT_STARTED)
+    instance.add_run_tags(killed.run_id, {"dagster/auto_retry_run_id": again.run_id})
+    assert awaited(instance) == killed.run_id
+    instance.report_dagster_event(event(again, Event.RUN_ENQUEUED), run_id=again.run_id)
+    assert awaited(instance) == killed.run_id
+    instance.report_dagster_event(event(again, Event.RUN_STARTING), run_id=again.run_id)
+    assert awaited(instance) is None
+
+
+def test_nobody_waits_for_a_run_that_does_not_come_again_or_for_a_later_shard(instance):
+    run_of(instance, 1, Status.FAILURE, will_retry="false")
+    run_of(instance, 3, Status.FAILURE, will_retry="true")
+    assert awaited(instance) is None
+    assert awaited(instance, 4) is not None
+
+
+def test_where_runs_start_together_a_shard_waits_for_the_earlier_ones_that_live(tmp_path, monkeypatch):
+    with (
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as worker,
+        dg.DagsterInstance.local_temp(str(tmp_path)) as plain,
+    ):
+        first = run_of(plain, 1, Status.STARTED)
+        plain.report_engine_event("Started process for run.", first, EngineEventData.in_process(worker.pid))
+        gone = run_of(plain, 2, Status.STARTED)
+        plain.report_engine_event("Started process for run.", gone, EngineEventData.in_process(999_999_999))
+        third = run_of(plain, 3, Status.STARTED)
+        looks = []
+
+        def sleep(seconds):
+            looks.append(seconds)
+            if len(looks) == 3:
+                worker.kill()
+                worker.wait()
+
+        monkeypatch.setattr(queue.time, "sleep", sleep)
+        queue.wait_for_turn(plain, first.run_id)
+        assert looks == []
+        queue.wait_for_turn(plain, third.run_id)
+        assert len(looks) == 3
+        notes = plain.get_records_for_run(third.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+        assert [note.event_log_entry.dagster_event.message for note in notes] == [
+            "Waits for shard 000001-seeds: one works at a time."
+        ]
+
+
+def test_with_the_lakes_own_instance_nobody_waits_in_a_run(instance, monkeypatch):
+    monkeypatch.setattr(
+        queue.time, "sleep", lambda seconds: pytest.fail("it waits, and holds the slot that others need")
+    )
+    instance.add_run_tags(run_of(instance, 1, Status.STARTED).run_id, process_tags())
+    queue.wait_for_turn(instance, run_of(instance, 2, Status.STARTED).run_id)
