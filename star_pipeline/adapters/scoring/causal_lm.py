@@ -1,5 +1,6 @@
 """A causal LM from Hugging Face on one device: losses of packed passes, whatever its architecture."""
 
+import gc
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -56,6 +57,7 @@ class CausalLM:
                 raise
             each = None
         if each is None:  # outside of except, where the error would keep the tensors alive
+            gc.collect()  # its frames may stand in cycles
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()
             return None
