@@ -14,44 +14,40 @@ from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
+from star_pipeline.instance.storage import BELOW_HOME, KeptEngines
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml").read_text("utf-8")
 
 # what earlier versions wrote: replaced where nobody has changed it
-_FORMER = {"a9ce17d4f37d78cca33d7cda97f549cde4db8114e9ff5cdbe7529d97140cb900"}
-_STORAGE = {"storage", "run_storage", "event_log_storage", "schedule_storage"}
+_FORMER = {
+    "a9ce17d4f37d78cca33d7cda97f549cde4db8114e9ff5cdbe7529d97140cb900",
+    "dd109b390498ac7e61280e0e9f00ff0ec39baabd16772d43acb8d6ed412fb056",
+}
+_EVENT_LOG = {"module": KeptEngines.__module__, "class": KeptEngines.__name__}
 
 
 def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstance:
     """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start.
 
     ``at_the_console`` is for a command that executes many runs in its own process. No helper processes copy the steps'
-    output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own. And the event log
-    is kept open, where it is the default one.
+    output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own.
     """
     lake.prepare()
     home = lake.local(lake.dagster_home)
     settings = lake.dagster_home / "dagster.yaml"
     if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in _FORMER:
         lake.write_bytes(settings, DAGSTER_YAML.encode())
-    overrides: dict[str, Any] = _console_overrides(lake) if at_the_console else {}
+    overrides: dict[str, Any] = {}
+    if at_the_console:
+        noop = "dagster._core.storage.noop_compute_log_manager"
+        overrides["compute_logs"] = {"module": noop, "class": "NoOpComputeLogManager"}
+    if (yaml.safe_load(settings.read_text("utf-8")) or {}).get("event_log_storage") == _EVENT_LOG:
+        # DAGSTER_HOME, where there is one, may be another lake's
+        folder = lake.local(lake.dagster_home.joinpath(*BELOW_HOME))
+        overrides["event_log_storage"] = {**_EVENT_LOG, "config": {"base_dir": folder}}
     instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
     keep_one_at_a_time(instance)
     return instance
-
-
-def _console_overrides(lake: Lake) -> dict[str, Any]:
-    overrides: dict[str, Any] = {
-        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    }
-    settings = yaml.safe_load((lake.dagster_home / "dagster.yaml").read_text("utf-8")) or {}
-    if not _STORAGE.intersection(settings):
-        overrides["event_log_storage"] = {
-            "module": "star_pipeline.instance.storage",
-            "class": "KeptEngines",
-            "config": {"base_dir": lake.local(lake.dagster_home / "history" / "runs")},
-        }
-    return overrides
 
 
 def warn_of_another_home(lake: Lake) -> None:

@@ -1,16 +1,20 @@
-"""Dagster's event log in SQLite, with its engines kept: for a process that writes many runs, one after the other."""
+"""Dagster's event log in SQLite, with its engines kept: named in the instance's ``dagster.yaml``."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import dagster as dg
 import sqlalchemy as db
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
+BELOW_HOME = ("history", "runs")
+"""Where Dagster's own event log lies in its home."""
 _KEPT = 4
 
 
@@ -18,7 +22,7 @@ class KeptEngines(SqliteEventLogStorage):
     """The same files, read and written alike.
 
     Dagster makes a SQLAlchemy engine, and so compiles every statement anew, for each event, and asks of each input of an
-    asset six times whether its partition exists: most of what a run of Dagster costs. Keys of partitions are never deleted.
+    asset six times whether its partition exists: most of what a run of Dagster costs. Keys of partitions are as good as never deleted.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -27,8 +31,13 @@ class KeptEngines(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {"base_dir": dg.Field(dg.StringSource, is_required=False, description="default: below DAGSTER_HOME")}
+
+    @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptEngines":
-        return cls(inst_data=inst_data, **config_value)
+        home = os.environ.get("DAGSTER_HOME", "")
+        return cls(config_value.get("base_dir") or os.path.join(home, *BELOW_HOME), inst_data)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[db.Connection]:
@@ -62,6 +71,10 @@ class KeptEngines(SqliteEventLogStorage):
         if asked not in self._there and super().has_dynamic_partition(*asked):
             self._there.add(asked)
         return asked in self._there
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        self._there.discard((partitions_def_name, partition_key))
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
 
     def dispose(self) -> None:
         super().dispose()
