@@ -104,7 +104,7 @@ class _Attached:
             old = isinstance(error, duckdb.CatalogException)
             what = "was made by another version" if old else f"cannot be read: {' '.join(str(error).split())}"
             raise LakeError(
-                f"{self._file} {what}; remove it and make it again with: star-pipeline run --lake {self._lake.root}"
+                f"{self._file} {what}; make it again with: star-pipeline run --lake {self._lake.root}"
             ) from error
 
     def __exit__(self, *_: object) -> None:

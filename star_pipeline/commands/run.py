@@ -28,6 +28,7 @@ from star_pipeline.core.tables import (
     TASK_DOMAINS,
 )
 from star_pipeline.definitions import build_defs
+from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import process_tags
 from star_pipeline.jobs import AGAIN, LOOP, PUBLISHED
@@ -179,11 +180,11 @@ class _Work:
         return True
 
     def publish(self) -> bool:
-        """Rebuild what is made of all shards where a shard, the catalogue or a setting under ``dataset`` is newer."""
+        """Rebuild what is made of all shards where a shard, the catalogue, a setting under ``dataset`` or this program is newer."""
         made_of = ("seed_catalog", *LOOP)
         newest = max((self._last(name) for name in made_of), default=0)
         oldest = min(self._last(name) for name in PUBLISHED)
-        there = self._lake.has_table(TASK_DOMAINS) and self._lake.inspection.exists() and self._lake.report.exists()
+        there = self._lake.has_table(TASK_DOMAINS) and is_current(self._lake) and self._lake.report.exists()
         if oldest > newest and there and is_published(self._lake, self._settings.dataset_fingerprint):
             return False
         self._progress.note("publishing the final data set, the inspection file and the report")

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import duckdb
 from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
 from star_pipeline.core.tables import STAR_DATASET
+from star_pipeline.inspection.build import open_inspection
 
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     """Print it; returns whether every live seed has its row in the final data set, or was left out on purpose."""
-    with duckdb.connect(lake.local(lake.inspection), read_only=True) as database:
+    with open_inspection(lake) as database:
 
         def rows(sql: str) -> list[tuple[Any, ...]]:
             return list(database.execute(sql).fetchall())
@@ -46,7 +46,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     notes = [f"{outcome.update.duplicates:,} duplicate records dropped"] if outcome.update.duplicates else []
     rejected = len(outcome.update.rejected)
     notes += [f"{rejected:,} bad rows left out (table rejected_rows)"] if rejected else []
-    notes += [f"{gone:,} no longer in the files"] if gone else []
+    notes += [f"{gone:,} no longer among the seeds"] if gone else []
     facts.add_row("seeds", f"{live:,} in {shards:,} shards" + "".join(f"; {note}" for note in notes))
     facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))
     facts.add_row("verdicts", _listed(verdicts) or "none")

@@ -1,5 +1,6 @@
 """Builds ``inspect.duckdb`` beside the old one and puts it in its place, so that a reader never sees half of it."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def open_inspection(lake: Lake) -> Iterator["duckdb.DuckDBPyConnection"]:
         if "lock on file" in said:
             raise LakeError(f"{path} is open for writing in another program: {said}; close it there") from error
         raise LakeError(
-            f"{path} cannot be opened by DuckDB {duckdb.__version__}: {said}; remove it and make it again with: "
+            f"{path} cannot be opened by DuckDB {duckdb.__version__}: {said}; make it again with: "
             f"star-pipeline run --lake {lake.root}"
         ) from error
     with database:
@@ -66,8 +67,27 @@ def open_inspection(lake: Lake) -> Iterator["duckdb.DuckDBPyConnection"]:
 def made_by_another_version(lake: Lake) -> LakeError:
     """What to say where a table or view that every file has is not there."""
     return LakeError(
-        f"{lake.inspection} was made by another version; remove it and make it again with: star-pipeline run --lake {lake.root}"
+        f"{lake.inspection} was made by another version; make it again with: star-pipeline run --lake {lake.root}"
     )
+
+
+def is_current(lake: Lake) -> bool:
+    """Whether the inspection file is there, can be opened, and has this version's tables and queries."""
+    import duckdb
+
+    try:
+        with open_inspection(lake) as database:
+            return bool(database.execute("SELECT layout()").fetchone() == (_layout(),))
+    except (LakeError, duckdb.CatalogException):
+        return False
+
+
+def _layout() -> str:
+    """A fingerprint of the tables and of all SQL."""
+    tables = [(spec.name, [(c.name, str(c.type), c.description) for c in _columns(spec)]) for spec in _TABLES]
+    texts = [query.text for query in in_order_of_use()]
+    texts += [statements(name) for name in ("macros", "origins", "seed_lineage")]
+    return hashlib.sha256(repr((tables, sorted(texts))).encode()).hexdigest()[:16]
 
 
 def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, int]:
@@ -90,6 +110,7 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, 
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _record_origins(database, lake)
             create_queries(database)
+            database.execute(f"CREATE MACRO layout() AS '{_layout()}'")
             sizes = {spec.name: _count(database, spec.name) for spec in _TABLES}
             database.commit()
         os.replace(lake.local(partial), lake.local(lake.inspection))

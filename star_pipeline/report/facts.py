@@ -21,7 +21,7 @@ class Fact:
 def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
     """The summary of ``sql/summary.sql``; ``leader`` is the pair with the highest probability."""
     aside = [f"{summary['shards_done']:,} of {summary['shards']:,} shards done"]
-    aside += [f"{summary['gone']:,} no longer in the files"] if summary["gone"] else []
+    aside += [f"{summary['gone']:,} no longer among the seeds"] if summary["gone"] else []
     aside += [f"{summary['rejected_rows']:,} bad rows left out"] if summary["rejected_rows"] else []
     final, judged, made = summary["final_rows"], summary["verdicts"], summary["candidates"]
     fallbacks = final - summary["best"]

@@ -134,7 +134,5 @@ def test_what_cannot_be_compared_is_said_with_the_remedy(sides, tmp_path):
             compare(few)
     with duckdb.connect(str(tmp_path / "inspect.duckdb")) as database:
         database.execute("CREATE TABLE candidates AS SELECT 1 AS x")
-    with pytest.raises(
-        LakeError, match=r"was made by another version; remove it and make it again with: star-pipeline run"
-    ):
+    with pytest.raises(LakeError, match=r"was made by another version; make it again with: star-pipeline run"):
         compare([there, str(tmp_path)])

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -378,6 +379,19 @@ def test_a_data_set_from_which_everything_is_left_out_is_empty_and_said(side):
     )
     assert side.lake.read_table(tables.STAR_DATASET) == []
     assert "12 left out" in summary_of(side, outcome)
+
+
+def test_an_inspection_file_of_another_version_or_none_of_ours_is_made_again(side):
+    side.run()
+    path = side.lake.local(side.lake.inspection)
+    with duckdb.connect(path) as database:
+        database.execute("CREATE OR REPLACE MACRO layout() AS 'another'")
+    assert (side.run().published, side.asked) == (True, 0)
+    Path(path).write_bytes(b"half")
+    assert (side.run().published, side.asked) == (True, 0)
+    assert not side.run().published
+    with duckdb.connect(path, read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM pair_leaderboard").fetchone()[0] > 0
 
 
 def test_a_data_set_that_is_not_what_its_manifest_names_is_published_again(side):

@@ -188,7 +188,7 @@ def test_what_stands_in_the_way_is_one_line_with_a_remedy(lake, tmp_path):
         pass
     (tmp_path / "inspect.duckdb").write_bytes(b"from the future" * 1000)
     with (
-        pytest.raises(LakeError, match=r"cannot be opened by DuckDB .*remove it and make it again"),
+        pytest.raises(LakeError, match=r"cannot be opened by DuckDB .*make it again"),
         open_inspection(Lake.at(tmp_path)),
     ):
         pass
