@@ -68,7 +68,7 @@ def run(
     console = Console() if sys.stdout.isatty() else Console(width=120)
     if outcome.idle:
         console.print("Nothing new: every seed is done. Here is what the lake holds.", highlight=False)
-    if not print_summary(console, home, outcome):
+    if not print_summary(console, home, outcome, config):
         raise typer.Exit(1)
 
 

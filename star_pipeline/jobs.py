@@ -22,7 +22,7 @@ AGAIN: Mapping[str, str] = {"resample": "sampling_plan", "rescore": "ifd_scores"
 PUBLISHED = ("task_domains", "star_dataset", "inspection", "report")
 """What is made of all shards together, in order."""
 _FOLDED_FROM = ("seed_shards", "sampling_plan", "composite_scores", "memory_bank")
-_THEN = "Backfill several shards in key order, and then run `refold_snapshots`."
+_THEN = "Several shards run in key order, in whatever order they are picked; then run `refold_snapshots`."
 
 take_in_seeds = dg.define_asset_job(
     "take_in_seeds",
@@ -33,7 +33,7 @@ process_shard = dg.define_asset_job(
     "process_shard",
     selection=dg.AssetSelection.assets(*LOOP),
     partitions_def=SHARDS,
-    description="One iteration of the loop: plan, generate, score, judge, select, remember, evolve. Backfill it in key order.",
+    description="One iteration of the loop: plan, generate, score, judge, select, remember, evolve. A backfill runs in key order.",
 )
 publish = dg.define_asset_job(
     "publish",

@@ -19,8 +19,8 @@ ROWS, CELL = 6, 48
 OPENING = """\
 # Questions, and their answers
 
-Made by `python -m star_pipeline_tests.query_guide` from the lake that the README's Run command makes, so the agents here are the offline
-profile's text transforms. A heading is the query's name, for `star-pipeline query NAME`; it is also a view of that name in
+Made by `python -m star_pipeline_tests.query_guide data_lake` from the lake that the README's Run command makes, so the
+agents here are the offline profile's text transforms. A heading is the query's name, for `star-pipeline query NAME`; it is also a view of that name in
 `inspect.duckdb`. At most six rows of each are shown, numbers to four digits, and an estimate with its 95% interval as `0.5 [0.4, 0.6]`,
 where the view has three columns (`x`, `x_low`, `x_high`).
 
@@ -51,7 +51,7 @@ ONE_LINERS = (
         "SELECT slot, pair_id, origin, gap, verdict, pi, why FROM seed_lineage('starter_seeds.jsonl', 7)",
     ),
     (
-        "Does the judge agree with the gap?",
+        "How large is the gap of what the judge likes, and of what it does not?",
         "SELECT verdict, count(*) AS candidates, avg(gap) AS gap FROM lineage WHERE verdict IS NOT NULL AND gap > 0 "
         "GROUP BY 1 ORDER BY 2 DESC",
     ),

@@ -27,7 +27,8 @@ def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, mem
     if not seed_files(lake.seeds) and not lake.has_table(SEED_CATALOG):
         if not settings.seeds.starter:
             raise SeedError(
-                f"{lake.seeds}: no seed files; put one there ({', '.join(SUFFIXES)}), or hand it in: star-pipeline run --seeds FILE"
+                f"{lake.seeds}: no seed files; put one there ({', '.join(SUFFIXES)}), or hand it in: "
+                f"star-pipeline run --lake {lake.root} --seeds FILE"
             )
         take_in_starter(lake)
     seeds = lake_seeds(lake, settings.seed_rules)

@@ -156,7 +156,9 @@ def _write(
     facts = CardFacts(
         name=config.name,
         schema=STAR_DATASET.schema,
-        num_bytes=pq.read_table(pa.BufferReader(data)).nbytes,  # as it comes back, which is what `datasets` counts
+        num_bytes=pq.read_table(
+            pa.BufferReader(data), use_threads=False
+        ).nbytes,  # as it comes back, which is what `datasets` counts
         download_size=len(data),
         dataset=dataset,
         domains=domains,

@@ -86,8 +86,9 @@ def run_pipeline(
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
             update = look(lake, settings)
             work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
-            shards = work.all_shards(update)
+            shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
+            work.take_in(update, shards)
             worked = [
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
             ]
@@ -138,9 +139,8 @@ class _Work:
             for (asset, check), said in self._warned.items()
         )
 
-    def all_shards(self, update: CatalogUpdate) -> list[str]:
-        """The shards' keys in order, after the catalogue has been brought up to date where that is needed."""
-        shards = sorted({entry.shard for entry in update.entries})
+    def take_in(self, update: CatalogUpdate, shards: Sequence[str]) -> None:
+        """Bring the catalogue up to date where that is needed, and look up what has been made of the shards."""
         known = set(self._instance.get_dynamic_partitions(str(SHARDS.name)))
         if update.changed or not known.issuperset(shards) or not self._last("seed_catalog"):
             self._progress.note(
@@ -153,7 +153,6 @@ class _Work:
                     dg.AssetKey(name), dg.DagsterEventType.ASSET_MATERIALIZATION
                 )
             )
-        return shards
 
     def make_again(self, wanted: Mapping[str, Sequence[str]], shards: Sequence[str]) -> None:
         """Note what is to be made again though nothing has changed. Raises ConfigError for a shard that is not there."""

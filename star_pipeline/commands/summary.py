@@ -1,5 +1,6 @@
 """What ``run`` ends with: what was made, what failed and why, which pairs rose and fell, what it cost, where things are."""
 
+import os
 from typing import Any
 
 from rich.console import Console
@@ -8,11 +9,18 @@ from rich.table import Table
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
 from star_pipeline.core.tables import STAR_DATASET
+from star_pipeline.definitions import DEFAULT_CONFIG, DEFAULT_LAKE
 from star_pipeline.inspection.build import open_inspection
 
 
-def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
-    """Print it; returns whether every live seed has its row in the final data set, or was left out on purpose."""
+def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str = DEFAULT_CONFIG) -> bool:
+    """Print it; returns whether every live seed has its row in the final data set, or was left out on purpose.
+
+    ``config`` is the one that the run was given, for the command that opens the UI.
+    """
+    usual = str(lake.root) == os.path.abspath(DEFAULT_LAKE)
+    options = "" if config == DEFAULT_CONFIG else f" --config {config}"
+    options += "" if usual else f" --lake {lake.root}"
     with open_inspection(lake) as database:
 
         def rows(sql: str) -> list[tuple[Any, ...]]:
@@ -23,6 +31,10 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
         done, failed = rows("SELECT count(*), count(*) FILTER (WHERE status = 'failed') FROM candidates")[0]
         kinds = rows(
             "SELECT error_kind, count(*) FROM candidates WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        unscored = rows(
+            "SELECT i.status, count(*) FROM ifd_scores AS i JOIN candidates AS c USING (candidate_id) "
+            "WHERE c.status <> 'failed' AND i.status <> 'ok' GROUP BY 1 ORDER BY 2 DESC, 1"
         )
         verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
         selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
@@ -48,7 +60,8 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     notes += [f"{rejected:,} bad rows left out (table rejected_rows)"] if rejected else []
     notes += [f"{gone:,} no longer among the seeds"] if gone else []
     facts.add_row("seeds", f"{live:,} in {shards:,} shards" + "".join(f"; {note}" for note in notes))
-    facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else ""))
+    beside = f", not scored: {_listed(unscored)} (star-pipeline query failures)" if unscored else ""
+    facts.add_row("candidates", f"{done:,}, {failed:,} failed" + (f" ({_listed(kinds)})" if kinds else "") + beside)
     facts.add_row("verdicts", _listed(verdicts) or "none")
     kept_out = sum(count for _, count in left_out)
     beside = f"; {kept_out:,} left out by the settings under dataset ({_listed(left_out)})" if left_out else ""
@@ -76,9 +89,12 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome) -> bool:
     console.print()
     for title, place in (
         ("final data set", f"{lake.table(STAR_DATASET)} ({final:,} rows)"),
-        ("for DuckDB", f"{lake.inspection} (star-pipeline query --list)"),
+        (
+            "for DuckDB",
+            f"{lake.inspection} (star-pipeline query --list{'' if usual else f'; --lake {lake.root} with each query'})",
+        ),
         ("report", str(lake.report)),
-        ("in the UI", "star-pipeline dev"),
+        ("in the UI", f"star-pipeline dev{options}"),
     ):
         console.print(f"[bold]{title:15}[/] ", end="")
         console.print(place, markup=False, highlight=False, soft_wrap=True)

@@ -272,7 +272,8 @@ def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     return share_finding(
         UNPARSED, asked, lambda row: row.verdict in ("unparsed", "failed"), shares.unparsed_verdicts, shares.least_rows,
         "comparisons came to no verdict",
-        "read reply_first in judge_verdicts; raise max_tokens in judge.params, or take another judge, then: run --rejudge",
+        "read reply_first in judge_verdicts; raise max_tokens in judge.params, or take another judge, then: "
+        "star-pipeline run --rejudge SHARD",
     )  # fmt: skip
 
 
@@ -281,7 +282,8 @@ def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     return share_finding(
         FLIPPED, heard, lambda row: row.flipped, shares.flipped_verdicts, shares.least_rows,
         "verdicts turned round when the answers changed places",
-        "the judge leans on position: take another one, or judge.on_reversal: abstain, then: run --rejudge",
+        "the judge leans on position (judge.on_reversal says what such a verdict counts for): take another one, then: "
+        "star-pipeline run --rejudge SHARD, or in the UI the job rejudge, then refold_snapshots",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import yaml
 
 from star_pipeline.core.manifest import Configuration
-from star_pipeline.core.records import LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.records import SEED_PAIR, LeftOutRow, StarRow, TaskDomain
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -27,7 +27,16 @@ _MEANING = {
     "fallback_base": "the reference, since no candidate had a positive π",
     "fallback_seed": "the seed's own response, since the reference failed too",
 }
-_FIXED = """## How to load it
+_VERDICTS = {
+    "better": "than the reference, in both orders",
+    "worse": "than the reference, in both orders",
+    "tie": "as good as the reference",
+    "inconsistent": "the judge changed its mind with the order of the answers",
+    "skipped": "not asked, since the gap is not positive and π is 0 whatever the judge says",
+    "unparsed": "the judge was asked, and gave no verdict",
+    "failed": "the judge did not answer",
+}
+_LOADING = """## How to load it
 
 ```python
 from datasets import load_dataset
@@ -35,23 +44,38 @@ from datasets import load_dataset
 rows = load_dataset("parquet", data_files="star_dataset.parquet", split="train")
 ```
 
-`messages` is what TRL's `SFTTrainer` expects of conversational data:
+"""
+_MESSAGES = """`messages` is what TRL's `SFTTrainer` expects of conversational data:
 
 ```python
 from trl import SFTTrainer
 
 SFTTrainer(model="your/target-model", train_dataset=rows.select_columns(["messages"])).train()
 ```
+"""
+_LAST_ANSWERS = """\
+**Train on the last answer of each row only.** Several rows come from one conversation: each `messages` ends with the answer that the row is
+about, and repeats the turns before it as they were. As prompt and completion, TRL's `SFTTrainer` leaves the prompt out of the loss:
 
-## How to trace a row
+```python
+from trl import SFTTrainer
+
+def split(row):
+    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
+
+pairs = rows.map(split, remove_columns=rows.column_names)
+SFTTrainer(model="your/target-model", train_dataset=pairs).train()
+```
+"""
+_TRACING = """## How to trace a row
 
 `source` and `source_row` name the record of the seed file, `shard` and `candidate_id` the tables that it was made in. `manifest.json`
 beside this card names the data file by its SHA-256, and each shard's tables by theirs, with the configuration that made them, the seed
 files, the snapshot of the pair probabilities and the versions of the software.
 
 ## Limits
-
-- The text is synthetic: LLMs wrote most of it, and nobody has read it. It may be wrong, biased or unsafe.
+"""
+_LIMITS = """\
 - π is relative to one target model, and to the other candidates of the same shard. For another target another choice would be best.
 - Judges favour positions, lengths and their own style. Each comparison was asked in both orders; what remains of the bias is in the data.
 - Fallback rows have no positive π: no candidate was found better than the reference.
@@ -95,17 +119,21 @@ def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
     parts = (
         f"---\n{yaml.safe_dump(front_matter(len(rows), facts), sort_keys=False, allow_unicode=True)}---\n",
         f"# {_line(facts.name)}\n",
-        f"{len(rows):,} samples for instruction tuning, each the candidate that suited the target model best among those that "
-        "several LLM pairs made of one seed (Star-Agents, [arXiv 2411.14497](https://arxiv.org/abs/2411.14497)).\n",
+        f"{len(rows):,} samples for instruction tuning: of each seed the candidate that suited the target model best, among those that "
+        "several agent-pairs made of it and its own response (Star-Agents, [arXiv 2411.14497](https://arxiv.org/abs/2411.14497)).\n",
         _columns(),
-        _selections(rows),
+        _selections(rows, facts),
         _scores(rows),
         _domains(rows, facts.domains),
         _left_out(facts),
         _verdicts(facts),
         "## How it was made\n",
         *(_configuration(used, len(facts.configurations)) for used in facts.configurations),
-        _FIXED,
+        _LOADING,
+        _LAST_ANSWERS if len({(row.source, row.source_row) for row in rows}) < len(rows) else _MESSAGES,
+        _TRACING,
+        _who_wrote(rows, facts),
+        _LIMITS,
     )
     return "\n".join(part for part in parts if part)
 
@@ -150,14 +178,16 @@ def _columns() -> str:
     )
 
 
-def _selections(rows: Sequence[StarRow]) -> str:
+def _selections(rows: Sequence[StarRow], facts: CardFacts) -> str:
     selections = Counter(row.selection for row in rows)
-    pairs = Counter(row.pair_id for row in rows)
+    references = {used.settings["pairs"]["base"][0] for used in facts.configurations if used.settings}
+    told = {**dict.fromkeys(references, " (the reference)"), SEED_PAIR: " (the seed's own response, unchanged)"}
+    pairs = Counter(f"{row.pair_id}{told.get(row.pair_id, '')}" for row in rows)
     return "\n".join(
         (
             "## Where the rows come from\n",
             _table(("selection", "rows", "meaning"), ((s, n, _MEANING[s]) for s, n in selections.most_common())),
-            _table(("agent-pair (instruction + response)", "rows", "share"), _shares(pairs, len(rows))),
+            _table(("made by (instruction + response agent)", "rows", "share"), _shares(pairs, len(rows))),
         )
     )
 
@@ -211,9 +241,21 @@ def _verdicts(facts: CardFacts) -> str:
     )
     lines = sorted(facts.verdicts.items(), key=lambda item: (-item[1], item[0]))
     return (
-        f"## What the judge said\n\nVerdicts on all candidates of these shards, against their reference.{rate}\n\n"
-        f"{_table(('verdict', 'candidates'), lines)}"
+        f"## What the judge said\n\nVerdicts on all candidates of these shards, against the reference of their seed.{rate}\n\n"
+        f"{_table(('verdict', 'candidates', 'meaning'), ((name, count, _VERDICTS.get(name, '')) for name, count in lines))}"
     )
+
+
+def _offline(settings: Mapping[str, Any]) -> bool:
+    return all(str(agent["model"]).startswith("offline/") for agent in settings["agents"].values())
+
+
+def _who_wrote(rows: Sequence[StarRow], facts: CardFacts) -> str:
+    known = [used.settings for used in facts.configurations if used.settings]
+    own = f"all but the {sum(row.pair_id == SEED_PAIR for row in rows):,} responses that are the seeds' own"
+    if known and all(map(_offline, known)):
+        return f"- Rules, no LLM, wrote {own}: the offline profile shows how the pipeline works, and its data is no training data."
+    return f"- The text is synthetic: LLMs wrote {own}, and nobody has read it. It may be wrong, biased or unsafe."
 
 
 def _configuration(used: Configuration, of: int) -> str:
@@ -231,16 +273,26 @@ def _configuration(used: Configuration, of: int) -> str:
         f"- target model (small): {_named(scoring['small'])}; beside it (large): {_named(scoring['large'])}; "
         f"template `{scoring['template']}`, at most {scoring['max_length']:,} tokens",
         f"- judge: `{judge['agent']}`, asked in both orders; a reversal counts as {judge['on_reversal']}",
+        f"- pairs drawn from: {_listing(settings['pairs'])}; called for every seed: {', '.join(settings['pairs']['base'])}, "
+        "of which the first makes the reference that the judge compares with",
         f"- {sampling['pairs_per_seed']} pairs drawn for each seed, {sampling['from_memory']} of them from memory (Eq. 3); "
         f"seed of the random numbers {sampling['seed']}",
         f"- π_dual is the gap over the {scoring['divisor']} of the positive gaps of the {scoring['divide_over']}, within 0 and 1 (Eq. 5)",
         f"- probabilities of the pairs evolve with rate {evolution['rate']:g} and floor {evolution['floor']:g} (Eq. 8)",
     ]
-    if all(str(agent["model"]).startswith("offline/") for agent in agents.values()):
+    if settings.get("seeds", {}).get("turns") == "every":
+        lines.insert(0, "- every answer of a conversation is a seed, given the turns before it")
+    if _offline(settings):
         lines.append(
             "- **no LLM wrote this**: the offline profile's agents transform text by rules, and its data is no training data"
         )
     return f"{title}\n" + "\n".join(lines) + "\n"
+
+
+def _listing(pairs: Mapping[str, Any]) -> str:
+    if pairs["sampled"]:
+        return ", ".join(pairs["sampled"])
+    return f"each of {', '.join(pairs['instruction'])} with each of {', '.join(pairs['response'])}"
 
 
 def _prompts(name: str, agent: Mapping[str, Any], pairs: Mapping[str, Any]) -> str:

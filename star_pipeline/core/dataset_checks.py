@@ -65,7 +65,7 @@ def every_seed(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], entries:
 def not_empty(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow]) -> Finding:
     """A warning where the settings under ``dataset`` left everything out."""
     if rows or not left_out:
-        return Finding(NOT_EMPTY, True, f"{len(rows):,} rows")
+        return Finding(NOT_EMPTY, True, f"{len(rows):,} rows" if rows else "no rows yet: no shard has been done")
     reasons = Counter(row.reason for row in left_out)
     said = ", ".join(f"{count:,} by {reason}" for reason, count in reasons.most_common())
     text = f"the final data set is empty: all {len(left_out):,} rows were left out ({said}); relax the settings under dataset, run again"

@@ -1,7 +1,7 @@
 """The order of the shards, whatever order their runs came in: named in the instance's ``dagster.yaml``.
 
 Dagster's queue is first come, first served, and a run that is tried again after its process was killed comes last: the
-shards behind it would start without their predecessor, and be refused.
+shards behind it would start without their predecessor, and be refused. A backfill's runs come in the order in which somebody picked them.
 """
 
 import time
@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterEvent, DagsterRunStatus, RunsFilter
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.instance.config import PoolGranularity
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
-from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG, PRIORITY_TAG
 
 from star_pipeline.core.identity import shard_number
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
@@ -30,9 +31,13 @@ def keep_one_at_a_time(instance: dg.DagsterInstance) -> None:
 
 def place(run: dg.DagsterRun) -> int | None:
     """The number of the shard that a run works on; None where it works on none."""
+    return _number(run.tags.get(PARTITION_NAME_TAG, ""))
+
+
+def _number(key: str) -> int | None:
     try:
-        return shard_number(run.tags[PARTITION_NAME_TAG])
-    except (KeyError, ValueError):
+        return shard_number(key)
+    except ValueError:
         return None
 
 
@@ -49,6 +54,25 @@ def tried_again_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.D
     return None
 
 
+def still_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """An earlier shard of the run's backfill that is not in the queue yet; None where there is none.
+
+    Dagster puts the runs of a backfill into the queue one by one, in the order in which the shards were picked.
+    """
+    number, backfill_id = place(run), run.tags.get(BACKFILL_ID_TAG)
+    backfill = instance.get_backfill(backfill_id) if number is not None and backfill_id else None
+    if number is None or backfill is None or backfill.status != BulkActionStatus.REQUESTED:
+        return None
+    # a backfill of assets keeps what it is about to queue; that of a job has its whole list
+    queueing = [str(request.partition_key) for request in backfill.submitting_run_requests or ()]
+    picked = {*queueing, *(() if backfill.is_asset_backfill else backfill.partition_names or ())}
+    earlier = {key for key in picked if (before := _number(key)) is not None and before < number}
+    if earlier:
+        runs = instance.get_runs(RunsFilter(tags={BACKFILL_ID_TAG: str(backfill_id)}))
+        earlier -= {one.tags.get(PARTITION_NAME_TAG, "") for one in runs if one.status != DagsterRunStatus.NOT_STARTED}
+    return min(earlier, default=None)
+
+
 def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
     """Wait until the runs of earlier shards that are under way have ended, where the instance lets runs start together.
 
@@ -60,18 +84,18 @@ def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
     if number is None or instance.get_concurrency_config().pool_config.pool_granularity == PoolGranularity.RUN:
         return
     told = False
-    while first := _under_way_before(instance, number):
-        if run and not told:
-            instance.report_engine_event(f"Waits for shard {first.tags[PARTITION_NAME_TAG]}: one works at a time.", run)
+    while run and (first := still_to_come(instance, run) or _under_way_before(instance, number)):
+        if not told:
+            instance.report_engine_event(f"Waits for shard {first}: one works at a time.", run)
             told = True
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _under_way_before(instance: dg.DagsterInstance, number: int) -> dg.DagsterRun | None:
+def _under_way_before(instance: dg.DagsterInstance, number: int) -> str | None:
     for other in instance.get_runs(RunsFilter(statuses=RUNNING)):
         other_number = place(other)
         if other_number is not None and other_number < number and why_dead(instance, other) is None:
-            return other
+            return other.tags[PARTITION_NAME_TAG]
     return None
 
 
@@ -97,16 +121,18 @@ class ShardQueue(QueuedRunCoordinator):  # type: ignore[type-arg]
 
 
 class ShardLauncher(DefaultRunLauncher):
-    """Dagster's launcher, which lets a shard wait for an earlier one that is to be tried again, and tells dead runs."""
+    """Dagster's launcher, which lets a shard wait for an earlier one that is about to be queued, and tells dead runs."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
-        awaited = tried_again_before(self._instance, run)
-        if awaited is None:
+        if awaited := tried_again_before(self._instance, run):
+            why = f"shard {awaited.tags[PARTITION_NAME_TAG]} comes first, and is tried again"
+        elif shard := still_to_come(self._instance, run):
+            why = f"shard {shard} comes first, and is about to be queued"
+        else:
             super().launch_run(context)
             return
-        shard = awaited.tags[PARTITION_NAME_TAG]
-        self._instance.report_engine_event(f"Back into the queue: shard {shard} comes first, and is tried again.", run)
+        self._instance.report_engine_event(f"Back into the queue: {why}.", run)
         self._instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
 
     @property

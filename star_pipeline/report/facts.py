@@ -32,7 +32,9 @@ def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
         Fact(
             "candidates",
             whole(made),
-            f"{summary['failed']:,} failed" + (f" ({share(summary['failed'] / made)})" if made else ""),
+            f"{summary['failed']:,} failed"
+            + (f" ({share(summary['failed'] / made)})" if made else "")
+            + (f", {summary['unscored']:,} not scored" if summary["unscored"] else ""),
         ),
         Fact(
             "verdicts",

@@ -27,9 +27,9 @@
 
   function draw(place) {
     const name = place.dataset.figure;
-    if (drawn.has(name)) return;
+    if (drawn.has(name)) return Promise.resolve();
     drawn.set(name, null);
-    vegaEmbed(place.firstElementChild, specs[name], { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(place.clientWidth) }).then(
+    return vegaEmbed(place.firstElementChild, specs[name], { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(place.clientWidth) }).then(
       (made) => { drawn.set(name, made); place.dataset.drawn = performance.now().toFixed(); },
       (error) => { place.textContent = `This plot could not be drawn (${error.message}); its numbers are in the table.`; },
     );
@@ -41,6 +41,10 @@
   }, { rootMargin: "300px" });
   plots.forEach((place) => seen.observe(place));
   addEventListener("beforeprint", () => plots.forEach(draw));
+  // those out of sight one by one when there is time: what is linked to then stays where it is, and paper has them all
+  const soon = window.requestIdleCallback || ((call) => setTimeout(call, 50));
+  const drawNext = (left) => { if (left.length) soon(() => draw(left[0]).then(() => drawNext(left.slice(1)))); };
+  drawNext(plots);
   dark.addEventListener("change", () => {
     for (const place of plots) {
       const made = drawn.get(place.dataset.figure);
@@ -123,6 +127,7 @@
       && Object.entries(filters).every(([name, select]) => !select.value || valuesOf[name](seed).includes(select.value)));
     shown.sort(orders[sort.value]);
     count.textContent = `${shown.length} of ${seeds.length} samples`;
+    article.hidden = !shown.length;
     list.replaceChildren(...shown.map((seed) => {
       const link = element("a", { href: `#seed=${encodeURIComponent(seed.seed_id)}` },
         element("span", { class: "what", dir: "auto" }, seed.instruction.slice(0, 160)),

@@ -189,3 +189,20 @@ def test_what_a_row_cost_does_not_change_its_data_version():
     )
     versions = [content_hash(tables.CANDIDATES.to_arrow([one])) for one in (row, dear, replace(row, response="x"))]
     assert versions[0] == versions[1] != versions[2]
+
+
+def test_a_process_that_reads_a_table_and_ends_at_once_ends_with_its_own_code(tmp_path):
+    lake = Lake.at(tmp_path)
+    lake.write_table(SEED_CATALOG, SEED_CATALOG.to_arrow([CatalogEntry("s", "k", 0, "f", 1, True)]))
+    code = """
+        import sys
+        from star_pipeline.adapters.lake import Lake
+        from star_pipeline.core.tables import SEED_CATALOG
+        Lake.at(sys.argv[1]).read_table(SEED_CATALOG)
+        sys.exit(2)
+    """
+    for _ in range(8):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (2, "")

@@ -9,12 +9,13 @@ import pytest
 from dagster import DagsterEventType as Event
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import EngineEventData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import open_instance, queue
 from star_pipeline.instance.processes import process_tags
-from star_pipeline.instance.queue import tried_again_before
+from star_pipeline.instance.queue import still_to_come, tried_again_before
 
 
 @dg.job
@@ -107,3 +108,25 @@ def test_with_the_lakes_own_instance_nobody_waits_in_a_run(instance, monkeypatch
     )
     instance.add_run_tags(run_of(instance, 1, Status.STARTED).run_id, process_tags())
     queue.wait_for_turn(instance, run_of(instance, 2, Status.STARTED).run_id)
+
+
+def test_a_shard_waits_for_the_earlier_ones_of_its_backfill_until_they_are_queued(instance):
+    def backfill(name, status=BulkActionStatus.REQUESTED, **picked):
+        instance.add_backfill(PartitionBackfill(name, status, False, {}, 0.0, **picked))
+        return run_of(instance, 3, Status.QUEUED, backfill=name)
+
+    keys = ["000003-seeds", "000002-seeds", "000001-seeds", "000004-seeds"]
+    third = backfill("job", partition_names=keys)
+    run_of(instance, 2, Status.STARTED, backfill="job")
+    run_of(instance, 1, Status.QUEUED)  # of nobody's backfill
+    assert still_to_come(instance, third) == "000001-seeds"
+    first = run_of(instance, 1, Status.NOT_STARTED, backfill="job")
+    assert still_to_come(instance, third) == "000001-seeds"
+    instance.report_dagster_event(event(first, Event.RUN_ENQUEUED), run_id=first.run_id)
+    assert still_to_come(instance, third) is None
+
+    requests = [dg.RunRequest(partition_key=key) for key in keys]
+    assert still_to_come(instance, backfill("assets", submitting_run_requests=requests)) == "000001-seeds"
+    ended = backfill("ended", BulkActionStatus.CANCELED, partition_names=keys)
+    assert still_to_come(instance, ended) is None
+    assert still_to_come(instance, run_of(instance, 3, Status.QUEUED)) is None

@@ -140,7 +140,7 @@ def domains(rows: Sequence[Row]) -> Figure:
     finding = (
         f"{len(names):,} task domains; {len(first):,} of them have a pair with enough candidates"
         + ("".join(f"; {pair} is best in {count:,}" for pair, count in best))
-        + f". In {sum(row['ahead'] for row in first):,} the best pair is clearly ahead."
+        + f". The best pair is clearly ahead in {sum(row['ahead'] for row in first):,} of them."
     )
     chart = (
         alt.Chart(data())

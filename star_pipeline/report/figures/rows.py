@@ -66,7 +66,8 @@ def similarity(rows: Sequence[Row]) -> Figure:
     title = "How alike the selected rows are"
     reading = (
         "Selected rows by the cosine of their instruction with the nearest other one. A hump on the right says that many instructions "
-        "ask nearly the same; the settings dataset.near_duplicates and near_duplicate_similarity leave such rows out."
+        "ask nearly the same. Near-duplicates are alike to dataset.near_duplicate_similarity and follow the same earlier turns; "
+        "dataset.near_duplicates says how many of each group to keep."
     )
     if not rows:
         return Figure("similarity", title, reading, "Nothing to compare yet: the asset task_domains has not been made.")

@@ -7,6 +7,8 @@ SELECT
     (SELECT count(DISTINCT shard) FROM seed_catalog) AS shards,
     (SELECT count(*) FROM candidates) AS candidates,
     (SELECT count(*) FROM candidates WHERE status = 'failed') AS failed,
+    (SELECT count(*) FROM candidates AS c JOIN ifd_scores AS i USING (candidate_id)
+     WHERE c.status <> 'failed' AND i.status <> 'ok') AS unscored,
     (SELECT count(*) FROM judge_verdicts WHERE verdict NOT IN ('skipped', 'failed', 'unparsed')) AS verdicts,
     (SELECT count(*) FROM judge_verdicts WHERE flipped) AS flipped,
     (SELECT count(*) FROM star_dataset) AS final_rows,

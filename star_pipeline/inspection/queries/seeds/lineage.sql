@@ -40,6 +40,7 @@ SELECT
         WHEN l.detail IS NOT NULL THEN 'selected, then left out of the final data set: ' || l.detail
         WHEN s.selection = 'best' THEN 'selected: highest pi of its seed'
         WHEN s.selection = 'fallback_base' THEN 'selected: the reference, since no candidate has a positive pi'
+            || CASE WHEN i.status <> 'ok' THEN '; it could not be scored: ' || i.status ELSE '' END
         WHEN s.selection = 'fallback_seed' THEN 'selected: the seed itself, since the reference failed'
         WHEN c.status = 'failed' THEN concat_ws(': ', 'rejected', c.error)
         WHEN i.status <> 'ok' THEN 'rejected: not scored, ' || i.status
