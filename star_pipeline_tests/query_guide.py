@@ -20,9 +20,9 @@ OPENING = """\
 # Questions, and their answers
 
 Made by `python -m star_pipeline_tests.query_guide data_lake` from the lake that the README's Run command makes, so the
-agents here are the offline profile's text transforms. A heading is the query's name, for `star-pipeline query NAME`; it is also a view of that name in
-`inspect.duckdb`. At most six rows of each are shown, numbers to four digits, and an estimate with its 95% interval as `0.5 [0.4, 0.6]`,
-where the view has three columns (`x`, `x_low`, `x_high`).
+agents here are the offline profile's text transforms. A heading is the query's name, for `star-pipeline query NAME`; it is also a
+view of that name in `inspect.duckdb`. At most six rows of each are shown, numbers to four digits, and an estimate with its 95% interval
+as `0.5 [0.4, 0.6]`, where the view has three columns (`x`, `x_low`, `x_high`).
 
 ```bash
 star-pipeline query --list                          # all of them, with their columns

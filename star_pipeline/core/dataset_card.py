@@ -252,10 +252,11 @@ def _offline(settings: Mapping[str, Any]) -> bool:
 
 def _who_wrote(rows: Sequence[StarRow], facts: CardFacts) -> str:
     known = [used.settings for used in facts.configurations if used.settings]
-    own = f"all but the {sum(row.pair_id == SEED_PAIR for row in rows):,} responses that are the seeds' own"
+    kept = sum(row.pair_id == SEED_PAIR for row in rows)
+    own = "the responses" + (f", all but {kept:,} of the seeds' own" if kept else "")
     if known and all(map(_offline, known)):
-        return f"- Rules, no LLM, wrote {own}: the offline profile shows how the pipeline works, and its data is no training data."
-    return f"- The text is synthetic: LLMs wrote {own}, and nobody has read it. It may be wrong, biased or unsafe."
+        return f"- Rules, no LLM, wrote {own}; the offline profile shows how the pipeline works, and its data is no training data."
+    return f"- The text is synthetic: LLMs wrote {own}; nobody has read it. It may be wrong, biased or unsafe."
 
 
 def _configuration(used: Configuration, of: int) -> str:

@@ -55,7 +55,7 @@ def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
         Fact(
             "leading pair",
             leader["pair_id"] if leader else "none",
-            f"probability {share(leader['probability'])}" if leader else "",
+            f"drawn most: probability {share(leader['probability'])} after the last shard" if leader else "",
         ),
         Fact(
             "cost",

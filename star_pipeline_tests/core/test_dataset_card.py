@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import yaml
@@ -134,3 +135,26 @@ def test_an_empty_data_set_has_a_card_and_several_configurations_are_told_apart(
 def test_the_offline_profiles_data_is_said_to_be_no_training_data():
     assert "no training data" in dataset_card(ROWS, facts(load_config("offline").deciding))
     assert "no training data" not in dataset_card(ROWS, facts())
+
+
+def test_rows_of_one_conversation_are_to_be_trained_on_by_their_last_answers():
+    settings = load_config("local").model_dump(mode="json")
+    settings["seeds"] |= {"turns": "every"}
+    told = facts(StarConfig.model_validate(settings).deciding)
+    alone, together = (dataset_card(rows, told) for rows in (ROWS, [ROWS[0], replace(ROWS[1], source_row=1), ROWS[2]]))
+    assert "select_columns" in alone
+    assert "Train on the last answer of each row only" not in alone
+    assert "select_columns" not in together
+    assert "**Train on the last answer of each row only.**" in together
+    assert "every answer of a conversation is a seed" in together
+
+
+def test_the_seeds_own_responses_and_the_reference_are_called_what_they_are():
+    settings = load_config("local").deciding
+    reference = settings["pairs"]["base"][0]
+    rows = [replace(ROWS[0], pair_id="seed"), replace(ROWS[1], pair_id=reference), ROWS[2]]
+    made = dataset_card(rows, facts(settings))
+    assert "| seed (the seed's own response, unchanged) | 1 | 33.3% |" in made
+    assert f"| {reference} (the reference) | 1 | 33.3% |" in made
+    assert "LLMs wrote the responses, all but 1 of the seeds' own" in made
+    assert "| skipped | 5 | not asked" in made

@@ -44,17 +44,23 @@ def fill(page, field, value):
 
 
 def test_it_asks_the_network_for_nothing_and_every_plot_is_drawn(report, page):
-    drawn = "document.querySelectorAll('.plot[data-drawn]').length"
-    assert page.evaluate(drawn) < page.evaluate(
-        "document.querySelectorAll('.plot').length"
-    )  # the others when they are looked at
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.wait_for(
         "[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn && plot.querySelector('svg path'))"
     )
     assert page.evaluate("document.querySelectorAll('.plot svg').length") == len(ReadPage(report.read_bytes()).specs)
     assert page.requests == [report.as_uri(), *[url for url in page.requests[1:] if url.startswith("data:")]]
     assert page.messages == []
+
+
+def test_links_at_the_top_lead_to_their_sections_at_once_though_plots_are_drawn_on_the_way(report):
+    for width, height in ((1440, 1000), (390, 844)):
+        with opened(report, width, height) as page:
+            names = page.evaluate("[...document.querySelectorAll('header nav a')].map((link) => link.hash)")
+            for name in [names[-1], *names]:
+                page.evaluate(f"document.querySelector('header nav a[href=\"{name}\"]').click()")
+                page.wait_for("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")
+                place = page.evaluate(f"document.querySelector('{name}').getBoundingClientRect().top")
+                assert 0 <= place <= 40, (width, name)
 
 
 def test_unkind_texts_are_shown_as_they_are_and_run_nothing(report, page):

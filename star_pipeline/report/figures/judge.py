@@ -91,7 +91,10 @@ def flips(rows: Sequence[Row]) -> Figure:
 
 
 def length(rows: Sequence[Row]) -> Figure:
-    """Wins by the length of the candidate's response. ``rows``: length_ratio, compared, won, win_rate and its interval."""
+    """Wins by the length of the candidate's response.
+
+    ``rows``: length_ratio, compared, won, win_rate and its interval; of all ratios, decided and longer_won.
+    """
     title = "Does the longer answer win?"
     reading = (
         "How often the judge found the candidate better, by how long its response is: 2 is twice as many characters as the reference's. A "
@@ -100,10 +103,11 @@ def length(rows: Sequence[Row]) -> Figure:
     )
     if not rows:
         return Figure("length", title, reading, "Nothing has been judged yet.")
-    first, last = rows[0], rows[-1]
+    decided, longer = rows[0]["decided"], rows[0]["longer_won"]
     finding = (
-        f"{share(first['win_rate'])} of {first['compared']:,} candidates won where the ratio of lengths is {first['length_ratio']}, "
-        f"{share(last['win_rate'])} of {last['compared']:,} where it is {last['length_ratio']}."
+        f"The longer of the two responses won {longer:,} of the {decided:,} comparisons that were decided ({share(longer / decided)})."
+        if decided
+        else "No comparison of responses of different lengths was decided."
     )
     chart = intervals(rows, "length_ratio", ("win_rate", "win_rate_low", "win_rate_high"), "judged better", "%", 0.5)
     columns = (

@@ -161,7 +161,8 @@ def domains(rows: Sequence[Row]) -> Figure:
                 alt.Tooltip("selected:Q", format=","),
             ],
         )
-        .properties(height=24 * len(names))
+        # room for the last pair's name, which leans out of the plot
+        .properties(height=24 * len(names), padding={"left": 5, "top": 5, "right": 75, "bottom": 5})
     )
     columns = (
         ("domain_name", "domain", text),

@@ -1,9 +1,12 @@
--- Wins by how long the candidate's response is beside the reference's, over all pairs.
+-- Wins by how long the candidate's response is beside the reference's, over all pairs; decided and longer_won are of all ratios together.
 SELECT
     CASE
-        WHEN ratio_low = 0 THEN format('below {}', ratio_high)
-        WHEN ratio_high IS NULL THEN format('{} and above', ratio_low)
-        ELSE format('{} to {}', ratio_low, ratio_high)
+        WHEN r.ratio_low = 0 THEN format('below {}', r.ratio_high)
+        WHEN r.ratio_high IS NULL THEN format('{} and above', r.ratio_low)
+        ELSE format('{} to {}', r.ratio_low, r.ratio_high)
     END AS length_ratio,
-    compared, won, win_rate, win_rate_low, win_rate_high
-FROM length_bias WHERE pair_id = 'all pairs' AND ratio_low IS NOT NULL ORDER BY ratio_low
+    r.compared, r.won, r.win_rate, r.win_rate_low, r.win_rate_high,
+    a.decided, a.longer_won
+FROM length_bias AS r
+JOIN length_bias AS a ON a.pair_id = r.pair_id AND a.ratio_low IS NULL
+WHERE r.pair_id = 'all pairs' AND r.ratio_low IS NOT NULL ORDER BY r.ratio_low
