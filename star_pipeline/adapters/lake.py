@@ -81,6 +81,14 @@ def _unwritable(path: UPath | Path, error: OSError) -> LakeError:
     )
 
 
+def arrow_table(file: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, given by its path or open, or its ``columns`` alone; read without Arrow's threads.
+
+    A process that ends when they have just begun is aborted ("terminate called"), with exit code 134 instead of its own.
+    """
+    return pq.read_table(file, columns=columns, use_threads=False)
+
+
 @dataclass(frozen=True)
 class Lake:
     root: UPath
@@ -208,8 +216,7 @@ class Lake:
     ) -> pa.Table:
         """The table, or its ``columns`` alone. Raises LakeError where it is not there or broken."""
         with self._reading(spec, shard) as file:
-            # a process that ends while Arrow's threads have just begun is aborted: "terminate called", exit 134 instead of its own
-            return pq.read_table(file, columns=columns, use_threads=False)
+            return arrow_table(file, columns)
 
     def rows(self, spec: TableSpec[R], size: int = 1024) -> Iterator[R]:
         """The rows of a table of which there is one, without ever holding the table. Raises LakeError like ``read_arrow``."""

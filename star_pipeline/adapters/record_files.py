@@ -90,7 +90,7 @@ def read_parquet(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
     try:
         with path.open("rb") as file:
             row = 0
-            for batch in pq.ParquetFile(file).iter_batches(1024, use_threads=False):
+            for batch in pq.ParquetFile(file).iter_batches(1024, use_threads=False):  # see arrow_table
                 for record in batch.to_pylist():
                     row += 1
                     yield row, record

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from star_pipeline.adapters.dataset_files import numerics, shard_origins, source_hashes, versions, write_dataset
-from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.assets.face import SIMILARITY, all_shards_of, blocking, counts, lake_asset, made, stamped
 from star_pipeline.assets.finished import FINISHED, Finished, finished_rows
@@ -156,9 +155,7 @@ def _write(
     facts = CardFacts(
         name=config.name,
         schema=STAR_DATASET.schema,
-        num_bytes=pq.read_table(
-            pa.BufferReader(data), use_threads=False
-        ).nbytes,  # as it comes back, which is what `datasets` counts
+        num_bytes=arrow_table(pa.BufferReader(data)).nbytes,  # as it comes back, which is what `datasets` counts
         download_size=len(data),
         dataset=dataset,
         domains=domains,

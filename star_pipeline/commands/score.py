@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from upath import UPath
 
-from star_pipeline.adapters.lake import Lake, write_whole
+from star_pipeline.adapters.lake import Lake, arrow_table, write_whole
 from star_pipeline.adapters.preflight import check_scoring_models
 from star_pipeline.adapters.progress import NotesOnly, in_words
 from star_pipeline.adapters.scoring import open_scorer, relative_cost
@@ -76,9 +76,7 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
 
 def print_scores(console: Console, target: str, outcome: ScoreOutcome) -> None:
     """What was scored and what could not be, in a few lines."""
-    scores = pq.read_table(
-        target, columns=["status", "truncated", "ifd_small", "ifd_large", "gap"], use_threads=False
-    ).to_pandas()
+    scores = arrow_table(target, ["status", "truncated", "ifd_small", "ifd_large", "gap"]).to_pandas()
     done = scores[scores.status == "ok"]
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -186,7 +184,7 @@ class _Parts:
         for file in self._files(phase):
             start, end = (int(number) for number in file.stem.split("-")[1:])
             if end > first:
-                columns = pq.read_table(file, use_threads=False).slice(max(0, first - start)).to_pydict()
+                columns = arrow_table(file).slice(max(0, first - start)).to_pydict()
                 for status, chars, *loss in zip(*columns.values(), strict=True):
                     yield Fit(status, chars), ResponseLoss(*loss) if loss[0] is not None else None
 
