@@ -270,15 +270,24 @@ def estimate(
 
 
 @app.command()
-def doctor(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
-    """Check configuration, credentials, endpoints, models and lake, and say what to do.
+def doctor(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option("--seeds", help="check these seed files too, without taking them in; may be repeated"),
+    ] = None,
+) -> None:
+    """Check configuration, credentials, endpoints, models, seeds and lake, and say what to do.
 
-    Example: star-pipeline doctor --config my.yaml
+    Exits with 0 where all is well and with 1 where something is wrong; a lake without seeds yet is well.
+
+    Example: star-pipeline doctor --config my.yaml --seeds alpaca.json
     """
     from star_pipeline.adapters.lake import Lake
     from star_pipeline.commands.doctor import examine
 
-    if not examine(config, Lake.at(lake)):
+    if not examine(config, Lake.at(lake), seeds or []):
         raise typer.Exit(1)
 
 

@@ -1,11 +1,15 @@
-"""``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request."""
+"""``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request.
+
+Seeds that are not there yet are nothing wrong: a lake is looked at before it has some.
+"""
 
 import json
 import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -13,22 +17,22 @@ from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
-from star_pipeline.adapters.seed_files import seed_files
-from star_pipeline.assets.seed_catalog import look
+from star_pipeline.adapters.seed_files import seed_files, would_hold
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Message
-from star_pipeline.core.tables import STAR_DATASET
+from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET
 
 Finding = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
 
 
-def examine(config: str, lake: Lake) -> bool:
-    """Print a line for each thing looked at; returns whether all is well."""
+def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
+    """Print a line for each thing looked at; returns whether all is well. ``seeds`` are read as a run would, and not taken in."""
     console = Console(highlight=False, soft_wrap=True)
     well = True
     try:
@@ -44,11 +48,11 @@ def examine(config: str, lake: Lake) -> bool:
         ),
         ("prompts", lambda: _prompts(settings)),
         ("lake", lambda: _lake(lake)),
-        ("seeds", lambda: _seeds(settings, lake)),
+        ("seeds", lambda: _seeds(settings, lake, seeds)),
         ("data set", lambda: _dataset(lake)),
         ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
-        ("models", lambda: _models(settings)),
+        ("models", lambda: _models(settings, lake)),
     ):
         for good, text in _findings(check):
             well = well and good
@@ -92,19 +96,25 @@ def _lake(lake: Lake) -> Iterator[Finding]:
         yield True, f"{lake.root}: can be written, {free:.0f} GB free, not in use"
 
 
-def _seeds(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
+def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[Finding]:
+    """What the lake would hold after a run with ``given``, each file read whole."""
     files = seed_files(lake.seeds)
-    if not files and settings.seeds.starter:
-        yield True, "none yet; a run takes the shipped starter seeds in"
+    if not files and not given and not lake.has_table(SEED_CATALOG):
+        starter = "a run takes the shipped starter seeds in"
+        yield (
+            True,
+            "none yet; "
+            + (starter if settings.seeds.starter else f"put some into {lake.seeds}, or name them with --seeds FILE"),
+        )
         return
-    update = look(lake, settings)
-    bad = f", {len(update.rejected):,} bad rows left out" if update.rejected else ""
-    yield (
-        True,
-        (
-            f"{update.records:,} records in {len(files):,} files, {update.duplicates:,} duplicates, {update.added:,} new to the lake{bad}"
-        ),
+    update = update_catalog(
+        lake.catalog_rows(), would_hold(lake, given, settings.seed_rules), settings.sampling.shard_size
     )
+    beside = ", those of --seeds counted in (looked at, not taken in)" if given else f" in {len(files):,} files"
+    told = [f"{update.duplicates:,} duplicates", f"{update.added:,} new to the lake"]
+    told += [f"{update.removed:,} of the lake's no longer there"] if update.removed else []
+    told += [f"{len(update.rejected):,} bad rows left out"] if update.rejected else []
+    yield True, f"{update.records:,} records{beside}, {', '.join(told)}"
 
 
 def _dataset(lake: Lake) -> Iterator[Finding]:
@@ -190,8 +200,9 @@ def _endpoint_problem(agent: AgentConfig) -> str:
     return ""
 
 
-def _models(settings: StarConfig) -> Iterator[Finding]:
+def _models(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
     from star_pipeline.adapters.embedder import embedding_source
+    from star_pipeline.adapters.offline.models import trained_models
 
     for role, name in (("small", settings.scoring.small), ("large", settings.scoring.large)):
         if isinstance(name, ServedModel):
@@ -199,7 +210,11 @@ def _models(settings: StarConfig) -> Iterator[Finding]:
         elif name.startswith("offline/"):
             if name not in ("offline/small", "offline/large"):
                 raise ModelError(f"scoring.{role} {name!r}: the offline profile has offline/small and offline/large")
-            yield True, f"{role} {name}: trained in the lake at the first run"
+            folder = trained_models(Path(lake.local(lake.models))).get(name)
+            yield (
+                True,
+                f"{role} {name}: {f'trained, in {folder}' if folder else 'not there yet, a run trains it first'}",
+            )
         else:
             yield True, f"{role} {name}: {describe_model(name)}"
     source = embedding_source(settings.memory.embedding)

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow.compute as pc
@@ -21,6 +21,7 @@ from star_pipeline.adapters.seed_files import would_hold
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, SeedError
+from star_pipeline.core.estimates import AgentEstimate, Estimate
 from star_pipeline.core.estimation import (
     BYTES_A_TOKEN,
     Foresight,
@@ -53,44 +54,6 @@ _MOST_SEEDS = 1000
 """More untouched seeds than that are sampled, evenly."""
 _LAST_SHARDS = 20
 _JUDGE_TOKENS = 150.0
-
-
-@dataclass(frozen=True)
-class AgentEstimate:
-    """A stage of an agent. ``usd`` expected, ``most_usd`` if every reply is as long as ``max_tokens`` allows and every verdict
-    has to be asked for as often as ``judge.attempts`` allows; None where no price or no ``max_tokens`` is known."""
-
-    agent: str
-    stage: str
-    calls: int
-    in_journal: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-    most_usd: float | None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had."""
-
-    seeds_to_do: int
-    shards_to_do: int
-    agents: tuple[AgentEstimate, ...]
-    candidates_to_score: int
-    scoring_tokens: int
-    flops: Mapping[str, float | str]
-    spent_usd: float
-    budget_usd: float | None
-    assumptions: tuple[str, ...] = field(default=())
-
-    @property
-    def usd(self) -> float | None:
-        return _sum([line.usd for line in self.agents])
-
-    @property
-    def most_usd(self) -> float | None:
-        return _sum([line.most_usd for line in self.agents])
 
 
 def run_estimate(config: str, lake: Lake, paths: Sequence[str]) -> Estimate:
@@ -359,17 +322,15 @@ def _shared(line: Line, share: float, attempts: int, stage: str) -> Line:
     )  # fmt: skip
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    return None if None in values else sum(value or 0.0 for value in values)
-
-
 def _mean(values: Sequence[int]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
 def print_estimate(estimate: Estimate, form: str) -> None:
     if form == "json":
-        print(json.dumps({**asdict(estimate), "usd": estimate.usd, "most_usd": estimate.most_usd}, indent=2))
+        within = asdict(found) if (found := estimate.within_budget) else None
+        beside = {"usd": estimate.usd, "most_usd": estimate.most_usd, "within_budget": within}
+        print(json.dumps({**asdict(estimate), **beside, "conclusion": estimate.conclusion}, indent=2))
         return
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
     console.print(f"{estimate.seeds_to_do:,} seeds in {estimate.shards_to_do:,} shards to do")
@@ -393,6 +354,7 @@ def print_estimate(estimate: Estimate, form: str) -> None:
     console.print(flops, markup=False)
     if estimate.budget_usd:
         console.print(f"budget: {estimate.budget_usd:g} USD, of which {estimate.spent_usd:.4f} is spent or reserved")
+    console.print(f"so {estimate.conclusion}", soft_wrap=True)
     console.print("how these figures came about:")
     for text in estimate.assumptions:
         console.print(f"  {text}", markup=False)

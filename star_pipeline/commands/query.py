@@ -13,7 +13,7 @@ import numpy as np
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.inspection.build import TABLE_NAMES, made_by_another_version, open_inspection, query_columns
-from star_pipeline.inspection.shipped import TOPICS, shipped_queries
+from star_pipeline.inspection.shipped import TOPICS, shipped_queries, superseded_queries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,8 @@ def run_query(lake: Lake, text: str, form: str) -> None:
     """Print the result of SQL, or of the shipped query or table of that name, in one of FORMATS. Raises StarError."""
     _require(form)
     named = re.fullmatch(r"\w+", text.strip()) is not None
+    if old := superseded_queries().get(text.strip()):
+        print(f"{old.name}: {old.notes}", file=sys.stderr)
     sql = f"SELECT * FROM {_known(text.strip())}" if named else text
     with open_inspection(lake) as database:
         try:
@@ -77,6 +79,9 @@ def list_queries(form: str) -> None:
             console.print(Padding(listing, (0, 0, 0, 23), expand=False), style="dim", markup=False)
     console.print(f"\nTables: {', '.join(TABLE_NAMES)}", markup=False, soft_wrap=True)
     console.print("A query's SQL, to adapt: star-pipeline query --show NAME", markup=False, soft_wrap=True)
+    console.print(
+        f"Old names, still answered: {', '.join(superseded_queries())}", style="dim", markup=False, soft_wrap=True
+    )
 
 
 def show_query(name: str | None) -> None:
@@ -86,13 +91,14 @@ def show_query(name: str | None) -> None:
     queries = shipped_queries()
     if name in TABLE_NAMES:
         raise ConfigError(f"{name} is a table, made by the asset of this name or for it; only queries have SQL to show")
-    print(queries[_known(name)].text.rstrip())
+    known = _known(name)
+    print((queries.get(known) or superseded_queries()[known]).text.rstrip())
 
 
 def _known(name: str) -> str:
     """The name of a query or table. Raises ConfigError, with the nearest ones, where there is none of that name."""
     names = [*shipped_queries(), *TABLE_NAMES]
-    if name in names:
+    if name in names or name in superseded_queries():
         return name
     folded = name.lower()
     near = [known for known in names if known.startswith(folded) or folded.startswith(known)]

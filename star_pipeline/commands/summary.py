@@ -8,6 +8,8 @@ from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
+from star_pipeline.core.makeup import makeup
+from star_pipeline.core.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.core.tables import STAR_DATASET
 from star_pipeline.definitions import DEFAULT_CONFIG, DEFAULT_LAKE
 from star_pipeline.inspection.build import open_inspection
@@ -38,6 +40,11 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
         )
         verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
         selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
+        made_of = makeup(rows("SELECT origin, pair_id, rows FROM selections"))  # type: ignore[arg-type]
+        board = rows(
+            "SELECT {'pair_id': pair_id, 'mean_pi': mean_pi, 'mean_pi_low': mean_pi_low, 'mean_pi_high': mean_pi_high, "
+            "'candidates': candidates, 'failed': failed, 'probability': probability} FROM pair_leaderboard"
+        )
         left_out = rows("SELECT reason, count(*) FROM left_out_rows GROUP BY 1 ORDER BY 2 DESC, 1")
         moves = rows(
             "SELECT pair_id, arg_min(probability_before, shard), arg_max(probability, shard), sum(n_sampled), sum(reward) "
@@ -66,7 +73,8 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     kept_out = sum(count for _, count in left_out)
     beside = f"; {kept_out:,} left out by the settings under dataset ({_listed(left_out)})" if left_out else ""
     facts.add_row("selected", (_listed(selections) or "none") + beside)
-    facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests" + _beyond(paid - cost, unsettled))
+    facts.add_row("final rows", f"{final:,}" + (f": {made_of}" if made_of else ""))
+    facts.add_row("cost", f"{cost:.4f} USD for {requests:,} LLM requests" + _paid(cost, paid, unsettled))
     if saved:
         worth = f", about {saved * judge_usd:.4f} USD" if judge_usd else ""
         facts.add_row("saved", f"{saved:,} judge calls{worth}: the gap is not positive (judge.skip_nonpositive_gap)")
@@ -86,6 +94,8 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     console.print(facts)
     console.print()
     console.print(pairs)
+    if told := mean_pi_tells(by_mean_pi(row for (row,) in board)):
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     console.print()
     for title, place in (
         ("final data set", f"{lake.table(STAR_DATASET)} ({final:,} rows)"),
@@ -107,9 +117,11 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     return bool(missing == 0)
 
 
-def _beyond(elsewhere: float, unsettled: float) -> str:
+def _paid(cost: float, paid: float, unsettled: float) -> str:
     """What was paid besides the tables: for tables made anew since, and for requests whose fate nobody knows."""
-    notes = [f"{elsewhere:.4f} USD for what is no longer in the tables"] if elsewhere > 5e-5 else []
+    notes = []
+    if paid - cost > 5e-5:
+        notes.append(f"paid in all {paid:.4f} USD, of which {paid - cost:.4f} for what is no longer in the tables")
     notes += [f"up to {unsettled:.4f} USD for requests whose fate nobody knows"] if unsettled > 5e-5 else []
     return "".join(f"; {note}" for note in notes)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from star_pipeline.core.makeup import makeup, origin_of
 from star_pipeline.core.manifest import Configuration
 from star_pipeline.core.records import SEED_PAIR, LeftOutRow, StarRow, TaskDomain
 
@@ -180,12 +181,16 @@ def _columns() -> str:
 
 def _selections(rows: Sequence[StarRow], facts: CardFacts) -> str:
     selections = Counter(row.selection for row in rows)
-    references = {used.settings["pairs"]["base"][0] for used in facts.configurations if used.settings}
+    bases = [tuple(used.settings["pairs"]["base"]) for used in facts.configurations if used.settings]
+    references = {base[0] for base in bases}
+    others = {pair_id for base in bases for pair_id in base}
+    made_of = makeup((origin_of(row.pair_id, references, others), row.pair_id, 1) for row in rows)
     told = {**dict.fromkeys(references, " (the reference)"), SEED_PAIR: " (the seed's own response, unchanged)"}
     pairs = Counter(f"{row.pair_id}{told.get(row.pair_id, '')}" for row in rows)
     return "\n".join(
         (
             "## Where the rows come from\n",
+            f"Of the {len(rows):,} rows: {made_of}.\n" if rows else "",
             _table(("selection", "rows", "meaning"), ((s, n, _MEANING[s]) for s, n in selections.most_common())),
             _table(("made by (instruction + response agent)", "rows", "share"), _shares(pairs, len(rows))),
         )

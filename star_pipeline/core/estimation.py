@@ -13,6 +13,7 @@ from star_pipeline.core.score_templates import prompt_text
 BYTES_A_TOKEN = 4.0
 """Of English under a tokenizer of today; where the lake has measured it, its own figure is used."""
 
+
 Known = Callable[[ChatRequest], ChatReply | None]
 
 

@@ -161,7 +161,7 @@ class QueryColumn:
 
 
 def query_columns() -> dict[str, list[QueryColumn]]:
-    """name of each shipped query -> its columns, without any lake; columns named after pairs are left out."""
+    """name of each shipped query, superseded ones too -> its columns, without any lake; columns named after pairs are left out."""
     import duckdb
 
     with duckdb.connect() as database:

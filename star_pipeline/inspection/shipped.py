@@ -10,6 +10,8 @@ from importlib import resources
 TOPICS = ("pairs", "scores", "judge", "cost", "seeds", "data_set")
 STORED = frozenset({"probabilities"})
 """Queries that are tables in the file: their columns depend on the data, which a view's cannot."""
+SUPERSEDED = "superseded"
+"""The folder of queries under a name that another one has taken over: still there for those who ask them, and not listed."""
 
 _ROOM = resources.files("star_pipeline.inspection")
 _COLUMN = re.compile(r"(\w+): (.+)")
@@ -53,18 +55,27 @@ def parse_query(topic: str, name: str, text: str) -> ShippedQuery:
 @functools.cache
 def shipped_queries() -> Mapping[str, ShippedQuery]:
     """name -> the query, by topic and name."""
+    return {name: query for topic in TOPICS for name, query in _of_topic(topic).items()}
+
+
+@functools.cache
+def superseded_queries() -> Mapping[str, ShippedQuery]:
+    """name -> the query; its notes begin with the name of the one that took over."""
+    return _of_topic(SUPERSEDED)
+
+
+def _of_topic(topic: str) -> dict[str, ShippedQuery]:
     found = {}
-    for topic in TOPICS:
-        for entry in sorted((_ROOM / "queries" / topic).iterdir(), key=lambda entry: entry.name):
-            if entry.name.endswith(".sql"):
-                name = entry.name.removesuffix(".sql")
-                found[name] = parse_query(topic, name, entry.read_text("utf-8"))
+    for entry in sorted((_ROOM / "queries" / topic).iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            name = entry.name.removesuffix(".sql")
+            found[name] = parse_query(topic, name, entry.read_text("utf-8"))
     return found
 
 
 def in_order_of_use() -> list[ShippedQuery]:
-    """The shipped queries, each after those that it reads."""
-    queries = shipped_queries()
+    """The shipped queries, superseded ones too, each after those that it reads."""
+    queries = {**shipped_queries(), **superseded_queries()}
     reads = {name: set(_READ.findall(query.sql)) & set(queries) for name, query in queries.items()}
     return [queries[name] for name in TopologicalSorter(reads).static_order()]
 

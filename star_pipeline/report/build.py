@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.report.facts import facts, settings
 from star_pipeline.report.figures import Figure, costs, judge, pairs, rows, scores
-from star_pipeline.report.read import Inspection, open_inspection
+from star_pipeline.report.read import Inspection, Row, open_inspection
 from star_pipeline.report.samples import read_samples
 
 SAMPLES = 400
@@ -28,6 +29,7 @@ class Section:
     name: str
     title: str
     figures: tuple[Figure, ...]
+    opening: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
     with open_inspection(lake) as inspection:
         summary = inspection.rows("summary")[0]
         configs = inspection.rows("configs")
-        sections, leader = _sections(inspection)
+        board, selections = inspection.view("pair_leaderboard"), inspection.view("selections")
+        sections = _sections(inspection, board)
         chosen = read_samples(inspection, samples)
     script, vega = (_FILES / "report.js").read_text("utf-8"), vega_bundle()
     made = datetime.fromtimestamp(lake.inspection.stat().st_mtime, UTC)
     html = _template().render(
         name=configs[0]["name"] if configs else lake.root.name,
         made=f"{made:%Y-%m-%d %H:%M} UTC",
-        facts=facts(summary, leader),
+        facts=facts(summary, selections, by_mean_pi(board)),
         settings=settings(configs),
         sections=sections,
         specs=_embedded({found.name: found.spec for section in sections for found in section.figures if found.spec}),
@@ -69,9 +72,9 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
     return Page(html.encode(), len(chosen.seeds), summary["seeds"])
 
 
-def _sections(ask: Inspection) -> tuple[tuple[Section, ...], Any]:
-    """The figures, by section, and the row of the pair with the highest probability."""
-    board = [{**row, "judged": row["better"] + row["worse"] + row["tied"]} for row in ask.view("pair_leaderboard")]
+def _sections(ask: Inspection, pair_leaderboard: Sequence[Row]) -> tuple[Section, ...]:
+    """The figures, by section."""
+    board = [{**row, "judged": row["better"] + row["worse"] + row["tied"]} for row in pair_leaderboard]
     ranked = sorted((row for row in board if row["probability"] is not None), key=lambda row: -row["probability"])
     steps, moves = rows.funnel(ask.rows("funnel")), ask.rows("probabilities")
     return (
@@ -80,11 +83,12 @@ def _sections(ask: Inspection) -> tuple[tuple[Section, ...], Any]:
             "pairs",
             "Agent-pairs",
             (
-                pairs.probabilities(moves, [row["pair_id"] for row in ranked]),
+                pairs.probabilities(moves, [row["pair_id"] for row in ranked], mean_pi_tells(by_mean_pi(board))),
                 pairs.leaderboard(board, "pi"),
                 pairs.leaderboard(board, "win"),
                 pairs.domains(ask.view("pair_domains")),
             ),
+            pairs.orders(board),
         ),
         Section("scores", "Difficulty", (scores.gaps(ask.view("gap_by_pair")), scores.ifd(ask.rows("ifd")))),
         Section(
@@ -101,7 +105,7 @@ def _sections(ask: Inspection) -> tuple[tuple[Section, ...], Any]:
             "costs",
             "Cost and growth",
             (
-                costs.by_agent(ask.view("cost_per_agent")),
+                costs.by_agent(ask.rows("cost_agents")),
                 costs.by_row(ask.rows("cost_rows")),
                 costs.growth(ask.rows("growth")),
             ),
@@ -115,7 +119,7 @@ def _sections(ask: Inspection) -> tuple[tuple[Section, ...], Any]:
                 rows.similarity(ask.rows("similarity")),
             ),
         ),
-    ), (ranked[0] if ranked else None)
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_pipeline.report.figures.base import share, usd, whole
+from star_pipeline.core.makeup import makeup
+from star_pipeline.core.standing import Order, listed
+from star_pipeline.report.figures.base import number, share, usd, whole
 from star_pipeline.report.read import Row
 
 
@@ -18,15 +20,15 @@ class Fact:
     detail: str = ""
 
 
-def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
-    """The summary of ``sql/summary.sql``; ``leader`` is the pair with the highest probability."""
+def facts(summary: Row, selections: Sequence[Row], by_pi: Order | None) -> tuple[Fact, ...]:
+    """The summary of ``sql/summary.sql``; ``selections``: the query's rows, ``by_pi``: the sampled pairs by mean π."""
     aside = [f"{summary['shards_done']:,} of {summary['shards']:,} shards done"]
     aside += [f"{summary['gone']:,} no longer among the seeds"] if summary["gone"] else []
     aside += [f"{summary['rejected_rows']:,} bad rows left out"] if summary["rejected_rows"] else []
     final, judged, made = summary["final_rows"], summary["verdicts"], summary["candidates"]
     fallbacks = final - summary["best"]
-    cost = usd(summary["cost_usd"]) if summary["cost_usd"] else "0"
-    beyond = summary["paid_usd"] - summary["cost_usd"]
+    made_of = makeup((row["origin"], row["pair_id"], row["rows"]) for row in selections)
+    cost, paid = (usd(summary[name]) if summary[name] else "0" for name in ("cost_usd", "paid_usd"))
     return (
         Fact("seeds", whole(summary["seeds"]), "; ".join(aside)),
         Fact(
@@ -44,7 +46,8 @@ def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
         Fact(
             "final rows",
             whole(final),
-            f"{summary['best']:,} best, {fallbacks:,} fallbacks"
+            (f"{made_of}; " if made_of else "")
+            + f"{summary['best']:,} best of their seed, {fallbacks:,} fallbacks"
             + (f", {summary['left_out']:,} left out" if summary["left_out"] else ""),
         ),
         Fact(
@@ -52,18 +55,30 @@ def facts(summary: Row, leader: Row | None) -> tuple[Fact, ...]:
             "none" if summary["mean_pi"] is None else f"{summary['mean_pi']:.3f}",
             "1 is the most (Eq. 7)",
         ),
-        Fact(
-            "leading pair",
-            leader["pair_id"] if leader else "none",
-            f"drawn most: probability {share(leader['probability'])} after the last shard" if leader else "",
-        ),
+        _ahead(by_pi),
         Fact(
             "cost",
             f"{cost} USD",
-            f"{summary['requests']:,} requests, {summary['tokens']:,} tokens"
-            + (f"; {usd(beyond)} USD for what is no longer in the tables" if beyond > 5e-5 else ""),
+            f"of what is in the tables: {summary['requests']:,} requests, {summary['tokens']:,} tokens; paid in all: {paid} USD"
+            + (", tables made anew since counted in" if summary["paid_usd"] - summary["cost_usd"] > 5e-5 else ""),
         ),
         Fact("waiting for LLMs", _duration(summary["latency_s"]), "summed over the candidates"),
+    )
+
+
+def _ahead(by_pi: Order | None) -> Fact:
+    """The sampled pair that the intervals show to be ahead, where they show one."""
+    label = "sampled pair clearly ahead"
+    if by_pi is None:
+        return Fact(label, "none", "there are not two to compare")
+    first = by_pi.first
+    between = f"mean π {number(first.centre)}" + (
+        f" ({number(first.low)} to {number(first.high)})" if first.low is not None else ""
+    )
+    if by_pi.clear:
+        return Fact(label, first.pair_id, f"{between}; no other sampled pair's interval reaches as high")
+    return Fact(
+        label, "none", f"{first.pair_id} has {between}, which the intervals do not tell from {listed(by_pi.rivals)}"
     )
 
 

@@ -41,8 +41,7 @@ def ensure_trained(
     from filelock import FileLock, Timeout
 
     models_dir.mkdir(parents=True, exist_ok=True)
-    version = fingerprint(recipe, examples)
-    folders = {name: models_dir / f"offline-{name}-{version}" for name, _ in recipe.sizes}
+    folders = _folders(models_dir, recipe, examples)
     if not all(folder.is_dir() for folder in folders.values()):
         lock = FileLock(models_dir / _LOCK_FILE)
         try:
@@ -55,6 +54,17 @@ def ensure_trained(
         finally:
             lock.release()
     return {f"offline/{name}": folder for name, folder in folders.items()}
+
+
+def trained_models(models_dir: Path) -> dict[str, Path]:
+    """Those of ``offline/small`` and ``offline/large`` that are there, trained as this version does it; nothing is trained."""
+    folders = _folders(models_dir, Recipe(), shipped_examples())
+    return {f"offline/{name}": folder for name, folder in folders.items() if folder.is_dir()}
+
+
+def _folders(models_dir: Path, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Path]:
+    version = fingerprint(recipe, examples)
+    return {name: models_dir / f"offline-{name}-{version}" for name, _ in recipe.sizes}
 
 
 def fingerprint(recipe: Recipe, examples: Sequence[Example]) -> str:

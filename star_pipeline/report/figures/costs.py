@@ -11,9 +11,12 @@ _FREE = " No agent has a price, so tokens are shown."
 
 
 def by_agent(rows: Sequence[Row]) -> Figure:
-    """Cost by agent and stage. ``rows``: those of the query cost_per_agent."""
+    """Cost by agent and stage. ``rows``: agent, stage, requests, prompt_tokens, completion_tokens, cost_usd."""
     title = "Cost by agent and stage"
-    reading = "What each agent cost for rewriting, responding and judging. What several rows share is booked once."
+    reading = (
+        "What each agent's work that is in the tables cost, for rewriting, responding and judging. What several rows share is booked "
+        "once. All that was paid, for tables made anew since too: star-pipeline query paid_per_agent"
+    )
     if not rows:
         return Figure("cost-agents", title, reading, "No LLM has been called.")
     import altair as alt
@@ -28,7 +31,9 @@ def by_agent(rows: Sequence[Row]) -> Figure:
     for row in told:
         totals[row["agent"]] = totals.get(row["agent"], 0) + row["value"]
     top = max(totals, key=lambda name: totals[name])
-    finding = f"{write(total)} {unit} in all; {top} took most of it ({write(totals[top])})." + ("" if priced else _FREE)
+    finding = f"{write(total)} {unit} for what is in the tables; {top} took most of it ({write(totals[top])})." + (
+        "" if priced else _FREE
+    )
     names = [name for name in _STAGES if any(row["stage"] == name for row in rows)]
     chart = (
         alt.Chart(data())

@@ -1,17 +1,61 @@
 """Which pairs of agents win: their probabilities over the shards, the leaderboard, and the pairs by task domain."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from star_pipeline.core.standing import LEAST, Order, Standing, listed, order
 from star_pipeline.report.figures.base import Figure, colours, data, figure, intervals, number, share, text, whole
 from star_pipeline.report.read import Row
 
+_ESTIMATES = {"pi": ("mean_pi", "mean π"), "win": ("win_rate", "win rate")}
 
-def probabilities(rows: Sequence[Row], pairs: Sequence[str]) -> Figure:
-    """The pair probabilities over the shards (Eq. 8, the paper's Figure 5). ``rows``: place, shard, pair_id, probability."""
+
+def _order(rows: Sequence[Row], value: str) -> Order | None:
+    """All pairs by ``value``, a key of _ESTIMATES; Wilson's interval holds for few values too."""
+    key, _ = _ESTIMATES[value]
+    return order(
+        [
+            Standing(
+                row["pair_id"],
+                row[key],
+                row[f"{key}_low"],
+                row[f"{key}_high"],
+                value == "win" or row["candidates"] - row["failed"] >= LEAST,
+            )
+            for row in rows
+            if row[key] is not None
+        ]
+    )
+
+
+def orders(board: Sequence[Row]) -> str:
+    """Why the pairs stand in another order by each measure, and who is highest by which. ``board``: the query pair_leaderboard."""
+    highest = []
+    for value, (_, what) in _ESTIMATES.items():
+        if found := _order(board, value):
+            beside = "" if found.clear else f", not told apart from {listed(found.rivals, 2)}"
+            highest.append(f"{what}: {found.first.pair_id}{beside}")
+    drawn = [row for row in board if row["probability"] is not None]
+    if not highest or not drawn:
+        return ""
+    top = max(drawn, key=lambda row: row["probability"])
+    return (
+        "Three measures, three orders. Mean π is what a candidate of the pair is worth to the target model, gap and verdict together, "
+        "with the seeds' own responses and the reference among the pairs; the win rate is the verdict alone; the probability (Eq. 8), "
+        "of sampled pairs only, adds up the π of all draws, so that a pair rises by being drawn often as well as by being good. "
+        f"Highest here by {'; by '.join(highest)}; by probability: {top['pair_id']}."
+    )
+
+
+def probabilities(rows: Sequence[Row], pairs: Sequence[str], told: str = "") -> Figure:
+    """The pair probabilities over the shards (Eq. 8, the paper's Figure 5). ``rows``: place, shard, pair_id, probability.
+
+    ``told``: what the intervals of the pairs' mean π tell of them."""
     title = "Probability of each pair, shard by shard"
     reading = (
         "Each line is a pair's share of the draws after a shard (Eq. 8; the paper's Figure 5). A line that rises belongs to a pair "
-        "whose candidates earned more π than the others'. All lines begin where the first configuration put them."
+        "whose candidates earned more π than the others', each draw counted: it was drawn more often, or its candidates were better. All "
+        "lines begin where the first configuration put them."
     )
     if not rows:
         return Figure("probabilities", title, reading, "No shard is finished yet, so that no probability has moved.")
@@ -35,9 +79,9 @@ def probabilities(rows: Sequence[Row], pairs: Sequence[str]) -> Figure:
     )
     best, worst = moved[0], moved[-1]
     finding = (
-        f"After {last:,} shards {best['pair_id']} leads with {share(best['last'])} (at first {share(best['first'])}); "
-        f"{worst['pair_id']} is last with {share(worst['last'])}."
-    )
+        f"After {last:,} shards {best['pair_id']} has the highest probability, {share(best['last'])} (at first "
+        f"{share(best['first'])}), {worst['pair_id']} the lowest, {share(worst['last'])} (at first {share(worst['first'])}). {told}"
+    ).rstrip()
     pick = alt.selection_point(fields=["pair_id"], bind="legend")
     drawn = [pair for pair in pairs if pair in ends]
     chart = (
@@ -69,7 +113,7 @@ def probabilities(rows: Sequence[Row], pairs: Sequence[str]) -> Figure:
 def leaderboard(rows: Sequence[Row], value: str) -> Figure:
     """The pairs by mean π, or by win rate (``value``: ``pi`` or ``win``), with 95% confidence intervals."""
     by_pi = value == "pi"
-    centre, what = ("mean_pi", "mean π") if by_pi else ("win_rate", "win rate")
+    centre, what = _ESTIMATES[value]
     name, title = f"leaderboard-{value}", f"Pairs by {what}"
     reading = (
         "The dot is the mean of π over the pair's candidates, the bar its 95% confidence interval. Where two bars overlap much, the "
@@ -85,14 +129,16 @@ def leaderboard(rows: Sequence[Row], value: str) -> Figure:
     low, high = best[f"{centre}_low"], best[f"{centre}_high"]
     write = number if by_pi else share
     between = f" ({write(low)} to {write(high)})" if low is not None else ""
-    rivals = [
-        row["pair_id"] for row in known[1:] if None not in (low, row[f"{centre}_high"]) and row[f"{centre}_high"] >= low
-    ]
-    finding = f"{best['pair_id']} is first with {write(best[centre])}{between}" + (
-        f"; the intervals of {len(rivals):,} other pairs reach into its own."
-        if rivals
-        else "; no other pair's interval reaches into its own."
-    )
+    found = _order(rows, value)
+    if found is None:
+        finding = f"{best['pair_id']} alone has a {what}: {write(best[centre])}{between}."
+    elif found.clear:
+        finding = f"{best['pair_id']} is first with {write(best[centre])}{between}; no other pair's interval reaches into its own."
+    else:
+        finding = (
+            f"No pair is clearly first: {best['pair_id']} has {write(best[centre])}{between}, which the intervals do not tell from "
+            f"{listed(found.rivals)}."
+        )
     chart = intervals(
         known,
         "pair_id",
@@ -133,14 +179,12 @@ def domains(rows: Sequence[Row]) -> Figure:
 
     names = list(dict.fromkeys(row["domain_name"] for row in known))
     first = [row for row in known if row["place"] == 1]
-    wins: dict[str, int] = {}
-    for row in first:
-        wins[row["pair_id"]] = wins.get(row["pair_id"], 0) + 1
-    best = sorted(wins.items(), key=lambda item: (-item[1], item[0]))[:4]
-    finding = (
-        f"{len(names):,} task domains; {len(first):,} of them have a pair with enough candidates"
-        + ("".join(f"; {pair} is best in {count:,}" for pair, count in best))
-        + f". The best pair is clearly ahead in {sum(row['ahead'] for row in first):,} of them."
+    ahead = Counter(row["pair_id"] for row in first if row["ahead"])
+    best = sorted(ahead.items(), key=lambda item: (-item[1], item[0]))
+    finding = f"{len(names):,} task domains; {len(first):,} of them have a pair with enough candidates. " + (
+        f"Clearly ahead of all others is {listed([f'{pair} in {count:,}' for pair, count in best], 4)}."
+        if best
+        else "In none of them is a pair clearly ahead of all others."
     )
     chart = (
         alt.Chart(data())

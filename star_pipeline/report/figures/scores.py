@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from star_pipeline.core.standing import LEAST, Standing, listed, order
 from star_pipeline.report.figures.base import Figure, data, figure, number, share, text, whole
 from star_pipeline.report.read import Row
 
@@ -22,6 +23,17 @@ def gaps(rows: Sequence[Row]) -> Figure:
         f"{best['pair_id']} has the largest median gap ({number(best['median_gap'])}, positive for {share(best['positive_rate'])}), "
         f"{worst['pair_id']} the smallest ({number(worst['median_gap'])}, positive for {share(worst['positive_rate'])})."
     )
+    by_mean = order(
+        [
+            Standing(row["pair_id"], row["mean_gap"], row["mean_gap_low"], row["mean_gap_high"], row["scored"] >= LEAST)
+            for row in rows
+            if row["mean_gap"] is not None
+        ]
+    )
+    if by_mean and not by_mean.clear:
+        finding += (
+            f" By the mean gap the 95% intervals do not tell {by_mean.first.pair_id} from {listed(by_mean.rivals)}."
+        )
     y = alt.Y("pair_id:N", sort=[row["pair_id"] for row in rows], title=None)
     tooltip = [
         alt.Tooltip("pair_id:N", title="pair"),

@@ -1,4 +1,4 @@
--- What does it cost as it grows?
+-- What do the tables cost as they grow?
 -- A row a shard, in order, with running totals.
 -- requests: sent to agents and judge, retries and re-asks counted in
 -- tokens: sent and received

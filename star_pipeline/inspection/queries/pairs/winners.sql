@@ -1,5 +1,6 @@
--- Which pairs are winning, in short?
--- The columns of pair_leaderboard that fit a terminal.
+-- How do the pairs stand, in short?
+-- The columns of pair_leaderboard that fit a terminal, highest mean pi first. Where two intervals (mean_pi_low to mean_pi_high) overlap,
+-- the lake does not tell which pair is better.
 -- win_rate: judged better than the reference / judged
 -- probability: after the last shard; null for a pair that is not sampled
 SELECT

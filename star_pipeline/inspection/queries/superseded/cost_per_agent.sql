@@ -1,5 +1,5 @@
--- What did each agent cost, and for what?
--- A row an agent and stage.
+-- What did the tables cost by agent and stage?
+-- Superseded by paid_per_agent: used_usd is this cost, paid_usd what was paid.
 -- stage: rewrite, respond or judge
 -- requests: sent to it, retries and re-asks counted in
 -- share: of all that was paid; null where nothing was

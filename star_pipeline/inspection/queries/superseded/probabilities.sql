@@ -1,5 +1,5 @@
 -- How did the pairs' probabilities move, with a column a pair?
--- A row a shard; a table and no view, since its columns depend on the pairs.
+-- Superseded by probability_history; PIVOT makes columns of its pairs.
 PIVOT (SELECT shard, pair_id, round(probability, 4) AS probability FROM agent_pair_probabilities)
 ON pair_id
 USING first(probability)

@@ -1,5 +1,5 @@
--- What was paid in all?
--- A row a stage, agent and pair: costs, summed over the shards.
+-- What did the tables cost by stage, agent and pair?
+-- Superseded by costs, which has the same a shard; sum it.
 -- stage: rewrite, respond or judge
 -- agent: the agent that was asked
 -- requests: sent to it, retries and re-asks counted in

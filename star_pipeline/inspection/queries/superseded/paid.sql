@@ -1,5 +1,5 @@
--- What was paid in all (the journal), beside what the tables put to use?
--- A row an agent and stage. A reply to a table that was dropped or made anew since stays paid.
+-- What was paid for each agent and stage (the journal), beside what the tables put to use?
+-- Superseded by paid_per_agent, where these columns are paid_usd and used_usd.
 -- replies: replies paid by this lake
 -- cost_usd: USD for these replies
 -- in_tables_usd: USD that the tables book for this agent and stage
