@@ -10,6 +10,11 @@ import yaml
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import Journal
+from star_pipeline.adapters.offline.knowledge import shipped_examples
+from star_pipeline.adapters.offline.models import _folders
+from star_pipeline.adapters.offline.training import Recipe
+from star_pipeline.commands.doctor import _models
+from star_pipeline.config import load_config
 from star_pipeline_tests.completions_server import completions_server
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
@@ -155,6 +160,35 @@ def test_doctor_is_content_with_the_offline_profile(tmp_path):
     result = star("doctor", "--lake", tmp_path)
     assert result.returncode == 0, result.stdout
     assert result.stdout.rstrip().endswith("all is well")
+
+
+def test_doctor_gates_a_script_before_there_are_seeds_and_reads_those_it_is_given_without_taking_them_in(tmp_path):
+    lake, good, bad = tmp_path / "lake", tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(row) + "\n" for row in seed_rows(3)))
+    bad.write_text(json.dumps(seed_rows(1)[0]) + '\n{"instruction": "x", "output": 3}\n')
+    scoring = {"small": "offline/small", "large": "offline/large"}
+    agents = {name: {"model": "offline/tutor"} for name in "ab"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, "agents": agents, "scoring": scoring}))
+    asked = ("doctor", "--config", tmp_path / "c.yaml", "--lake", lake)
+    young = star(*asked)
+    assert young.returncode == 0, young.stdout
+    assert f"fine  seeds: none yet; put some into {lake / 'seeds'}, or name them with --seeds FILE" in young.stdout
+    well = star(*asked, "--seeds", good)
+    assert well.returncode == 0, well.stdout
+    assert "fine  seeds: 3 records, those of --seeds counted in (looked at, not taken in)" in well.stdout
+    for given, words in ((bad, "bad.jsonl, row 2, field 'output'"), (tmp_path / "nope.jsonl", "no such file")):
+        ill = star(*asked, "--seeds", good, "--seeds", given)
+        assert (ill.returncode, words in ill.stdout) == (1, True), ill.stdout
+    assert list((lake / "seeds").iterdir()) == []
+
+
+def test_doctor_tells_of_the_offline_models_whether_they_are_there(tmp_path):
+    small, large = _folders(tmp_path / "models", Recipe(), shipped_examples()).values()
+    small.mkdir(parents=True)
+    said = {role: text for good, text in _models(load_config("offline"), Lake.at(tmp_path)) for role in [text[:5]]}
+    assert said["small"] == f"small offline/small: trained, in {small}"
+    assert said["large"] == "large offline/large: not there yet, a run trains it first"
+    assert not large.exists()
 
 
 def test_doctor_tells_what_the_journal_holds_and_mends_its_totals(tmp_path):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_spend
@@ -14,6 +16,7 @@ from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
 from star_pipeline.core.errors import SeedError
+from star_pipeline.core.estimates import reach
 from star_pipeline.core.estimation import ModelSize, sequence_flops
 from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
@@ -151,6 +154,49 @@ def test_without_a_price_or_a_limit_of_tokens_the_usd_are_unknown_and_not_zero(s
     assert told.most_usd is None
 
 
+def test_it_says_what_the_budget_will_do_and_a_run_does_it(side):
+    free = side.estimate(side.seeds)
+    assert free.conclusion.startswith("no budget is set: the run may spend at most ")
+    for budget, words in (
+        (free.most_usd * 1.01, "are enough, even in the worst case"),
+        ((free.usd + free.most_usd) / 2, "are enough for the "),
+    ):
+        side.configure(budget={"usd": budget})
+        assert words in side.estimate(side.seeds).conclusion
+    side.configure()
+    side.run()  # so that the next shards' costs are known from measuring
+    side.seeds.write_text(json.dumps([*seed_rows(12), *seed_rows(12, offset=100)]))
+    side.configure(budget={"usd": side.spent() + side.estimate(side.seeds).usd * 0.7})
+    told = side.estimate(side.seeds)
+    assert (told.within_budget.seeds, told.within_budget.shards) == (8, 1)
+    assert (
+        "the run will stop at the budget after about 8 of 12 seeds (1 of 2 shards whole), in the worst case"
+        in told.conclusion
+    )
+    with pytest.raises(RunFailed, match="the budget is used up"):
+        side.run()
+    assert len(side.lake.shards_of(tables.JUDGE_VERDICTS)) == 3  # the two before, and one of the two
+    side.configure(agents={name: {"model": f"hosted_vllm/{name}"} for name in "ab"}, budget={"usd": 1.0})
+    assert side.estimate(side.seeds).conclusion.startswith("the run will not start: a budget needs a price")
+
+
+@given(
+    usd=st.floats(0, 1e6),
+    more=st.floats(1, 1e3),
+    left=st.floats(-10, 1e6),
+    seeds=st.integers(0, 10**6),
+    size=st.integers(1, 500),
+)
+def test_the_reach_of_a_budget_is_within_bounds_and_grows_with_it(usd, more, left, seeds, size):
+    shards = -(-seeds // size)
+    found, further = (reach(usd, usd * more, money, seeds, shards) for money in (left, left + 1))
+    assert 0 <= found.least_seeds <= found.seeds <= seeds
+    assert 0 <= found.shards <= shards
+    assert (found.seeds, found.least_seeds) <= (further.seeds, further.least_seeds)
+    if left >= usd * more:
+        assert (found.seeds, found.shards, found.least_seeds) == (seeds, shards, seeds)
+
+
 def test_flops_are_two_a_parameter_and_token_plus_causal_attention(side, tmp_path):
     assert sequence_flops(ModelSize(10, 3, 4), 7) == 2 * 10 * 7 + 2 * 3 * 4 * 49
     from star_pipeline.adapters.model_size import model_size
@@ -176,11 +222,19 @@ def test_the_command_prints_a_table_or_json_and_says_where_seeds_are_missing(sid
     said = CliRunner().invoke(app, [*given, "--seeds", str(side.seeds)]).output
     assert all(
         words in said
-        for words in ("12 seeds in 2 shards", "respond", "USD at most", "FLOPs", "how these figures came about")
+        for words in (
+            "12 seeds in 2 shards",
+            "respond",
+            "USD at most",
+            "FLOPs",
+            "so no budget is set",
+            "how these figures came about",
+        )
     )
     told = json.loads(CliRunner().invoke(app, [*given, "--seeds", str(side.seeds), "--format", "json"]).output)
     assert told["seeds_to_do"] == 12
     assert told["usd"] > 0
+    assert (told["within_budget"], told["conclusion"][:16]) == (None, "no budget is set")
     failed = CliRunner().invoke(app, given)
     assert isinstance(failed.exception, SeedError)
     assert not Path(str(side.lake.root)).exists()

@@ -13,7 +13,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.query import list_queries, run_query, show_query
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.inspection.build import build_inspection
-from star_pipeline.inspection.shipped import TOPICS, shipped_queries
+from star_pipeline.inspection.shipped import TOPICS, shipped_queries, superseded_queries
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,20 @@ def test_the_list_as_json_csv_and_parquet():
     assert frame.set_index("name").loc["gap_histogram", "columns"] == ", ".join(columns)
     parquet = pq.read_table(io.BytesIO(printed(list_queries, "parquet"))).to_pylist()
     assert parquet == listed
+
+
+def test_old_names_are_answered_and_say_what_took_over_and_are_listed_at_the_end_alone(lake, capsys):
+    listing = printed(list_queries, "table")
+    assert listing.rstrip().endswith(f"still answered: {', '.join(superseded_queries())}")
+    told = {name: query.notes for name, query in superseded_queries().items()}
+    for name, notes in told.items():
+        assert f"  {name:20} " not in listing
+        successor = notes.removeprefix("Superseded by ").split(",")[0].split(":")[0].split(";")[0]
+        assert successor in shipped_queries(), notes
+        printed(run_query, lake, name, "csv")
+        assert capsys.readouterr().err.startswith(f"{name}: Superseded by {successor}")
+        assert printed(show_query, name).startswith("-- ")
+    assert not {row["name"] for row in json.loads(printed(list_queries, "json"))} & set(told)
 
 
 def test_show_prints_sql_that_can_be_run_as_it_is(lake):

@@ -46,6 +46,7 @@ def test_costs_by_shard_stage_agent_and_pair_and_their_sums(ask, paid):
         return {place: pytest.approx(amounts, rel=1e-9, abs=1e-12) for place, amounts in expected.items()}
 
     assert found("costs", "shard", "stage", "agent", "pair_id") == near(summed(paid, lambda *place: place))
+    # under names that others have taken over
     assert found("cost", "stage", "agent", "pair_id") == near(summed(paid, lambda shard, *rest: tuple(rest)))
     assert found("cost_per_agent", "agent", "stage") == near(
         summed(paid, lambda shard, stage, agent, pair: (agent, stage))
@@ -69,7 +70,23 @@ def test_what_a_selected_row_costs_counts_the_pairs_verdicts_in(ask, paid, table
     same(ask("cost_per_row"), expected)
 
 
-def test_what_was_paid_is_the_journals_beside_the_tables(ask, paid):
+def test_what_was_paid_is_the_journals_and_what_was_used_the_tables(ask, paid):
+    used = {place: row["cost_usd"] for place, row in summed(paid, lambda s, stage, agent, p: (agent, stage)).items()}
+    rows = {(row["agent"], row["stage"]): row for row in ask("paid_per_agent")}
+    assert {place: (row["paid_usd"], row["reserved_usd"]) for place, row in rows.items() if row["replies"]} == {
+        ("a", "respond"): (1.25, 0.5),
+        ("a", "rewrite"): (0.25, 0.0),
+    }
+    assert set(rows) == set(used)  # what only the tables know of is listed too
+    for place, row in rows.items():
+        assert row["used_usd"] == pytest.approx(used[place])
+        assert row["unused_usd"] == pytest.approx(row["paid_usd"] - used[place])
+        assert row["share"] == pytest.approx(row["paid_usd"] / 1.5)
+    [total] = ask("SELECT sum(used_usd) AS used, (SELECT sum(cost_usd) FROM costs) AS costs FROM paid_per_agent")
+    assert total["used"] == pytest.approx(total["costs"])
+
+
+def test_the_old_name_of_what_was_paid_still_answers(ask, paid):
     of_stage = summed(paid, lambda shard, stage, agent, pair: (agent, stage))
     rows = ask("paid")
     assert [(row["agent"], row["stage"], row["cost_usd"], row["reserved_usd"]) for row in rows] == [

@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 
+import pytest
+
 from star_pipeline.inspection.shipped import shipped_queries
 from star_pipeline_tests.inspection.plainly import groups, known, same, values
 
@@ -120,8 +122,19 @@ def test_the_funnel_and_the_selections_are_counts_of_the_tables(ask, rows, table
         len(tables["left_out_rows"]),
         len(final),
     ]
-    counted = final.groupby(["selection", "pair_id"]).size().to_dict()
-    assert {(row["selection"], row["pair_id"]): row["rows"] for row in ask("selections")} == counted
+    plan = {row["plan"]["candidate_id"]: row["plan"] for row in rows}
+    counted = Counter()
+    for row in final.to_dict("records"):
+        origin = {"base": "base", "seed": "seed"}.get(plan[row["candidate_id"]]["origin"], "sampled")
+        if row["pair_id"] == "seed":
+            origin = "seed"
+        elif plan[row["candidate_id"]]["slot"] == 0:
+            origin = "reference"
+        counted[origin, row["selection"], row["pair_id"]] += 1
+    found = {(row["origin"], row["selection"], row["pair_id"]): row for row in ask("selections")}
+    assert {key: row["rows"] for key, row in found.items()} == counted
+    assert {key[0] for key in found} >= {"seed", "reference", "sampled"}
+    assert sum(row["share"] for row in found.values()) == pytest.approx(1)
 
 
 def test_every_query_gives_the_order_that_its_file_asks_for(ask):

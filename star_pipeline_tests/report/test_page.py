@@ -201,6 +201,32 @@ def test_funnel_verdicts_gaps_and_squares_count_the_tables_rows(page, read):
         )
 
 
+def test_the_first_screen_says_what_the_data_set_is_made_of_and_what_was_paid(page, read):
+    final = read(tables.STAR_DATASET)
+    slots = {row.candidate_id: row.slot for row in read(tables.CANDIDATES)}
+    seeds = sum(row.pair_id == "seed" for row in final)
+    reference = sum(row.pair_id != "seed" and slots[row.candidate_id] == 0 for row in final)
+    text = " ".join(" ".join(page.texts).split())
+    first = text[: text.index("From candidates to the final data set")]
+    assert f"{seeds} unchanged seeds ({seeds / len(final):.0%})" in first
+    assert f"{reference} of the reference " in first
+    assert "paid in all" in first
+    assert "drawn most" not in text
+
+
+def test_no_pair_is_named_first_where_the_intervals_overlap(page):
+    board = page.plotted("leaderboard-pi")
+    first, *others = board
+    rivals = [row["pair_id"] for row in others if row["mean_pi_high"] >= first["mean_pi_low"]]
+    assert rivals  # 20 seeds do not tell the fakes apart
+    text = " ".join(" ".join(page.texts).split())
+    assert f"No pair is clearly first: {first['pair_id']} has" in text
+    assert "By mean π no sampled pair is clearly ahead" in text
+    assert "sampled pair clearly ahead none" in text
+    assert "Three measures, three orders." in text
+    assert " leads with " not in text
+
+
 def test_failures_tell_their_reasons(page, read):
     failed = [row for row in read(tables.CANDIDATES) if row.status == "failed"]
     assert failed
