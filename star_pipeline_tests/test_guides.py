@@ -7,9 +7,11 @@ import pytest
 
 from star_pipeline.cli import app
 from star_pipeline.inspection.shipped import shipped_queries
+from star_pipeline_tests.guide_pages import summary_of, with_summary
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "star_pipeline" / "guides").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "star_pipeline" / "guides").glob("*.md"))]
 
 
 def test_the_page_of_queries_has_each_of_them_with_its_question() -> None:
@@ -18,6 +20,39 @@ def test_the_page_of_queries_has_each_of_them_with_its_question() -> None:
     assert [name for name, _ in headings] == list(shipped_queries())
     for name, text in headings:
         assert text.startswith(shipped_queries()[name].question), f"{name}: make the page anew, see its first lines"
+
+
+def test_the_readme_begins_with_run_and_test_of_one_command_each_and_tells_a_run_s_summary_once() -> None:
+    text = README.read_text("utf-8")
+    sections = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    assert sections[1::2][:2] == ["Run", "Test"]
+    for part in (sections[2], sections[4]):
+        [block] = re.findall(r"^```bash\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+        assert block.count("\n") == 1
+    assert with_summary(text, "seeds other\n") != text
+    assert re.search(r"^final rows\s+\d+: \d+ unchanged seeds \(", text, re.MULTILINE)
+    with pytest.raises(ValueError, match="0 blocks"):
+        with_summary("# no summary\n", "seeds\n")
+
+
+def test_the_summary_for_the_readme_is_what_run_prints_without_time_places_and_the_last_pairs() -> None:
+    printed = """
+seeds       9 in 1 shards
+cost        0.0000 USD
+time        3 s
+
+Agent-pairs
+pair   drawn
+a+a        4
+b+b        3
+c+c        2
+d+d        1
+By mean π no sampled pair is clearly ahead.
+
+final data set  /somewhere
+"""
+    head = "seeds       9 in 1 shards\ncost        0.0000 USD\n\nAgent-pairs\npair   drawn\na+a        4\nb+b        3\nc+c        2\n"
+    assert summary_of(printed) == head + "…\nBy mean π no sampled pair is clearly ahead.\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -69,7 +69,11 @@ class PairsConfig(Section):
     base: tuple[str, ...] = Field(
         min_length=1, description="pairs called for every seed; the first makes the reference"
     )
-    include_seed: bool = Field(True, description="the seed's own response takes part as a free candidate")
+    include_seed: bool = Field(
+        True,
+        description="the seed's own response takes part as a free candidate, and is kept unchanged where it scores highest; "
+        "false: only where the reference failed",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "PairsConfig":

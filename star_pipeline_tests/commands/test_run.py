@@ -341,6 +341,10 @@ def test_a_change_of_the_settings_under_dataset_publishes_again_without_a_call(s
     assert {row.seed_id for row in left_out} == {row.seed_id for row in whole} - kept
     assert {row.reason for row in left_out} == {"fallback", "top_share"}
     said = summary_of(side, outcome)
+    own = sum(row.pair_id == "seed" for row in side.lake.read_table(tables.STAR_DATASET))
+    assert f"final rows {len(kept)}: " in said
+    assert (f" {own} unchanged seed" in said) == bool(own)
+    assert "By mean π no sampled pair is clearly ahead" in said
     assert f"{12 - len(kept)} left out by the settings under dataset" in said
     assert "have no row" not in said
     assert side.run().idle
