@@ -1,6 +1,8 @@
 """Writes the guide's page of queries, with the output of a real lake:
 
 python -m star_pipeline_tests.query_guide data_lake > star_pipeline/guides/queries.md
+
+``guide_pages`` makes this page and all else that the guides show of a run.
 """
 
 import json
@@ -35,6 +37,7 @@ From Python, or any other tool that DuckDB has a client for (the file is replace
 
 ```python
 import duckdb
+
 with duckdb.connect("data_lake/inspect.duckdb", read_only=True) as db:
     best = db.sql("FROM pair_leaderboard").df()
 ```

@@ -116,7 +116,7 @@ def leaderboard(rows: Sequence[Row], value: str) -> Figure:
     centre, what = _ESTIMATES[value]
     name, title = f"leaderboard-{value}", f"Pairs by {what}"
     reading = (
-        "The dot is the mean of π over the pair's candidates, the bar its 95% confidence interval. Where two bars overlap much, the "
+        "The dot is the mean of π over the pair's candidates, the bar its 95% confidence interval. Where two bars overlap, the "
         "lake does not tell which pair is better. π is 0 where the gap is not positive; the pair named seed is the seeds' own responses."
         if by_pi
         else "The dot is how often the judge found the pair's candidate better than the reference, the bar Wilson's 95% interval. "
