@@ -77,5 +77,6 @@ def mean_pi_tells(found: Order | None) -> str:
     if found.clear:
         return f"By mean π {name} is ahead of every other sampled pair: its 95% interval lies above theirs."
     return (
-        f"By mean π no sampled pair is clearly ahead: the 95% intervals do not tell {name} from {listed(found.rivals)}."
+        f"By mean π no sampled pair is clearly ahead: the 95% intervals, of {LEAST} candidates or more, do not tell {name} "
+        f"from {listed(found.rivals)}."
     )

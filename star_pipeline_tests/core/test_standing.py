@@ -31,7 +31,7 @@ def test_a_pair_is_ahead_where_its_interval_lies_above_those_of_all_other_sample
     found = by_mean_pi([*board, row("d+d", 0.45, 0.01), row("e+e", 0.2, None)])
     assert found.rivals == ("d+d", "e+e")
     assert mean_pi_tells(found) == (
-        "By mean π no sampled pair is clearly ahead: the 95% intervals do not tell a+a from d+d and e+e."
+        "By mean π no sampled pair is clearly ahead: the 95% intervals, of 20 candidates or more, do not tell a+a from d+d and e+e."
     )
 
 

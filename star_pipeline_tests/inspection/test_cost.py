@@ -80,7 +80,7 @@ def test_what_was_paid_is_the_journals_and_what_was_used_the_tables(ask, paid):
     assert set(rows) == set(used)  # what only the tables know of is listed too
     for place, row in rows.items():
         assert row["used_usd"] == pytest.approx(used[place])
-        assert row["unused_usd"] == pytest.approx(row["paid_usd"] - used[place])
+        assert row["unused_usd"] == pytest.approx(row["paid_usd"] - used[place], abs=1e-12)
         assert row["share"] == pytest.approx(row["paid_usd"] / 1.5)
     [total] = ask("SELECT sum(used_usd) AS used, (SELECT sum(cost_usd) FROM costs) AS costs FROM paid_per_agent")
     assert total["used"] == pytest.approx(total["costs"])

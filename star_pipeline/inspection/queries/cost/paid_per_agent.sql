@@ -19,7 +19,7 @@ SELECT
     coalesce(s.completion_tokens, 0) AS completion_tokens,
     coalesce(s.cost_usd, 0) AS paid_usd,
     coalesce(c.cost_usd, 0) AS used_usd,
-    coalesce(s.cost_usd, 0) - coalesce(c.cost_usd, 0) AS unused_usd,
+    round(coalesce(s.cost_usd, 0) - coalesce(c.cost_usd, 0), 12) AS unused_usd,
     coalesce(s.cost_usd, 0) / nullif(sum(s.cost_usd) OVER (), 0) AS share,
     coalesce(s.reservations, 0) AS reservations,
     coalesce(s.reserved_usd, 0) AS reserved_usd
