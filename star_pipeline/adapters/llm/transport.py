@@ -5,16 +5,25 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import masker, require_keys
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
+
+# where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
+# once. The first is its name today, the second that of earlier versions.
+_SENDS_AGAIN = ("single_connection_request", "single_connection_post_request")
 
 
 def load_litellm() -> Any:
-    """litellm, set up not to touch the network at import and not to write to the terminal; the offline provider is known."""
+    """litellm, set up not to touch the network at import and not to write to the terminal; the offline provider is known.
+
+    Raises ConfigError where this litellm might send a request twice.
+    """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOG", "ERROR")
     import litellm
@@ -24,14 +33,20 @@ def load_litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
-    # after a reset litellm sends once more, unasked: paid twice perhaps, and counted once
-    AsyncHTTPHandler.single_connection_post_request = _not_again
+    found = [name for name in _SENDS_AGAIN if hasattr(AsyncHTTPHandler, name)]
+    if not found:
+        raise ConfigError(
+            f"litellm {version('litellm')} has no AsyncHTTPHandler.{' nor '.join(_SENDS_AGAIN)}, one of which is replaced so that no "
+            "request is sent twice unasked and paid twice; install a litellm that has it (1.110.2 does), or a newer star-pipeline"
+        )
+    for name in found:
+        setattr(AsyncHTTPHandler, name, _not_again)
     register()
     return litellm
 
 
 async def _not_again(*_: Any, **__: Any) -> Any:
-    raise  # litellm calls this while it handles the reset, which is raised here once more
+    raise  # litellm calls this while it handles the failure, which is raised here once more
 
 
 @dataclass(frozen=True)

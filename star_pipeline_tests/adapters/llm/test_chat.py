@@ -5,11 +5,13 @@ import contextlib
 import json
 import time
 
+import httpx
 import pytest
 
 from star_pipeline.adapters import loop
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import Journal, read_spend
+from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
 from star_pipeline.core.ports import ChatRequest
@@ -351,6 +353,39 @@ def test_the_budget_is_never_exceeded_and_what_was_paid_is_not_paid_again(ask):
         assert len(server.requests) == 40
         assert before == len(paid)
         assert sum(reply.cost_usd for reply in results) == pytest.approx(sum(row.cost_usd for row in spent(ask)))
+
+
+def handler():
+    """The class of litellm's HTTP client; imported after ``load_litellm``, since it would go to the network."""
+    load_litellm()
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    return AsyncHTTPHandler
+
+
+def test_a_litellm_that_might_send_twice_is_refused_before_anything_is_sent(ask, monkeypatch):
+    known = handler()
+    for name in ("single_connection_request", "single_connection_post_request"):
+        monkeypatch.delattr(known, name, raising=False)
+    with chat_server(lambda asked: "fine") as server:
+        with pytest.raises(ConfigError, match=r"litellm [\d.]+ has no .*single_connection_request.*install"):
+            ask(agent(server), request())
+        assert not server.requests
+
+
+def test_litellm_itself_never_sends_a_request_once_more():
+    async def post_over_a_lost_connection(url):
+        def lost(request):
+            raise httpx.ConnectError("lost")
+
+        client = handler()()
+        client.client = httpx.AsyncClient(transport=httpx.MockTransport(lost))
+        await client.post(url, json={"model": "m", "messages": [{"role": "user", "content": "hello"}]})
+
+    with chat_server(lambda asked: "fine") as server:
+        with pytest.raises(httpx.ConnectError, match="lost"):
+            asyncio.run(post_over_a_lost_connection(f"{server.url}/chat/completions"))
+        assert not server.requests  # where litellm's own second try, with a client of its own, would have come to
 
 
 def test_a_try_whose_fate_is_unknown_counts_in_full_also_when_another_is_answered(ask):
