@@ -1,6 +1,5 @@
 """One builder of the definitions, the same for production and tests; ``defs`` is what Dagster loads."""
 
-import gc
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -23,9 +22,6 @@ from star_pipeline.resources import (
     ScorerResource,
     SettingsResource,
 )
-
-# a shard's run imports some ten thousand modules' worth of objects, and would look through them all for garbage again and again
-gc.set_threshold(50_000, 10, 10)
 
 DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
 

@@ -3,11 +3,11 @@
 import functools
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,15 @@ from star_pipeline.core.tables import (
 
 R = TypeVar("R")
 Signature = tuple[int, int, int]
+
+
+class _CatalogShard(NamedTuple):
+    """``live``: whether any of its seeds is still in the seed files; ``seeds``: how many it has, live or not."""
+
+    live: bool
+    seeds: int
+
+
 _WHOLE = {spec.name for spec in (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, LEFT_OUT_ROWS)}
 """The tables of which there is one, and not one a shard, beside the final data set."""
 
@@ -250,15 +259,20 @@ class Lake:
 
     def catalog_shards(self) -> list[str]:
         """Keys of all shards that the catalogue knows, in order; a manifest that is not in it does not count."""
-        return list(self._live_shards()) if self.has_table(SEED_CATALOG) else []
+        return list(self._catalog()) if self.has_table(SEED_CATALOG) else []
 
     def has_live_seeds(self, shard: str) -> bool:
         """Whether any seed of the shard is still in the seed files."""
-        return self._live_shards().get(shard, False)
+        found = self._catalog().get(shard)
+        return found is not None and found.live
 
-    def _live_shards(self) -> Mapping[str, bool]:
-        """shard -> whether any of its seeds is live, in order of the keys. Every shard asks: the catalogue is read once."""
-        return _live_shards(self, self.signature(SEED_CATALOG))
+    def seeds_in(self, shards: Iterable[str]) -> int:
+        """How many seeds these shards of the catalogue have, live or not."""
+        return sum(self._catalog()[shard].seeds for shard in shards)
+
+    def _catalog(self) -> Mapping[str, _CatalogShard]:
+        """What the catalogue says of each shard, in order of the keys. Every shard asks: the catalogue is read once."""
+        return _catalog_shards(self, self.signature(SEED_CATALOG))
 
     def signature(self, spec: TableSpec[Any], shard: str | None = None) -> Signature | None:
         """Changes when the table's file is replaced; None where it is not there."""
@@ -281,7 +295,8 @@ class Lake:
 
 
 @functools.lru_cache(maxsize=2)
-def _live_shards(lake: Lake, signature: Signature | None) -> Mapping[str, bool]:
+def _catalog_shards(lake: Lake, signature: Signature | None) -> Mapping[str, _CatalogShard]:
     catalog = lake.read_arrow(SEED_CATALOG, columns=["shard", "live"])
-    found = catalog.group_by("shard").aggregate([("live", "any")])
-    return dict(sorted(zip(found.column("shard").to_pylist(), found.column("live_any").to_pylist(), strict=True)))
+    found = catalog.group_by("shard").aggregate([("live", "any"), ("live", "count")])
+    columns = (found.column(name).to_pylist() for name in ("shard", "live_any", "live_count"))
+    return {shard: _CatalogShard(live, seeds) for shard, live, seeds in sorted(zip(*columns, strict=True))}

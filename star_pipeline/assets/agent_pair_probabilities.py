@@ -4,14 +4,14 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters.lake import content_hash
-from star_pipeline.assets.face import lake_asset, made
+from star_pipeline.assets.face import covers, lake_asset, made, plot
 from star_pipeline.assets.feedback import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
 from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
 from star_pipeline.core.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
+from star_pipeline.figures import of_records
 from star_pipeline.partitions import prior_state
-from star_pipeline.plots import probabilities_plot
 from star_pipeline.resources import LakeResource, SettingsResource
 
 
@@ -45,6 +45,7 @@ def agent_pair_probabilities(
         context.instance.report_runless_asset_event(
             dg.AssetObservation(prior_state.key, partition=following, tags={"dagster/data_version": version})
         )
+    snapshots = snapshots_before(home, shard) | {shard: rows}
     top = max(rows, key=lambda row: row.probability)
     return made(
         config,
@@ -52,7 +53,16 @@ def agent_pair_probabilities(
         rows,
         ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
         {
-            "plot_probabilities_over_shards": probabilities_plot([*snapshots_before(home, shard), rows]),
+            "plot_probabilities_over_shards": plot(
+                of_records.probabilities(
+                    {
+                        place: snapshots[key]
+                        for place, key in enumerate(home.catalog_shards(), start=1)
+                        if key in snapshots
+                    }
+                ),
+                covers(home, snapshots),
+            ),
             "snapshot_id": top.snapshot_id,
             "top_pair": top.pair_id,
             "top_probability": top.probability,

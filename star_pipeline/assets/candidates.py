@@ -6,14 +6,14 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import loop
-from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.face import counts, covers, lake_asset, made, plot
 from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
 from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
-from star_pipeline.plots import cost_plot
-from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
+from star_pipeline.figures import of_records
+from star_pipeline.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 
 
 @lake_asset(
@@ -30,6 +30,7 @@ def candidates(
     context: dg.AssetExecutionContext,
     seed_shards: list[Seed],
     sampling_plan: list[PlanRow],
+    lake: LakeResource,
     settings: SettingsResource,
     chat: ChatResource,
     progress: ProgressResource,
@@ -45,6 +46,7 @@ def candidates(
             return await generator.candidates(sampling_plan, seed_shards, progress.progress())
 
     rows = loop.run(generate())
+    shown = covers(lake.open(), [context.partition_key])
     failures = counts(row.error_kind for row in rows)
     return made(
         config,
@@ -52,7 +54,7 @@ def candidates(
         rows,
         ["pair_id", "status", "instruction", "response"],
         {
-            "plot_cost_by_pair": cost_plot(rows),
+            "plot_cost_by_pair": plot(of_records.cost_by_pair(rows), shown),
             "failed": sum(failures.values()),
             "failures": dg.MetadataValue.json(failures),
             "cost_usd": sum(row.cost_usd for row in rows),

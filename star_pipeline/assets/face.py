@@ -1,21 +1,25 @@
 """What all assets show and share: column schemas, previews, versions, the lake's lock, and errors in one line."""
 
 import functools
+import gc
 import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 from dagster._utils.warnings import PreviewWarning
 
-from star_pipeline.adapters.lake import content_hash
+from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS, TableSpec
+from star_pipeline.figures import Figure
+from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
 from star_pipeline.partitions import OWNERS, POOL, SHARDS
 from star_pipeline.resources import LakeLockResource
@@ -53,7 +57,8 @@ def lake_asset(
             try:
                 if locked:
                     inputs.pop("lake_lock").require()
-                result = function(context, **inputs)
+                with _less_garbage_collection():
+                    result = function(context, **inputs)
             except Blocked as error:
                 yield check_result(error.finding)
                 yield from (check_result(not_looked_at(rule)) for rule in checks if rule != error.finding.rule)
@@ -84,6 +89,17 @@ def lake_asset(
         )(guarded)
 
     return decorate
+
+
+@contextmanager
+def _less_garbage_collection() -> Iterator[None]:
+    """For a step: it imports tens of thousands of objects, and would look through them all for garbage again and again."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _check_spec(rule: Rule, asset: str, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
@@ -154,6 +170,18 @@ def made(
             check_result(finding) for finding in together([well_formed(spec, table), *findings] if findings else [])
         ],
     )
+
+
+def plot(figure: Figure, shown: str) -> dg.MarkdownMetadataValue:
+    """A figure of the shards that ``shown`` tells of (see ``covers``), for an asset's metadata."""
+    return dg.MetadataValue.md(as_markdown(figure, shown))
+
+
+def covers(lake: Lake, shards: Iterable[str]) -> str:
+    """What a plot of these shards covers: their places among the catalogue's shards, and how many seeds they have."""
+    wanted, known = set(shards), lake.catalog_shards()
+    places = {key: place for place, key in enumerate(known, start=1) if key in wanted}
+    return coverage([*places.values()], len(known), lake.seeds_in(places))
 
 
 def blocking(result: dg.MaterializeResult[Any]) -> list[dg.AssetCheckResult]:

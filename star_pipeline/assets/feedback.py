@@ -21,10 +21,11 @@ def neighbour_shard(lake: Lake, shard: str, step: int) -> str | None:
     return shards[place] if 0 <= place < len(shards) else None
 
 
-def snapshots_before(lake: Lake, shard: str, most: int = 200) -> list[Sequence[PairProbability]]:
-    """The snapshots of the shards before this one, in order: the last ``most`` of those that are there."""
-    earlier = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key < shard]
-    return [_snapshot(lake, key, lake.signature(AGENT_PAIR_PROBABILITIES, key)) for key in earlier[-most:]]
+def snapshots_before(lake: Lake, shard: str, most: int = 200) -> dict[str, Sequence[PairProbability]]:
+    """shard -> snapshot after it, of the catalogue's shards before this one, in order: the last ``most`` of those that are there."""
+    known = set(lake.catalog_shards())
+    earlier = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key < shard and key in known]
+    return {key: _snapshot(lake, key, lake.signature(AGENT_PAIR_PROBABILITIES, key)) for key in earlier[-most:]}
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from star_pipeline.adapters.llm.journal import read_spend
-from star_pipeline.assets.face import all_shards_of, lake_asset
+from star_pipeline.assets.face import all_shards_of, covers, lake_asset, plot
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.star_dataset import star_dataset
 from star_pipeline.assets.task_domains import task_domains
-from star_pipeline.core.tables import SHARD_TABLES
+from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
+from star_pipeline.figures import of_records
 from star_pipeline.inspection.build import build_inspection
-from star_pipeline.plots import agent_cost_plot
 from star_pipeline.resources import LakeResource, SettingsResource
 
 
@@ -33,7 +33,10 @@ def inspection(
     sizes = build_inspection(home, spend)
     return dg.MaterializeResult(
         metadata={
-            "plot_cost_by_agent": agent_cost_plot(spend),
+            "plot_cost_by_agent": plot(
+                of_records.cost_by_agent(spend),
+                f"all that this lake has paid; {covers(home, home.shards_of(CANDIDATES))}",
+            ),
             "path": dg.MetadataValue.path(str(home.inspection)),
             "rows": dg.MetadataValue.json(sizes),
         }

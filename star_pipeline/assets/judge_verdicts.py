@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import loop
-from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.face import counts, covers, lake_asset, made, plot
 from star_pipeline.core.checks import (
     CORRECT,
     FLIPPED,
@@ -22,8 +22,8 @@ from star_pipeline.core.judging import Judge, JudgeRules, calls_saved, reference
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
-from star_pipeline.plots import verdicts_plot
-from star_pipeline.resources import ChatResource, ProgressResource, SettingsResource
+from star_pipeline.figures import of_records
+from star_pipeline.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 
 
 @lake_asset(
@@ -41,6 +41,7 @@ def judge_verdicts(
     seed_shards: list[Seed],
     candidates: list[Candidate],
     ifd_scores: list[IfdScore],
+    lake: LakeResource,
     settings: SettingsResource,
     chat: ChatResource,
     progress: ProgressResource,
@@ -56,6 +57,8 @@ def judge_verdicts(
             return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
 
     rows = loop.run(judge())
+    pair_of = {row.candidate_id: row.pair_id for row in candidates}
+    shown = covers(lake.open(), [context.partition_key])
     saved, saved_usd = calls_saved(rows, ifd_scores)
     return made(
         config,
@@ -63,7 +66,7 @@ def judge_verdicts(
         rows,
         ["candidate_id", "verdict", "verdict_first", "verdict_swapped", "pi_llm"],
         {
-            "plot_verdicts_by_pair": verdicts_plot(rows, {row.candidate_id: row.pair_id for row in candidates}),
+            "plot_verdicts_by_pair": plot(of_records.verdicts(rows, pair_of), shown),
             "verdicts": dg.MetadataValue.json(counts(row.verdict for row in rows)),
             "calls_saved": saved,
             "calls_saved_usd": saved_usd,

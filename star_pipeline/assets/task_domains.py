@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 
-from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.face import counts, covers, lake_asset, made, plot
 from star_pipeline.assets.finished import FINISHED, finished_rows
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
@@ -17,7 +17,7 @@ from star_pipeline.core.domains import task_domains as domains_of
 from star_pipeline.core.ports import Embedder, MemoryBank
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.tables import TASK_DOMAINS
-from star_pipeline.plots import domains_plot
+from star_pipeline.figures import of_records
 from star_pipeline.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 
 
@@ -42,7 +42,9 @@ def task_domains(
     memory: MemoryResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    rows = finished_rows(lake.open()).rows
+    home = lake.open()
+    finished = finished_rows(home)
+    rows = finished.rows
     vectors, computed = embeddings(rows, memory.bank(), embedder.embedder())
     knobs = config.dataset
     found = domains_of(rows, vectors, knobs.domains, knobs.near_duplicate_similarity)
@@ -56,8 +58,11 @@ def task_domains(
             "domains": dg.MetadataValue.json(counts(f"{row.domain}: {row.domain_name}" for row in found)),
             "near_duplicates": sum(row.near_duplicate_of != row.seed_id for row in found),
             "embeddings_computed": computed,
-            "plot": domains_plot(
-                names, [(domain.domain, row.selection) for domain, row in zip(found, rows, strict=True)]
+            "plot": plot(
+                of_records.domains(
+                    names, [(domain.domain, row.selection) for domain, row in zip(found, rows, strict=True)]
+                ),
+                covers(home, finished.done),
             ),
         },
         [domains_consistent(found), near_duplicate_share(found, config.shares)],

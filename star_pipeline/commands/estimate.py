@@ -39,6 +39,7 @@ from star_pipeline.core.generation import AgentPrompts
 from star_pipeline.core.judging import JudgeRules
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.prompts import PromptLibrary
+from star_pipeline.core.rates import rate
 from star_pipeline.core.records import PlanRow, Seed
 from star_pipeline.core.sampling import plan_seed
 from star_pipeline.core.tables import (
@@ -253,7 +254,7 @@ class _Estimator:
             return 1.0
         skipped = sum(pc.sum(pc.equal(column, "skipped")).as_py() or 0 for column in verdicts)
         self._assumptions.append(
-            f"{1 - skipped / count:.0%} of the candidates are judged, as in this lake so far; the rest is skipped"
+            f"{rate(count - skipped, count)} candidates were judged in this lake so far, the rest was skipped; so it is expected to go on"
         )
         return float(1 - skipped / count)
 

@@ -28,6 +28,7 @@ from star_pipeline.core import identity
 from star_pipeline.core.difficulty import Fit, fit_samples, losses_of, score_rows
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
+from star_pipeline.core.rates import rate
 from star_pipeline.core.records import IfdScore, Seed
 from star_pipeline.core.tables import IFD_SCORES
 
@@ -87,7 +88,9 @@ def print_scores(console: Console, target: str, outcome: ScoreOutcome) -> None:
         facts.add_row("", f"{count:,} {status}")
     if len(done):
         facts.add_row("mean IFD", f"{done.ifd_small.mean():.4f} small, {done.ifd_large.mean():.4f} large")
-        facts.add_row("gap", f"{done.gap.mean():.4f} in the mean, positive for {(done.gap > 0).mean():.1%}")
+        facts.add_row(
+            "gap", f"{done.gap.mean():.4f} in the mean, positive for {rate(int((done.gap > 0).sum()), len(done))}"
+        )
     if not outcome.fresh:
         facts.add_row("time", "nothing to do: the output was made of this input with these settings")
     else:

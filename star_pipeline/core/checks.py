@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from star_pipeline.core.errors import CheckFailed
+from star_pipeline.core.rates import rate
 from star_pipeline.core.records import (
     Candidate,
     CompositeScore,
@@ -301,7 +302,7 @@ def share_finding(
 ) -> Finding:
     found = sum(map(counts, rows))
     share = found / len(rows) if rows else 0.0
-    text = f"{found:,} of {len(rows):,} {what} ({share:.0%})"
+    text = f"{rate(found, len(rows))} {what}"
     passed = share <= most or len(rows) < least_rows
     if not passed:
         text += f", expected at most {most:.0%} (checks.{rule.name}); {remedy}"

@@ -14,9 +14,10 @@ from jinja2 import Environment, StrictUndefined
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.standing import by_mean_pi, mean_pi_tells
+from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
+from star_pipeline.figures.base import Row
 from star_pipeline.report.facts import facts, settings
-from star_pipeline.report.figures import Figure, costs, judge, pairs, rows, scores
-from star_pipeline.report.read import Inspection, Row, open_inspection
+from star_pipeline.report.read import Inspection, open_inspection
 from star_pipeline.report.samples import read_samples
 
 SAMPLES = 400

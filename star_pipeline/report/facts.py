@@ -7,8 +7,7 @@ from typing import Any
 
 from star_pipeline.core.makeup import makeup
 from star_pipeline.core.standing import Order, listed
-from star_pipeline.report.figures.base import number, share, usd, whole
-from star_pipeline.report.read import Row
+from star_pipeline.figures.base import Row, number, share, usd, whole
 
 
 @dataclass(frozen=True)

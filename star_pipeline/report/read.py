@@ -1,6 +1,6 @@
 """Asks the inspection file the report's questions: shipped queries as they are, and SQL files under ``sql/`` that fit them to a plot."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from star_pipeline.inspection.build import open_inspection as open_file
 if TYPE_CHECKING:
     import duckdb
 
-Row = Mapping[str, Any]
 _SQL = resources.files("star_pipeline.report") / "sql"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_pipeline.report.read import Inspection, Row
+from star_pipeline.figures.base import Row
+from star_pipeline.report.read import Inspection
 
 CLIP = 20_000
 """Characters of the longest text that is shown whole."""

@@ -1,6 +1,4 @@
-"""Where the rows' embeddings come from, and the plot of the domains."""
-
-import warnings
+"""Where the rows' embeddings come from."""
 
 import numpy as np
 
@@ -8,7 +6,6 @@ from star_pipeline.adapters.fakes import HashEmbedder
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.assets.task_domains import embeddings
 from star_pipeline.core.records import MemoryEntry, Message, StarRow
-from star_pipeline.plots import domains_plot
 
 
 class Counting(HashEmbedder):
@@ -42,11 +39,3 @@ def test_vectors_come_from_the_bank_where_candidate_and_text_are_the_same_and_ar
     vectors, count = embeddings([*rows[1:], row("w", "sort a list")], bank, embedder)
     assert (embedder.asked, count, vectors.shape) == (["sort a list"], 1, (3, 64))
     assert embeddings([], bank, embedder)[0].shape == (0, 0)
-
-
-def test_the_plot_names_domains_in_scripts_that_its_font_has():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drawn = domains_plot({0: "bread, oven", 1: "机器, 学习"}, [(0, "best"), (0, "fallback_base"), (1, "best")])
-    assert "data:image/png;base64," in str(drawn.value)
-    assert domains_plot({}, []).value

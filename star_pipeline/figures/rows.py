@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from star_pipeline.report.figures.base import Figure, data, figure, share, short, text, whole
-from star_pipeline.report.read import Row
+from star_pipeline.figures.base import Figure, Row, counting, data, figure, share, short, stacked, text, whole
+
+_SELECTIONS = {"best": "#4575b4", "fallback_base": "#bdbdbd", "fallback_seed": "#e0c068"}
 
 
 def funnel(rows: Sequence[Row]) -> Figure:
@@ -22,6 +23,30 @@ def funnel(rows: Sequence[Row]) -> Figure:
     told = [{**row, "of": row["rows"] / asked} for row in rows]
     columns = (("step", "step", text), ("rows", "rows", whole), ("of", "of those asked for", share))
     return figure("funnel", title, reading, finding, _bars(rows, "step", "rows"), told, columns)
+
+
+def by_domain(rows: Sequence[Row]) -> Figure:
+    """Selected rows by task domain. ``rows``: domain, domain_name, selection, rows; the largest domain first."""
+    title = "Rows by task domain"
+    reading = (
+        "A bar is a cluster of instructions, named by its typical words. best: a candidate better than the reference; fallback_base: the "
+        "reference, since no other candidate earned anything; fallback_seed: the seed itself, since the reference failed too."
+    )
+    if not rows:
+        return Figure("domain-rows", title, reading, "There are no task domains yet: no seed has a selected row.")
+    import altair as alt
+
+    told = [{**row, "label": f"{row['domain']}: {row['domain_name']}"} for row in rows]
+    order = list(dict.fromkeys(row["label"] for row in told))
+    totals = {name: sum(row["rows"] for row in told if row["label"] == name) for name in order}
+    finding = (
+        f"{sum(totals.values()):,} rows in {len(order):,} domains; the largest is {order[0]} ({totals[order[0]]:,})."
+    )
+    tooltip = [alt.Tooltip("label:N", title="domain"), alt.Tooltip("selection:N"), alt.Tooltip("rows:Q", format=",")]
+    axis = counting(0, max(totals.values()))
+    chart = stacked(told, "label", "selection", ("rows", "rows"), _SELECTIONS, order, axis, tooltip)
+    columns = (("label", "domain", text), ("selection", "selection", text), ("rows", "rows", whole))
+    return figure("domain-rows", title, reading, finding, chart, told, columns)
 
 
 def failures(rows: Sequence[Row]) -> Figure:

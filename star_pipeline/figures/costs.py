@@ -3,20 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
-from star_pipeline.report.figures.base import Figure, data, figure, text, usd, whole
-from star_pipeline.report.read import Row
+from star_pipeline.figures.base import Figure, Row, data, figure, stacked, text, usd, whole
 
 _STAGES = {"rewrite": "#72b7b2", "respond": "#4c78a8", "judge": "#f58518"}
+_PARTS = {"USD": "#4c78a8", "sent": "#72b7b2", "received": "#4c78a8"}
 _FREE = " No agent has a price, so tokens are shown."
 
 
-def by_agent(rows: Sequence[Row]) -> Figure:
-    """Cost by agent and stage. ``rows``: agent, stage, requests, prompt_tokens, completion_tokens, cost_usd."""
+def by_agent(rows: Sequence[Row], paid: bool = False) -> Figure:
+    """Cost by agent and stage of what is in the tables, or of all that was ``paid``.
+
+    ``rows``: agent, stage, requests, prompt_tokens, completion_tokens, cost_usd.
+    """
     title = "Cost by agent and stage"
     reading = (
         "What each agent's work that is in the tables cost, for rewriting, responding and judging. What several rows share is booked "
         "once. All that was paid, for tables made anew since too: star-pipeline query paid_per_agent"
     )
+    if paid:
+        reading = (
+            "What was paid for each agent, for rewriting, responding and judging, by the journal; also for tables that were made anew since. "
+            "What is in the tables cost: star-pipeline query cost_per_agent"
+        )
     if not rows:
         return Figure("cost-agents", title, reading, "No LLM has been called.")
     import altair as alt
@@ -31,28 +39,20 @@ def by_agent(rows: Sequence[Row]) -> Figure:
     for row in told:
         totals[row["agent"]] = totals.get(row["agent"], 0) + row["value"]
     top = max(totals, key=lambda name: totals[name])
-    finding = f"{write(total)} {unit} for what is in the tables; {top} took most of it ({write(totals[top])})." + (
-        "" if priced else _FREE
+    finding = (
+        f"{write(total)} {unit} {'paid in all' if paid else 'for what is in the tables'}, the most of it for {top} ({write(totals[top])})."
+        + ("" if priced else _FREE)
     )
-    names = [name for name in _STAGES if any(row["stage"] == name for row in rows)]
-    chart = (
-        alt.Chart(data())
-        .mark_bar()
-        .encode(
-            x=alt.X("value:Q", title=unit, axis=alt.Axis(format=form)),
-            y=alt.Y("agent:N", title=None, sort=sorted(totals, key=lambda name: (-totals[name], name))),
-            color=alt.Color("stage:N", scale=alt.Scale(domain=names, range=[_STAGES[name] for name in names])),
-            tooltip=[
-                alt.Tooltip("agent:N"),
-                alt.Tooltip("stage:N"),
-                alt.Tooltip("requests:Q", format=","),
-                alt.Tooltip("prompt_tokens:Q", title="tokens sent", format=","),
-                alt.Tooltip("completion_tokens:Q", title="tokens received", format=","),
-                alt.Tooltip("cost_usd:Q", title="USD", format=",.4f"),
-            ],
-        )
-        .properties(height=26 * len(totals))
-    )
+    tooltip = [
+        alt.Tooltip("agent:N"),
+        alt.Tooltip("stage:N"),
+        alt.Tooltip("requests:Q", format=","),
+        alt.Tooltip("prompt_tokens:Q", title="tokens sent", format=","),
+        alt.Tooltip("completion_tokens:Q", title="tokens received", format=","),
+        alt.Tooltip("cost_usd:Q", title="USD", format=",.4f"),
+    ]
+    order = sorted(totals, key=lambda name: (-totals[name], name))
+    chart = stacked(told, "agent", "stage", ("value", unit), _STAGES, order, alt.Axis(format=form), tooltip)
     columns = (
         ("agent", "agent", text),
         ("stage", "stage", text),
@@ -62,6 +62,40 @@ def by_agent(rows: Sequence[Row]) -> Figure:
         ("cost_usd", "USD", usd),
     )
     return figure("cost-agents", title, reading, finding, chart, told, columns)
+
+
+def by_pair(rows: Sequence[Row]) -> Figure:
+    """What each pair's candidates cost. ``rows``: pair_id, candidates, prompt_tokens, completion_tokens, cost_usd."""
+    title = "Cost by pair"
+    reading = "What each pair's candidates cost, without their verdicts. What several candidates share is booked once."
+    if not rows:
+        return Figure("cost-pairs", title, reading, "There are no candidates.")
+    import altair as alt
+
+    priced = any(row["cost_usd"] for row in rows)
+    unit, write, form = ("USD", usd, ",.6~r") if priced else ("tokens", whole, "~s")
+    parts = {"USD": "cost_usd"} if priced else {"sent": "prompt_tokens", "received": "completion_tokens"}
+    told = [{**row, "part": part, "value": row[key]} for row in rows for part, key in parts.items()]
+    totals = {row["pair_id"]: sum(row[key] for key in parts.values()) for row in rows}
+    order = sorted(totals, key=lambda name: (-totals[name], name))
+    finding = (
+        f"{write(sum(totals.values()))} {unit} in all, the most of it for {order[0]} ({write(totals[order[0]])})."
+        + ("" if priced else _FREE)
+    )
+    tooltip = [
+        alt.Tooltip("pair_id:N", title="pair"),
+        alt.Tooltip("part:N"),
+        alt.Tooltip("value:Q", title=unit, format=",.6~r"),
+    ]
+    chart = stacked(told, "pair_id", "part", ("value", unit), _PARTS, order, alt.Axis(format=form), tooltip)
+    columns = (
+        ("pair_id", "pair", text),
+        ("candidates", "candidates", whole),
+        ("prompt_tokens", "tokens sent", whole),
+        ("completion_tokens", "tokens received", whole),
+        ("cost_usd", "USD", usd),
+    )
+    return figure("cost-pairs", title, reading, finding, chart, rows, columns, told)
 
 
 def by_row(rows: Sequence[Row]) -> Figure:

@@ -4,8 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from star_pipeline.core.standing import LEAST, Order, Standing, listed, order
-from star_pipeline.report.figures.base import Figure, colours, data, figure, intervals, number, share, text, whole
-from star_pipeline.report.read import Row
+from star_pipeline.figures.base import (
+    TOLD_APART,
+    Figure,
+    Row,
+    colours,
+    counting,
+    dashes,
+    data,
+    figure,
+    intervals,
+    number,
+    share,
+    text,
+    whole,
+)
 
 _ESTIMATES = {"pi": ("mean_pi", "mean π"), "win": ("win_rate", "win rate")}
 
@@ -61,7 +74,7 @@ def probabilities(rows: Sequence[Row], pairs: Sequence[str], told: str = "") -> 
         return Figure("probabilities", title, reading, "No shard is finished yet, so that no probability has moved.")
     import altair as alt
 
-    last = max(row["place"] for row in rows)
+    first, last = min(row["place"] for row in rows), max(row["place"] for row in rows)
     ends: dict[str, list[Row]] = {}
     for row in rows:
         ends.setdefault(row["pair_id"], []).append(row)
@@ -84,13 +97,23 @@ def probabilities(rows: Sequence[Row], pairs: Sequence[str], told: str = "") -> 
     ).rstrip()
     pick = alt.selection_point(fields=["pair_id"], bind="legend")
     drawn = [pair for pair in pairs if pair in ends]
+    # the pairs past these are all of one grey
+    several = len(drawn) > TOLD_APART
+    legend = alt.Legend(symbolType="stroke", symbolSize=300, values=drawn[:TOLD_APART])
+    named = f"pair (the first {TOLD_APART} of {len(drawn)}, the others are grey)" if several else "pair"
     chart = (
         alt.Chart(data())
         .mark_line(point=last <= 30)
         .encode(
-            x=alt.X("place:Q", title="shards done", axis=alt.Axis(tickMinStep=1, format="d")),
+            x=alt.X(
+                "place:Q",
+                title="shards done",
+                axis=counting(first, last),
+                scale=alt.Scale(domain=[first, last], nice=False),
+            ),
             y=alt.Y("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(zero=True)),
-            color=alt.Color("pair_id:N", title="pair", scale=colours(drawn)),
+            color=alt.Color("pair_id:N", title=named, scale=colours(drawn), legend=legend),
+            strokeDash=alt.StrokeDash("pair_id:N", title=named, scale=dashes(drawn), legend=legend),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.12)),
             tooltip=[
                 alt.Tooltip("pair_id:N", title="pair"),

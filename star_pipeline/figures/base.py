@@ -1,28 +1,21 @@
 """What all figures share: the record of a figure, its colours, numbers as people read them, and how a chart becomes data."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from star_pipeline.report.read import Row
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import altair as alt
 
-_COLOURS = (
-    "#4c78a8",
-    "#f58518",
-    "#e45756",
-    "#54a24b",
-    "#b279a2",
-    "#72b7b2",
-    "#c9a227",
-    "#9d755d",
-    "#ff9da6",
-    "#7f7f7f",
-)
+# seven that stay apart with any kind of colour blindness (Okabe and Ito's, with purple for their yellow and black)
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#6a3f86")
+_GREY = "#9a9a9a"
+TOLD_APART = 2 * len(_COLOURS)
+"""So many pairs have a colour and a dash of their own."""
 _TABLE_ROWS = 60
 _ROWS = "rows"
+Row = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Any], str]]
 """(key of the row, title, how a value is written)"""
 
@@ -87,10 +80,19 @@ def data() -> Any:
 
 
 def colours(names: Sequence[str]) -> Any:
-    """The scale that gives each pair the same colour in every figure; pairs past the tenth are grey."""
+    """The scale that gives each pair the same colour in every figure; pairs past the fourteenth are grey."""
+    return _scale(names, [*_COLOURS, *_COLOURS], _GREY)
+
+
+def dashes(names: Sequence[str]) -> Any:
+    """Beside ``colours``, for lines: the pairs that share a colour differ in their dashes."""
+    return _scale(names, [*[[1, 0]] * len(_COLOURS), *[[5, 3]] * len(_COLOURS)], [1, 0])
+
+
+def _scale(names: Sequence[str], values: Sequence[Any], rest: Any) -> Any:
     import altair as alt
 
-    return alt.Scale(domain=list(names), range=[*_COLOURS, *["#9a9a9a"] * len(names)][: len(names)])
+    return alt.Scale(domain=list(names), range=[*values, *[rest] * len(names)][: len(names)])
 
 
 def intervals(
@@ -117,6 +119,73 @@ def intervals(
     if line is not None:
         layers.insert(0, alt.Chart(alt.InlineData(values=[{"at": line}])).mark_rule(strokeDash=[4, 4]).encode(x="at:Q"))
     return alt.layer(*layers).properties(height=24 * len(rows))
+
+
+def stacked(
+    rows: Sequence[Row],
+    label: str,
+    part: str,
+    value: tuple[str, str],
+    colours: Mapping[str, str],
+    order: Sequence[str],
+    axis: Any,
+    tooltip: Sequence[Any],
+    stack: Literal["zero", "normalize"] = "zero",
+) -> "alt.Chart":
+    """A bar for each ``label``, in ``order``, of its parts in the colours' order; ``value`` is (key of the row, title)."""
+    import altair as alt
+
+    there = {row[part] for row in rows}
+    parts = [name for name in colours if name in there]
+    key, title = value
+    chart: alt.Chart = (
+        alt.Chart(data())
+        .mark_bar()
+        .transform_calculate(order=f"indexof({json.dumps(parts)}, datum.{part})")
+        .encode(
+            x=alt.X(f"{key}:Q", title=title, axis=axis, stack=stack),
+            y=alt.Y(f"{label}:N", title=None, sort=list(order)),
+            color=alt.Color(
+                f"{part}:N",
+                title=None,
+                scale=alt.Scale(domain=parts, range=[colours[name] for name in parts]),
+                # what stands under the axis need not be said again
+                legend=None if parts == [title] else alt.Legend(),
+            ),
+            order="order:Q",
+            tooltip=list(tooltip),
+        )
+        .properties(height=26 * len(order))
+    )
+    return chart
+
+
+def whole_ticks(low: int, high: int, most: int = 8) -> list[int]:
+    """Whole numbers in [low, high] at even distances, at most ``most`` of them."""
+    step = next(
+        unit * 10**power for power in range(20) for unit in (1, 2, 5) if (high - low) // (unit * 10**power) < most
+    )
+    return list(range(-(-low // step) * step, high + 1, step))
+
+
+def counting(low: int, high: int) -> Any:
+    """An axis of whole numbers from ``low`` to ``high``: Vega would put halves between few of them."""
+    import altair as alt
+
+    ticks = whole_ticks(low, high)
+    return alt.Axis(format=",d", values=ticks, tickCount=len(ticks))
+
+
+def beside(texts: Mapping[str, str], order: Sequence[str]) -> "alt.Chart":
+    """A layer that writes a text at the right of each label's bar, outside of the axes; the labels are in ``order``."""
+    import altair as alt
+
+    chart: alt.Chart = (
+        alt.Chart(alt.InlineData(values=[{"of": name, "said": texts[name]} for name in order]))
+        .mark_text(align="left", dx=8)
+        .encode(x=alt.value("width"), y=alt.Y("of:N", scale=alt.Scale(domain=list(order))), text="said:N")
+    )
+    return chart
 
 
 def text(value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from star_pipeline.core.rates import rate
 from star_pipeline.core.standing import LEAST, Standing, listed, order
-from star_pipeline.report.figures.base import Figure, data, figure, number, share, text, whole
-from star_pipeline.report.read import Row
+from star_pipeline.figures.base import Figure, Row, beside, data, figure, number, share, text, whole
 
 
-def gaps(rows: Sequence[Row]) -> Figure:
-    """Quantiles of the gap by pair. ``rows``: those of the query gap_by_pair."""
+def gaps(rows: Sequence[Row], counted: bool = False) -> Figure:
+    """Quantiles of the gap by pair, with the counts beside them if ``counted``. ``rows``: those of the query gap_by_pair."""
     title = "Gap by pair"
     reading = (
         "The gap is IFD under the small model minus IFD under the large one: how much the small model can still learn. The line spans "
@@ -20,8 +20,8 @@ def gaps(rows: Sequence[Row]) -> Figure:
 
     best, worst = rows[0], rows[-1]
     finding = (
-        f"{best['pair_id']} has the largest median gap ({number(best['median_gap'])}, positive for {share(best['positive_rate'])}), "
-        f"{worst['pair_id']} the smallest ({number(worst['median_gap'])}, positive for {share(worst['positive_rate'])})."
+        f"{best['pair_id']} has the largest median gap ({number(best['median_gap'])}; {rate(best['positive'], best['scored'])} "
+        f"positive), {worst['pair_id']} the smallest ({number(worst['median_gap'])}; {rate(worst['positive'], worst['scored'])} positive)."
     )
     by_mean = order(
         [
@@ -42,11 +42,13 @@ def gaps(rows: Sequence[Row]) -> Figure:
         alt.Tooltip("positive_rate:Q", title="positive", format=".1%"),
     ]
     base = alt.Chart(data()).encode(y=y, tooltip=tooltip)
+    counts = {row["pair_id"]: f"{rate(row['positive'], row['scored'])} above 0" for row in rows}
     chart = alt.layer(
         alt.Chart(alt.InlineData(values=[{"at": 0}])).mark_rule(strokeDash=[4, 4]).encode(x="at:Q"),
         base.mark_bar(size=2).encode(x=alt.X("p05:Q", title="gap"), x2="p95:Q"),
         base.mark_bar(size=12, opacity=0.55).encode(x="p25:Q", x2="p75:Q"),
         base.mark_tick(size=16, thickness=3, color="#f58518").encode(x="median_gap:Q"),
+        *([beside(counts, list(counts))] if counted else []),
     ).properties(height=26 * len(rows))
     columns = (
         ("pair_id", "pair", text),
@@ -80,7 +82,7 @@ def ifd(rows: Sequence[Row]) -> Figure:
     below = sum(row["candidates"] for row in rows if row["large_high"] <= row["small_low"])
     on = sum(row["candidates"] for row in rows if row["large_low"] == row["small_low"])
     finding = (
-        f"{whole(total)} candidates: {share(below / total)} lie below the diagonal, {share(on / total)} in the squares on it. The fullest "
+        f"{rate(below, total)} candidates lie below the diagonal, {rate(on, total)} in the squares on it. The fullest "
         f"square begins at IFD {number(fullest['small_low'])} (small) and {number(fullest['large_low'])} (large)."
     )
     scale = alt.Scale(domain=[low, high], nice=False)

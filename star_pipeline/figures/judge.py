@@ -1,28 +1,34 @@
 """Whether the judge can be trusted: verdicts, reversals, length, and its own model's answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from star_pipeline.report.figures.base import Figure, data, figure, intervals, share, text, whole
-from star_pipeline.report.read import Row
+from star_pipeline.core.rates import rate, wilson
+from star_pipeline.figures.base import Figure, Row, beside, counting, figure, intervals, share, stacked, text, whole
 
+# better and worse are told apart with any kind of colour blindness
 _VERDICTS = {
-    "better": "#2e9e5b",
-    "tie": "#a9a9a9",
-    "inconsistent": "#f2a33a",
-    "worse": "#d64545",
-    "skipped": "#8fa3c7",
-    "unparsed": "#8a4fa3",
+    "better": "#2a78b8",
+    "tie": "#a8a8a8",
+    "inconsistent": "#f0b93a",
+    "worse": "#c4451c",
+    "skipped": "#d3dcea",
+    "unparsed": "#6a3d8f",
     "failed": "#5c4033",
 }
 _SIDES = {"candidate": "the candidate", "reference": "the reference", "both": "both", "neither": "neither"}
 
 
-def verdicts(rows: Sequence[Row]) -> Figure:
-    """Verdicts by pair (Eq. 6). ``rows``: pair_id, verdict, rows."""
+def verdicts(rows: Sequence[Row], reversals: Mapping[str, tuple[int, int]] | None = None) -> Figure:
+    """Verdicts by pair (Eq. 6). ``rows``: pair_id, verdict, rows.
+
+    As shares, or, where ``reversals`` says (how often the judge reversed itself, of how many comparisons) for each pair, as counts
+    with that beside them.
+    """
     title = "Verdicts by pair"
     reading = (
-        "What the judge said of each pair's candidates beside the reference, as shares. Skipped: the gap is not positive, so that nobody "
-        "was asked. Inconsistent: the judge reversed itself when the order was swapped; that counts as a tie."
+        f"What the judge said of each pair's candidates beside the reference{', as shares' if reversals is None else ''}. Skipped: the gap "
+        "is not positive, so that nobody was asked. Inconsistent: the judge reversed itself when the order was swapped; that counts as a "
+        "tie (judge.on_reversal)."
     )
     if not rows:
         return Figure("verdicts", title, reading, "Nothing has been judged yet.")
@@ -34,32 +40,37 @@ def verdicts(rows: Sequence[Row]) -> Figure:
     finding = (
         ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(totals.items(), key=lambda item: -item[1])) + "."
     )
-    names = [name for name in _VERDICTS if name in totals]
     made: dict[str, int] = {}
     for row in rows:
         made[row["pair_id"]] = made.get(row["pair_id"], 0) + row["rows"]
     wins = dict.fromkeys(made, 0.0) | {
         row["pair_id"]: row["rows"] / made[row["pair_id"]] for row in rows if row["verdict"] == "better"
     }
-    ranked = [{**row, "order": names.index(row["verdict"])} for row in rows if row["verdict"] in names]
-    chart = (
-        alt.Chart(data())
-        .mark_bar()
-        .encode(
-            x=alt.X("rows:Q", stack="normalize", title="share of the pair's candidates", axis=alt.Axis(format="%")),
-            y=alt.Y("pair_id:N", title=None, sort=sorted(wins, key=lambda pair: (-wins[pair], pair))),
-            color=alt.Color("verdict:N", scale=alt.Scale(domain=names, range=[_VERDICTS[name] for name in names])),
-            order="order:Q",
-            tooltip=[
-                alt.Tooltip("pair_id:N", title="pair"),
-                alt.Tooltip("verdict:N"),
-                alt.Tooltip("rows:Q", title="candidates", format=","),
-            ],
+    order = sorted(wins, key=lambda pair: (-wins[pair], pair))
+    tooltip = [
+        alt.Tooltip("pair_id:N", title="pair"),
+        alt.Tooltip("verdict:N"),
+        alt.Tooltip("rows:Q", title="candidates", format=","),
+    ]
+    if reversals is None:
+        value, axis = ("rows", "share of the pair's candidates"), alt.Axis(format="%")
+        chart: alt.TopLevelMixin = stacked(
+            rows, "pair_id", "verdict", value, _VERDICTS, order, axis, tooltip, "normalize"
         )
-        .properties(height=24 * len(made))
-    )
+    else:
+        value, axis = ("rows", "candidates"), counting(0, max(made.values()))
+        bars = stacked(rows, "pair_id", "verdict", value, _VERDICTS, order, axis, tooltip)
+        chart = alt.layer(bars, beside({pair: _reversed(*reversals[pair]) for pair in order}, order))
+        reading += " Beside each bar: how many of its comparisons were reversed, with Wilson's 95% interval."
     columns = (("pair_id", "pair", text), ("verdict", "verdict", text), ("rows", "candidates", whole))
-    return figure("verdicts", title, reading, finding, chart, rows, columns, ranked)
+    return figure("verdicts", title, reading, finding, chart, rows, columns)
+
+
+def _reversed(flipped: int, judged: int) -> str:
+    if not judged:
+        return "nothing compared"
+    low, high = wilson(flipped, judged)
+    return f"{flipped:,} of {judged:,} reversed ({low:.0%} to {high:.0%})"
 
 
 def flips(rows: Sequence[Row]) -> Figure:
@@ -73,7 +84,7 @@ def flips(rows: Sequence[Row]) -> Figure:
         return Figure("flips", title, reading, "Nothing has been judged yet.")
     judged, flipped = sum(row["judged"] for row in rows), sum(row["flipped"] for row in rows)
     first = sum(row["flips_towards_first"] for row in rows)
-    finding = f"{flipped:,} of {judged:,} comparisons were reversed ({share(flipped / judged)})" + (
+    finding = f"The judge reversed itself in {rate(flipped, judged)} comparisons" + (
         f"; {first:,} of them favoured the answer shown first." if flipped else "."
     )
     chart = intervals(rows, "pair_id", ("flip_rate", "flip_rate_low", "flip_rate_high"), "reversed", "%")
@@ -105,7 +116,7 @@ def length(rows: Sequence[Row]) -> Figure:
         return Figure("length", title, reading, "Nothing has been judged yet.")
     decided, longer = rows[0]["decided"], rows[0]["longer_won"]
     finding = (
-        f"The longer of the two responses won {longer:,} of the {decided:,} comparisons that were decided ({share(longer / decided)})."
+        f"The longer of the two responses won {rate(longer, decided)} comparisons that were decided."
         if decided
         else "No comparison of responses of different lengths was decided."
     )
@@ -135,7 +146,7 @@ def self_preference(rows: Sequence[Row]) -> Figure:
     named = [
         {**row, "wrote": (f"{row['judge_agent']} wrote " if several else "wrote ") + _SIDES[row["own"]]} for row in rows
     ]
-    finding = "; ".join(f"{row['wrote']}: {share(row['win_rate'])} of {row['compared']:,} won" for row in named)
+    finding = "; ".join(f"{row['wrote']}: {rate(row['won'], row['compared'])} won" for row in named)
     finding = f"Candidates that won, where its model {finding}."
     chart = intervals(named, "wrote", ("win_rate", "win_rate_low", "win_rate_high"), "judged better", "%", 0.5)
     columns = (
