@@ -22,8 +22,8 @@ def by_agent(rows: Sequence[Row], paid: bool = False) -> Figure:
     )
     if paid:
         reading = (
-            "What was paid for each agent, for rewriting, responding and judging, by the journal; also for tables that were made anew since. "
-            "What is in the tables cost: star-pipeline query cost_per_agent"
+            "What was paid for each agent, for rewriting, responding and judging, by the journal; also for tables made anew "
+            "since. What that which is in the tables cost: star-pipeline query costs"
         )
     if not rows:
         return Figure("cost-agents", title, reading, "No LLM has been called.")
