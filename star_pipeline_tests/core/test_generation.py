@@ -8,10 +8,11 @@ import pytest
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.generation import AgentPrompts, Generator, check_reply
+from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.ports import ChatReply
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Message, Pair, PlanRow, Seed
+from star_pipeline.core.replies import Reading, read_reply
 
 SEED = Seed("s", "f", 1, "be kind", (Message("user", "hi"), Message("assistant", "hello")), "the question", "the draft")
 AGENTS = {name: AgentPrompts("deepen", "respond") for name in "abc"}
@@ -126,7 +127,7 @@ def test_a_failed_rewrite_fails_the_pairs_that_need_it_and_no_other():
 
 
 def test_a_good_reply_has_no_reason_against_it():
-    assert check_reply(ChatReply("fine", "stop", 1, 1, 0, 0), "other") is None
+    assert read_reply(ChatReply("fine", "stop", 1, 1, 0, 0), "other") == Reading("fine")
 
 
 def test_one_agent_that_is_asked_the_same_twice_is_asked_once_and_the_lowest_slot_bears_it():
