@@ -8,15 +8,30 @@ from star_pipeline.core.spoken import spoken
 
 MASKED = "[the agent's key, left out]"
 """What stands in a reply in the place of the agent's own key."""
-_NATURAL = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "finished", "done", ""})
+_NATURAL = frozenset(
+    {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "finished", "done", ""}
+)
 _LIMIT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "token_limit", "continuation"})
 _CONTEXT = frozenset({"model_length", "model_context_window_exceeded", "context_length", "context_window"})
 _FILTER = frozenset(
-    {"content_filter", "content_filtered", "safety", "refusal", "recitation", "sensitive", "error_toxic", "prohibited_content"}
+    {
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "refusal",
+        "recitation",
+        "sensitive",
+        "error_toxic",
+        "prohibited_content",
+    }
     | {"blocklist", "spii", "language", "guardrail_intervened", "image_safety", "other", "escalation"}
 )
-_TOOL = frozenset({"tool_calls", "tool_call", "tool_use", "function_call", "unexpected_tool_call", "malformed_function_call"})
-_BROKEN = frozenset({"abort", "aborted", "error", "cancelled", "canceled", "network_error", "timeout", "server_error", "failed"})
+_TOOL = frozenset(
+    {"tool_calls", "tool_call", "tool_use", "function_call", "unexpected_tool_call", "malformed_function_call"}
+)
+_BROKEN = frozenset(
+    {"abort", "aborted", "error", "cancelled", "canceled", "network_error", "timeout", "server_error", "failed"}
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,9 @@ def read_reply(reply: ChatReply, *inputs: str) -> Reading:
     if not is_unicode(reply.text):
         return Reading(None, "malformed_reply", "the reply holds half a character (a lone surrogate)")
     if MASKED in reply.text:
-        return Reading(None, "quoted_key", "the reply quotes the agent's key, which is no text to train on; the key is masked")
+        return Reading(
+            None, "quoted_key", "the reply quotes the agent's key, which is no text to train on; the key is masked"
+        )
     if not is_whole(reply.finish_reason):
         return Reading(None, *_unfinished(reply, bool(said.text), said.thought))
     if said.text is None:
@@ -69,7 +86,10 @@ def _unfinished(reply: ChatReply, has_answer: bool, thought: bool) -> tuple[str,
             f"no answer: {what} all of the {reply.completion_tokens} tokens; raise the agent's params.max_tokens, or let it reason less"
         )
     if name in _LIMIT:
-        return "cut_off", f"the reply was cut off at {reply.completion_tokens} tokens; raise the agent's params.max_tokens"
+        return (
+            "cut_off",
+            f"the reply was cut off at {reply.completion_tokens} tokens; raise the agent's params.max_tokens",
+        )
     if name in _CONTEXT:
         return "cut_off", (
             f"the reply was cut off at {reply.completion_tokens} tokens, where the model's context ends ({told}); serve the model "
@@ -78,7 +98,10 @@ def _unfinished(reply: ChatReply, has_answer: bool, thought: bool) -> tuple[str,
     if name in _FILTER:
         return "content_filter", f"a filter of the provider ended the reply ({told})"
     if name in _TOOL:
-        return "tool_call", f"the model called a tool in place of an answer ({told}); take tools out of its server's settings"
+        return (
+            "tool_call",
+            f"the model called a tool in place of an answer ({told}); take tools out of its server's settings",
+        )
     if name in _BROKEN:
         return "broken_off", f"the server broke the reply off ({told})"
     return "unfinished", f"the reply did not come to its own end ({told}); expected stop"

@@ -24,14 +24,18 @@ _HEAD = re.compile(
     r"(?:<\|(?:im_start|start_header_id|start|start_of_role)\|>|<start_of_turn>|<\|turn>)[ \t]*(?:(?:assistant|model)\b)?"
     r"|<\|[\w.▁-]{1,40}\|>|<｜[^<>｜]{1,40}｜>|<s>|</s>|<bos>|<eos>|<pad>|<end_of_turn>|<turn\|>|\[/INST\]|assistant[ \t]*\n[ \t]*\n"
 )
-_BEGINS = r"<\|(?:im_start|start_header_id|start|start_of_role|user|User)\|>|<start_of_turn>|<\|turn>|<｜User｜>|\[INST\]"
+_BEGINS = (
+    r"<\|(?:im_start|start_header_id|start|start_of_role|user|User)\|>|<start_of_turn>|<\|turn>|<｜User｜>|\[INST\]"
+)
 _TURN = re.compile(
     rf"(?P<begins>{_BEGINS})"
     r"|(?P<html></s>)|(?P<inst>\[/INST\])"
     r"|<\|(?:im_end|eot_id|eom_id|end_of_text|endoftext|end|return|call|eot|eos|eod|role_end|end_of_turn|end_of_sentence"
     r"|END_OF_TURN_TOKEN|endofassistant|assistant)\|>|<eos>|<end_of_turn>|<turn\|>|<eod>|<end_of_utterance>|<｜end▁of▁sentence｜>|\[e~\["
 )
-_TAIL = re.compile(r"<\|[\w.▁-]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<[be]os>|<pad>|<end_of_turn>|<turn\|>|\[/INST\]|<eod>|\[e~\[")
+_TAIL = re.compile(
+    r"<\|[\w.▁-]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<[be]os>|<pad>|<end_of_turn>|<turn\|>|\[/INST\]|<eod>|\[e~\["
+)
 _NEXT_TURN = re.compile(rf"\s*(?:\Z|<s>|{_BEGINS})")
 _HTML = re.compile(r"<s[ >]", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]{0,3}(?:```+|~~~+)(?P<info>[^\n`]{0,200})$", re.MULTILINE)
@@ -48,7 +52,9 @@ _MOST_MARKS, _MOST_TOKENS = 500, 5000
 """A reply that holds more is no text; what there is to tell apart in fewer takes no time."""
 _BLOCKS = 50
 """More blocks of reasoning than these at the start of one reply are not told from its text."""
-_MEANT = frozenset({"think", "thinking", "seed:think", "budget:thinking", "antml:thinking", "square", "kimi", "pipe", "bar"})
+_MEANT = frozenset(
+    {"think", "thinking", "seed:think", "budget:thinking", "antml:thinking", "square", "kimi", "pipe", "bar"}
+)
 """Marks that begin a block in the middle of a text too; the others are words that an XML document may well use."""
 
 
@@ -232,7 +238,9 @@ def _end_of_turn(text: str) -> int:
         before = text[place : found.start()]
         line = before.rfind("\n")
         quotes = (quotes if line < 0 else 0) + before.count("`", line + 1) + before.count('"', line + 1)
-        first = not before.strip(" \t") if line < 0 and place == 0 else not before[line + 1 :].strip(" \t") and line >= 0
+        first = (
+            not before.strip(" \t") if line < 0 and place == 0 else not before[line + 1 :].strip(" \t") and line >= 0
+        )
         glued = _is_glued(text, found.start(), found.end())
         place = found.end()
         if (found["html"] and html < found.start()) or (found["inst"] and 0 <= prompt < found.start()):
@@ -307,7 +315,7 @@ def _is_glued(text: str, start: int, end: int) -> bool:
 
 
 def _is_quoted(text: str, start: int, end: int) -> bool:
-    return 0 < start and end < len(text) and _BESIDE.get(text[start - 1]) == text[end]
+    return start > 0 and end < len(text) and _BESIDE.get(text[start - 1]) == text[end]
 
 
 def _code(text: str) -> tuple[list[int], list[tuple[int, int]]]:
