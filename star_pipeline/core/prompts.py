@@ -139,9 +139,7 @@ def _rendered(parts: Iterable[str]) -> str:
         length += len(part)
         if length > _LONGEST_PROMPT:
             raise OverflowError(f"the prompt is longer than {_LONGEST_PROMPT:,} characters")
-    text = "".join(made).strip().replace(_GUARD, "")
-    text.encode()  # half a character, which a template can spell, cannot be sent
-    return text
+    return "".join(made).strip().replace(_GUARD, "")
 
 
 def _line(template: jinja2.Template, error: BaseException) -> int | None:
