@@ -102,21 +102,27 @@ def spoken(raw: str) -> Spoken:
     text, thought = _of_channels(raw)
     if text is None:
         return Spoken(None, True)
-    place, more = _skip_head(text)
-    if place is None:
-        return Spoken(None, True)
-    text, thought = text[place:], thought or more
-    if more and (wrapped := _WRAPPER.match(text)):
-        body = text[wrapped.end() :].rstrip()
-        ending = f"</{wrapped[1]}>"
-        if body.lower().endswith(ending.lower()):
-            text = body[: -len(ending)]
-    text = text[: _end_of_turn(text)]
-    kept = _without_blocks(text)
-    if kept is None:
-        return Spoken(None, True)
-    thought = thought or kept != text
-    return Spoken(_without_tail(kept).strip(_EDGE), thought)
+    for _ in range(_BLOCKS):
+        place, more = _skip_head(text)
+        if place is None:
+            break
+        answer = _unwrapped(text[place:]) if more else text[place:]
+        kept = _without_blocks(answer[: _end_of_turn(answer)])
+        if kept is None:
+            break
+        thought = thought or more or len(kept) < _end_of_turn(answer)
+        kept = _without_tail(kept).strip(_EDGE)
+        if kept == text:
+            return Spoken(kept, thought)
+        text = kept  # what was taken off may have stood before a mark that counts now
+    return Spoken(None, True)
+
+
+def _unwrapped(text: str) -> str:
+    """An answer without the tags that some models put around it behind their reasoning."""
+    wrapped, body = _WRAPPER.match(text), text.rstrip()
+    ending = f"</{wrapped[1]}>" if wrapped else ""
+    return body[wrapped.end() : -len(ending)] if wrapped and body.lower().endswith(ending.lower()) else text
 
 
 def _more_than(count: int, found: Iterator[object]) -> bool:
