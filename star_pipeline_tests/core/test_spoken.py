@@ -92,7 +92,14 @@ def test_a_text_that_talks_of_marks_stays_as_it_is(text):
 
 
 @pytest.mark.parametrize(
-    "reply", ["<think>\nI weigh it", "[THINK]I weigh it", "Okay.\n<think>\nI weigh", "<|channel|>analysis<|message|>hm", "analysisWe"]
+    "reply",
+    [
+        "<think>\nI weigh it",
+        "[THINK]I weigh it",
+        "Okay.\n<think>\nI weigh",
+        "<|channel|>analysis<|message|>hm",
+        "analysisWe",
+    ],
 )
 def test_of_reasoning_without_an_end_nothing_is_told(reply):
     assert spoken(reply) == Spoken(None, True)
@@ -114,7 +121,12 @@ def test_no_real_text_is_altered(shared_data):
         for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
             yield from texts(inner)
 
-    files = ("recorded/alpaca_eval_recorded.jsonl", "real_small/qwen_run.jsonl", "alpaca/alpaca_zh_demo.json", "lima/lima.json")
+    files = (
+        "recorded/alpaca_eval_recorded.jsonl",
+        "real_small/qwen_run.jsonl",
+        "alpaca/alpaca_zh_demo.json",
+        "lima/lima.json",
+    )
     read = {
         text
         for name in files
@@ -130,7 +142,27 @@ def test_no_real_text_is_altered(shared_data):
 
 
 PIECES = st.sampled_from(
-    ["<think>", "</think>", "[THINK]", "<|im_end|>", "</s>", "<s>", "```\n", "`", '"', "\n", " ", "[A]", "verdict: ", "so ", "A", "x.", "final ", "[", "]"]
+    [
+        "<think>",
+        "</think>",
+        "[THINK]",
+        "<|im_end|>",
+        "</s>",
+        "<s>",
+        "```\n",
+        "`",
+        '"',
+        "\n",
+        " ",
+        "[A]",
+        "verdict: ",
+        "so ",
+        "A",
+        "x.",
+        "final ",
+        "[",
+        "]",
+    ]
 )
 
 
@@ -165,7 +197,20 @@ def steps(work):
     return count
 
 
-LONG = ["<think>", "</think>", "<think> a </think> ", "\n</think>", "</s>", "a<|im_end|> b ", "so\n", "[A] x\n", "```\n", "\n\n", "the ", "[ "]
+LONG = [
+    "<think>",
+    "</think>",
+    "<think> a </think> ",
+    "\n</think>",
+    "</s>",
+    "a<|im_end|> b ",
+    "so\n",
+    "[A] x\n",
+    "```\n",
+    "\n\n",
+    "the ",
+    "[ ",
+]
 
 
 @pytest.mark.parametrize("piece", LONG)
