@@ -69,7 +69,7 @@ def key_masker(agents: Mapping[str, AgentConfig]) -> Callable[[str], str]:
 
 def _keys(agents: Mapping[str, AgentConfig]) -> set[str]:
     """What the variables hold that the agents' keys come from."""
-    names = set()
+    names: set[str] = set()
     for agent in agents.values():
         provider = agent.model.partition("/")[0] if "/" in agent.model else "openai"
         names.update(

@@ -62,7 +62,8 @@ def _take_parts(message: Any) -> None:
 
 def _joined(parts: list[Any]) -> tuple[str, str]:
     """(the text, the reasoning) of a message's parts; what is neither, such as a picture, is left out."""
-    text, thought = [], []
+    text: list[str] = []
+    thought: list[str] = []
     for part in parts:
         if isinstance(part, str):
             text.append(part)
