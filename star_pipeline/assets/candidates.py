@@ -9,7 +9,6 @@ from star_pipeline.adapters import loop
 from star_pipeline.assets.face import counts, covers, lake_asset, made, plot
 from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
 from star_pipeline.core.generation import AgentPrompts, Generator
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
 from star_pipeline.figures import of_records
@@ -42,7 +41,7 @@ def candidates(
 
     async def generate() -> list[Candidate]:
         async with aclosing(chat.chat()) as model:
-            generator = Generator(model, PromptLibrary(config.prompts), agents, config.sampling.response_mode)
+            generator = Generator(model, config.prompt_library, agents, config.sampling.response_mode)
             return await generator.candidates(sampling_plan, seed_shards, progress.progress())
 
     rows = loop.run(generate())

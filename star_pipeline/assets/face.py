@@ -17,6 +17,8 @@ from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
+from star_pipeline.core.markdown import inline
+from star_pipeline.core.markdown import table as markdown_table
 from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS, TableSpec
 from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
@@ -216,11 +218,10 @@ def stamped(table: pa.Table, settings: StarConfig, spec: TableSpec[Any]) -> pa.T
 def markdown(table: pa.Table, columns: Sequence[str], limit: int = 8) -> dg.MarkdownMetadataValue:
     """The first rows as a Markdown table; long texts are cut, line breaks shown as spaces."""
     rows = table.select(list(columns)).slice(0, limit).to_pylist()
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in columns) + " |" for row in rows]
-    if table.num_rows > limit:
-        lines.append(f"\n… and {table.num_rows - limit:,} more rows")
-    return dg.MetadataValue.md("\n".join(lines))
+    told = markdown_table(columns, ([_cell(row[name]) for name in columns] for row in rows))
+    return dg.MetadataValue.md(
+        told + (f"\n… and {table.num_rows - limit:,} more rows" if table.num_rows > limit else "")
+    )
 
 
 def _cell(value: Any) -> str:
@@ -228,8 +229,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(str(value).split()).replace("|", "\\|")
-    return text if len(text) <= _CELL else f"{text[:_CELL]}…"
+    text = " ".join(str(value)[: 20 * _CELL].split())
+    return inline(text if len(text) <= _CELL else f"{text[:_CELL]}…")
 
 
 def counts(values: Iterable[Any]) -> dict[str, int]:

@@ -19,7 +19,6 @@ from star_pipeline.core.checks import (
     whole,
 )
 from star_pipeline.core.judging import Judge, JudgeRules, calls_saved, reference_ids
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
 from star_pipeline.figures import of_records
@@ -53,7 +52,7 @@ def judge_verdicts(
 
     async def judge() -> list[JudgeVerdict]:
         async with aclosing(chat.chat()) as model:
-            asked = Judge(model, PromptLibrary(config.prompts), rules)
+            asked = Judge(model, config.prompt_library, rules)
             return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
 
     rows = loop.run(judge())

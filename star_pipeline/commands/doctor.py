@@ -23,7 +23,6 @@ from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Message
 from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET
 
@@ -70,7 +69,7 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 
 
 def _prompts(settings: StarConfig) -> Iterator[Finding]:
-    library = PromptLibrary(settings.prompts)
+    library = settings.prompt_library
     names = {"refine", "judge_answers", "judge_samples"}
     names |= {
         prompt for agent in settings.agents.values() for prompt in (agent.instruction_prompt, agent.response_prompt)

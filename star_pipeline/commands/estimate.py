@@ -38,7 +38,6 @@ from star_pipeline.core.evolution import Snapshot, for_pairs, initial_snapshot, 
 from star_pipeline.core.generation import AgentPrompts
 from star_pipeline.core.judging import JudgeRules
 from star_pipeline.core.ports import ChatReply, ChatRequest
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import PlanRow, Seed
 from star_pipeline.core.sampling import plan_seed
@@ -188,7 +187,7 @@ class _Estimator:
         agents = {name: AgentPrompts(a.instruction_prompt, a.response_prompt) for name, a in settings.agents.items()}
         judge = settings.judge
         rules = JudgeRules(judge.agent, judge.attempts, judge.on_reversal, judge.skip_nonpositive_gap, judge.params)
-        return Stages(PromptLibrary(settings.prompts), agents, settings.sampling.response_mode, rules)
+        return Stages(settings.prompt_library, agents, settings.sampling.response_mode, rules)
 
     def _known(self, find: Callable[[bytes], Entry | None]) -> Callable[[ChatRequest], ChatReply | None]:
         def known(request: ChatRequest) -> ChatReply | None:

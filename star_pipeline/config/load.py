@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from star_pipeline.config.addresses import holds_credentials
 from star_pipeline.config.models import StarConfig
 from star_pipeline.core.errors import ConfigError
 
@@ -62,21 +63,25 @@ def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | 
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
     for section, fields in (overrides or {}).items():
         raw[section] = {**(raw.get(section) or {}), **fields}
+    files: dict[str, str] = {}
     if isinstance(raw.get("prompts"), dict):
+        files = {str(name): str(folder / str(file)) for name, file in raw["prompts"].items()}
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
     if isinstance(raw.get("journal"), str) and raw["journal"]:
         raw["journal"] = str((folder / Path(raw["journal"]).expanduser()).resolve())
     try:
-        return StarConfig.model_validate(raw)
+        settings = StarConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_in_one_line(error)}") from error
+    settings._prompt_files.update(files)
+    return settings
 
 
 def _prompt_text(where: str, name: str, folder: Path, file: Any) -> str:
     path = folder / str(file)
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{where}, prompts.{name}: cannot read {path}: {error}; expected a Jinja file in UTF-8"
         ) from error
@@ -97,6 +102,7 @@ def _one(problem: dict[str, Any]) -> str:
         message = "missing, and it has no default"
     else:
         given = problem.get("input")
-        shown = f" (given: {given!r:.60})" if isinstance(given, str | int | float | bool | None) else ""
+        plain = isinstance(given, str | int | float | bool | None) and not holds_credentials(str(given))
+        shown = f" (given: {given!r:.60})" if plain else ""
         message = str(problem["msg"]).replace("Input should", "should") + shown
     return f"{field}: {message}" if field else message

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from star_pipeline.config.addresses import Address, require_none
+from star_pipeline.config.params import Params
 from star_pipeline.config.scoring import IDLE, ScoringConfig
-from star_pipeline.config.section import Section, variable_name, without_secrets
+from star_pipeline.config.section import Section, variable_name
 from star_pipeline.core import identity
 from star_pipeline.core.checks import Shares
-from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED
+from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 from star_pipeline.core.sampling import SamplingRules
 from star_pipeline.core.seeds import SeedRules, Turns
@@ -21,7 +23,9 @@ class AgentConfig(Section):
     model: str = Field(
         min_length=1, description="litellm model, such as hosted_vllm/Qwen/Qwen2.5-7B-Instruct or openai/gpt-4o-mini"
     )
-    api_base: str | None = Field(None, description="the server's address; null: the provider's own")
+    api_base: Address | None = Field(
+        None, description="the server's address, without credentials; null: the provider's own"
+    )
     api_key_env: str | None = Field(
         None, description="environment variable that holds the key; null: the provider's usual one"
     )
@@ -47,14 +51,7 @@ class AgentConfig(Section):
     response_prompt: str = Field("respond", description="template when it responds")
     input_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
     output_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
-    params: dict[str, Any] = Field(
-        default_factory=dict, description="passed on to the model: temperature, max_tokens, …"
-    )
-
-    @field_validator("params")
-    @classmethod
-    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        return without_secrets(params)
+    params: Params = Field(default_factory=dict, description="passed on to the model: temperature, max_tokens, …")
 
     @field_validator("api_key_env")
     @classmethod
@@ -138,14 +135,9 @@ class JudgeConfig(Section):
     skip_nonpositive_gap: bool = Field(
         True, description="do not ask where the gap is not positive, since pi is 0 anyway"
     )
-    params: dict[str, Any] = Field(
+    params: Params = Field(
         default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges"
     )
-
-    @field_validator("params")
-    @classmethod
-    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        return without_secrets(params)
 
 
 class EvolutionConfig(Section):
@@ -252,9 +244,17 @@ class StarConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     sensor: SensorConfig = SensorConfig()
     checks: ChecksConfig = ChecksConfig()
+    _prompt_files: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def prompt_library(self) -> PromptLibrary:
+        """The prompts, which know the files that the user's own come from."""
+        return PromptLibrary(self.prompts, self._prompt_files)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StarConfig":
+        # wherever an address stands: the settings are written into every table
+        require_none(self.model_dump(exclude={"prompts"}))
         for reserved in (KEEP, SEED_PAIR):
             if reserved in self.agents:
                 raise ValueError(f"agents.{reserved}: this name is taken; choose another")

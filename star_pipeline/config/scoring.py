@@ -1,11 +1,10 @@
 """The scoring models, and how they score: a model loaded here, or one on a server."""
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
+from star_pipeline.config.addresses import Address
 from star_pipeline.config.section import Section, variable_name
 
 
@@ -13,7 +12,7 @@ class ServedModel(Section):
     """A scoring model on an OpenAI-compatible completions server; as text, ``MODEL@URL``."""
 
     model: str = Field(min_length=1, description="the model's name on the server")
-    api_base: str = Field(description="the server's address, such as http://127.0.0.1:8000/v1")
+    api_base: Address = Field(description="the server's address, such as http://127.0.0.1:8000/v1")
     tokenizer: str | None = Field(
         None, min_length=1, description="Hugging Face id or folder of the model's tokenizer and config; null: model"
     )
@@ -31,17 +30,7 @@ class ServedModel(Section):
 
     @field_validator("api_base")
     @classmethod
-    def _address(cls, address: str) -> str:
-        # what was given is not shown: it may hold a password
-        try:
-            parts = urlsplit(address)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ValueError("this is no address; expected something like http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("an address without credentials is expected; name the key's variable in api_key_env")
+    def _plain(cls, address: str) -> str:
         return address.rstrip("/")
 
     @field_validator("api_key_env")
@@ -56,8 +45,11 @@ IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
 
 def _spelt_out(value: Any) -> Any:
     """``MODEL@http://…`` as the mapping that it is short for; anything else as it is."""
-    short = re.fullmatch(r"(.*?)@(https?://.*)", value) if isinstance(value, str) else None
-    return {"model": short[1], "api_base": short[2]} if short else value
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    # whatever follows is an address, and is looked at as one; a name never holds ://
+    model, _, address = value.partition("@")
+    return {"model": model, "api_base": address} if "://" not in model else {"model": "", "api_base": value}
 
 
 ScoringModel = Annotated[

@@ -1,25 +1,12 @@
-"""What every section of the configuration has in common, and how secrets are kept out of it."""
+"""What every section of the configuration has in common."""
 
 import re
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-
-_SECRET = re.compile(r"api.?key|authorization|secret|password|bearer|(^|_)token$", re.IGNORECASE)
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def without_secrets(params: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """The parameters as they are; ValueError, naming the place, where one is named like a secret."""
-    for name, value in params.items():
-        if _SECRET.search(name):
-            raise ValueError(f"{where}{name}: secrets come from the environment only; name the variable in api_key_env")
-        if isinstance(value, dict):
-            without_secrets(value, f"{where}{name}.")
-    return params
 
 
 def variable_name(name: str | None) -> str | None:

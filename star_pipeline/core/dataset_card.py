@@ -1,5 +1,6 @@
 """The data set card (README.md with Hugging Face's YAML front matter): what the data is, how it was made, and with what."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import yaml
 
 from star_pipeline.core.makeup import makeup, origin_of
 from star_pipeline.core.manifest import Configuration
+from star_pipeline.core.markdown import inline, table
 from star_pipeline.core.records import SEED_PAIR, LeftOutRow, StarRow, TaskDomain
 
 _SIZES = (
@@ -144,7 +146,7 @@ def front_matter(rows: int, facts: CardFacts) -> dict[str, Any]:
     split = {"name": "train", "num_bytes": facts.num_bytes, "num_examples": rows}
     licence = facts.dataset.get("license")
     return {
-        "pretty_name": f"{_line(facts.name)} (Star-Agents)",
+        "pretty_name": f"{' '.join(facts.name.split())} (Star-Agents)",
         **({"license": licence} if licence else {}),
         "task_categories": ["text-generation"],
         "size_categories": [next((label for limit, label in _SIZES if rows < limit), "10M<n<100M")],
@@ -329,10 +331,9 @@ def _shares(counts: Counter[str], of: int) -> Iterable[tuple[str, int, str]]:
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     """A Markdown table; empty lines of it are not drawn at all."""
-    body = [" | ".join(f"{cell:,}" if isinstance(cell, int) else _line(str(cell)) for cell in line) for line in lines]
-    return "".join(f"| {line} |\n" for line in (" | ".join(head), " | ".join("---" for _ in head), *body))
+    return table(head, ([f"{cell:,}" if isinstance(cell, int) else _line(cell) for cell in line] for line in lines))
 
 
-def _line(text: str) -> str:
-    """A text that breaks neither a line nor a table."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+def _line(text: object) -> str:
+    """A text that breaks neither a line nor a table; what stands in backticks is our own, and stays as it is."""
+    return str(text) if re.fullmatch(r"`\w+`", str(text)) else inline(text)

@@ -7,10 +7,10 @@ from typing import Literal, TypeVar
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import CallError, ConfigError
-from star_pipeline.core.identity import is_unicode
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, PlanRow, Seed
+from star_pipeline.core.replies import read_reply
 
 T = TypeVar("T")
 
@@ -36,23 +36,6 @@ class _Made:
     @property
     def booked(self) -> tuple[ChatReply, ...]:
         return tuple(reply for reply in self.replies if reply.booked)
-
-
-def check_reply(reply: ChatReply, *inputs: str) -> tuple[str, str] | None:
-    """(kind, message) where a reply is no candidate: empty, cut off by the length limit, or an echo of an input."""
-    text = " ".join(reply.text.split())
-    if not text:
-        return "empty_reply", "the reply is empty"
-    if not is_unicode(reply.text):
-        return "malformed_reply", "the reply holds half a character (a lone surrogate)"
-    if reply.finish_reason == "length":
-        return (
-            "cut_off",
-            f"the reply was cut off at {reply.completion_tokens} tokens; raise the agent's params.max_tokens",
-        )
-    if any(text == " ".join(given.split()) for given in inputs):
-        return "echo", "the reply repeats its input"
-    return None
 
 
 async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
@@ -158,10 +141,10 @@ class Generator:
         except CallError as error:
             return _Made(None, (), error.kind, f"{agent}: {error}", error.attempts)
         attempts = reply.attempts if reply.booked else 0
-        kind, error_text = check_reply(reply, *inputs) or (None, None)
-        if kind:
-            return _Made(None, (reply,), kind, f"{agent}: {error_text}", attempts)
-        return _Made(reply.text.strip(), (reply,), attempts=attempts)
+        read = read_reply(reply, *inputs)
+        if read.text is None:
+            return _Made(None, (reply,), read.kind, f"{agent}: {read.reason}", attempts)
+        return _Made(read.text, (reply,), attempts=attempts)
 
 
 def _candidate_row(row: PlanRow, instruction: _Made, response: _Made | None, booked: set[int]) -> Candidate:

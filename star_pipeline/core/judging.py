@@ -12,6 +12,7 @@ from star_pipeline.core.generation import gather_all
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed
+from star_pipeline.core.replies import is_whole, read_reply
 from star_pipeline.core.verdicts import OnReversal, Outcome, combine, outcome, parse_verdict
 
 
@@ -51,6 +52,11 @@ class _Order:
     def shared(self) -> "_Order":
         """The same for a candidate that did not have to ask."""
         return replace(self, replies=tuple(replace(reply, booked=False) for reply in self.replies), attempts=0)
+
+    @property
+    def why_not(self) -> str | None:
+        """What is wrong with the last reply, whatever it was to say: cut off, empty, reasoning alone."""
+        return read_reply(self.replies[-1]).reason if self.replies else None
 
     @property
     def text(self) -> str | None:
@@ -153,7 +159,9 @@ class Judge:
         if errors:
             return row(candidate, reference, template, "failed", False, None, (first, swapped), errors)
         if first.result is None or swapped.result is None:
-            reason = f"no verdict in {self._rules.attempts} replies; expected [A], [B] or [C] at the end"
+            told = dict.fromkeys(order.why_not for order in (first, swapped) if order.result is None and order.why_not)
+            expected = "; ".join(told) or "expected [A], [B] or [C] at the end"
+            reason = f"no verdict in {self._rules.attempts} replies; {expected}"
             return row(candidate, reference, template, "unparsed", False, None, (first, swapped), reason)
         verdict, flipped, pi_llm = combine(first.result, swapped.result, self._rules.on_reversal)
         return row(candidate, reference, template, verdict, flipped, pi_llm, (first, swapped), None)
@@ -195,8 +203,8 @@ class Judge:
                 return _Order(None, tuple(replies), attempts + error.attempts, f"{error.kind}: {error}")
             replies.append(reply)
             attempts += reply.attempts if reply.booked else 0
-            # a reply that the length limit cut off has not come to its verdict, whatever letters it quotes
-            choice = parse_verdict(reply.text) if reply.finish_reason != "length" else None
+            # a reply that did not come to its end has not come to its verdict, whatever letters it quotes
+            choice = parse_verdict(reply.text) if is_whole(reply.finish_reason) else None
             if choice:
                 return _Order(outcome(choice, candidate_is), tuple(replies), attempts)
         return _Order(None, tuple(replies), attempts)

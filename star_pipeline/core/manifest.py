@@ -13,7 +13,7 @@ from star_pipeline.core.records import AgentSpend, CatalogEntry, LeftOutRow, Sta
 
 FORMAT = 1
 _PRIVATE = {"api_base", "base_url", "api_key_env"}
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,30}://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """``finish_reason`` is the provider's (``length`` = cut off); tokens and USD as billed, ``latency_s`` in seconds.
+    """``text`` as it came (``core.replies`` tells the answer in it); ``finish_reason`` is the provider's own word.
+
+    Tokens and USD are as billed, ``latency_s`` in seconds.
 
     ``booked`` is False where the reply was paid for another purpose: its tokens, cost, time and attempts are booked there.
     """

@@ -4,21 +4,26 @@ import re
 from typing import Literal
 
 from star_pipeline.core.records import Verdict
+from star_pipeline.core.spoken import spoken
 
 Choice = Literal["A", "B", "C"]
 Outcome = Literal["better", "worse", "tie"]
 OnReversal = Literal["tie", "abstain"]
 
-_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_BRACKETED = re.compile(r"\[\s*\[?\s*([ABCabc])\s*\]?\s*\]")
+_BLOCK = re.compile(r"<(?P<close>/?)(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[ ?\[? ?([ABCabc]) ?\]? ?\]")
 _FULL_WIDTH = str.maketrans("ＡＢＣａｂｃ［］【】〔〕「」：", "ABCabc[][][][]:")
 _MARKUP = re.compile(r"[*_`#>\"'“”‘’]+")
 _CUE = re.compile(
-    r"\[?\s*(?:so|therefore|hence|thus|my|the|our|final|overall|最终|最後|最后|我的|,|，|\s)*"
-    r"(?:verdict|judge?ment|decision|conclusion|判决|裁决|结论|結論|判断)\s*\]?\s*(?:is|为|是)?\s*:?\s*",
-    re.IGNORECASE,
+    r"(?:verdict|judge?ment|decision|conclusion|判决|裁决|结论|結論|判断) ?\]? ?(?:is|为|是)? ?:? ?", re.IGNORECASE
 )
-_LONE = re.compile(r"(?:(?:assistant|answer|sample|option)\s+)?([ABC])", re.IGNORECASE)
+_LEAD = ("so", "therefore", "hence", "thus", "my", "the", "our", "final", "overall", "最终", "最後", "最后", "我的")
+_BEFORE_CUE = re.compile(rf"(?:{'|'.join(word[::-1] for word in _LEAD)}|[,， ]+)*\[?", re.IGNORECASE)
+"""What may stand before a cue, read backwards from it."""
+_LONE = re.compile(r"(?:(?:assistant|answer|sample|option) )?([ABC])", re.IGNORECASE)
+_EDGE = " .。:!！-"
+_LONGEST, _LINES = 1000, 10_000
+"""Characters of a line that is a verdict and nothing else, and lines that are looked at: a judge says it shortly, and last."""
 
 
 def parse_verdict(reply: str) -> Choice | None:
@@ -26,16 +31,17 @@ def parse_verdict(reply: str) -> Choice | None:
 
     The last line that holds a verdict and nothing else but a cue decides ("[A]", "Final verdict: B"), for quotations come
     before and the verdict closes a reply. Without such a line, the last line with bracketed capitals does, if it names one
-    letter only. Thinking blocks do not count; double, full-width and bold brackets are read like plain ones.
+    letter only. Reasoning does not count; double, full-width and bold brackets are read like plain ones. Linear in the reply.
     """
-    text = _THINKING.sub(" ", reply).translate(_FULL_WIDTH)
-    lines = [line for line in (_MARKUP.sub("", raw).strip() for raw in text.splitlines()) if line]
-    stated = [_stated(line, last=number == len(lines) - 1) for number, line in enumerate(lines)]
-    places = [number for number, letter in enumerate(stated) if letter]
-    if places:
-        last = places[-1]
-        # two verdicts that contradict each other with nothing between them are none
-        return stated[last] if stated[last - 1 if last else last] in (None, stated[last]) else None
+    text = _without_blocks(spoken(reply).text or "").translate(_FULL_WIDTH)
+    # every run of blanks is one blank from here on
+    lines = [line for raw in _MARKUP.sub("", text).splitlines() if (line := " ".join(raw.split()))][-_LINES:]
+    for number in reversed(range(len(lines))):
+        letter = _stated(lines[number], last=number == len(lines) - 1)
+        if letter:
+            # two verdicts that contradict each other with nothing between them are none
+            before = _stated(lines[number - 1], last=False) if number else None
+            return letter if before in (None, letter) else None
     for line in reversed(lines):
         found = {letter for letter in _BRACKETED.findall(line) if letter.isupper()}
         if found:
@@ -43,14 +49,34 @@ def parse_verdict(reply: str) -> Choice | None:
     return None
 
 
+def _without_blocks(text: str) -> str:
+    """The text without what stands between a tag of reasoning, wherever it is, and the tag that closes it."""
+    kept, place, opened = [], 0, None
+    for found in _BLOCK.finditer(text):
+        if opened is None and not found["close"]:
+            opened = found
+        elif opened is not None and found["close"] and found["tag"].lower() == opened["tag"].lower():
+            kept += [text[place : opened.start()], " "]
+            place, opened = found.end(), None
+    return "".join([*kept, text[place:]])
+
+
 def _stated(line: str, last: bool) -> Choice | None:
     """The verdict of a line that holds one and nothing else; a letter without brackets counts after a cue or at the end."""
-    rest, cues = _CUE.subn("", line, count=1)
-    rest = rest.strip(" .。:!！-")
-    bracketed = _BRACKETED.fullmatch(rest)
+    line = line.strip(_EDGE)
+    if len(line) > _LONGEST:
+        return None
+    before, after = "", line
+    cue = _CUE.search(line)
+    if cue:
+        ahead = line[: cue.start()]
+        lead = _BEFORE_CUE.match(ahead[::-1])
+        before, after = ahead[: len(ahead) - lead.end()] if lead else ahead, line[cue.end() :]
+    bracketed = _BRACKETED.fullmatch(f"{before}{after}".strip(_EDGE))
     if bracketed:
         return _choice(bracketed.group(1))
-    lone = _LONE.fullmatch(rest) if cues or last else None
+    # a letter ahead of the cue is an article: "A conclusion:"
+    lone = _LONE.fullmatch(after.strip(_EDGE)) if (cue or last) and not before.strip(_EDGE) else None
     return _choice(lone.group(1)) if lone else None
 
 

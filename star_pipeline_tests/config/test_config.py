@@ -82,6 +82,26 @@ def test_every_knob_says_what_it_is():
             {"agents": {"a": {"model": "m", "params": {"extra_headers": {"Authorization": "sk-123"}}}}},
             ["extra_headers.Authorization"],
         ),
+        *(
+            ({"agents": {"a": {"model": "m", "params": params}}}, ["agents.a.params", *words])
+            for params, words in [
+                ({"stream": True}, ["stream", "whole"]),
+                ({"extra_body": {"stream": True}}, ["stream", "whole"]),
+                ({"n": 2}, ["n: ", "paid"]),
+                ({"tools": [{"type": "function"}]}, ["tools", "tool"]),
+                ({"model": "other"}, ["model", "agent's model"]),
+                ({"api_base": "http://h/v1"}, ["api_base"]),
+                ({"extra_headers": {"X-My-Auth": "sk-123"}}, ["extra_headers.X-My-Auth", "environment"]),
+                ({"extra_body": {"deep": [{"Authorization": "Bearer sk-123"}]}}, ["extra_body.deep.0.Authorization"]),
+                ({"extra_body": {"note": "Bearer sk-123456789"}}, ["extra_body.note", "looks like a secret"]),
+                ({"extra_body": {"hook": "http://me:sk-123@h/v1"}}, ["extra_body.hook", "looks like a secret"]),
+                ({"hf_token": "sk-123"}, ["hf_token"]),
+                ({"aws_secret_access_key": "sk-123"}, ["aws_secret_access_key"]),
+                ({"accessToken": "sk-123"}, ["accessToken"]),
+            ]
+        ),
+        ({"memory": {"embedding": "http://me:sk-123@h/x"}}, ["memory.embedding", "api_key_env"]),
+        ({"sampling": {"seed": "http://me:sk-123@h/x"}}, ["sampling.seed"]),
         ({"judge": {"agent": "a", "params": {"api_key": "sk-123"}}}, ["judge.params", "api_key"]),
         (
             {"agents": {"a": {"model": "m", "api_key_env": "sk-123"}}},
@@ -161,11 +181,63 @@ def test_a_served_scoring_model_is_text_or_a_mapping(tmp_path):
     assert len({short.fingerprint, *(scoring(other).fingerprint for other in others)}) == 5
 
 
-def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path):
-    for address in ("http://me:hunter2@h/v1", "http://h/v1?key=hunter2"):
-        with pytest.raises(ConfigError, match=r"scoring\.small\.api_base: .*api_key_env") as error:
-            load_config(written(tmp_path, scoring={"small": f"m@{address}", "large": "l"}))
+ADDRESSES = (
+    "http://me:hunter2@h/v1",
+    "http://hunter2@h/v1",
+    "http://h/v1?key=hunter2",
+    "https://h/v1?api-key=hunter2",
+    "http://h/v1#hunter2",
+    "ftp://me:hunter2@h/v1",
+    "http://h/hunter2 /v1",
+    "http://me%3Ahunter2%40h/v1",
+    "http://:hunter2/",
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_with_a_secret_is_refused_wherever_one_stands_and_not_shown(tmp_path, address):
+    for changes, where in (
+        ({"scoring": {"small": f"m@{address}", "large": "l"}}, "scoring.small.api_base: "),
+        ({"scoring": {"small": {"model": "m", "api_base": address}, "large": "l"}}, "scoring.small.api_base: "),
+        ({"agents": {"a": {"model": "m", "api_base": address}}}, "agents.a.api_base: "),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_config(written(tmp_path, **changes))
+        assert where in str(error.value)
         assert "hunter2" not in str(error.value)
+        assert "api_key_env" in str(error.value) or "expected something like" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8000/v1", "https://api.example.com/v1/", "http://[::1]:8000", "http://höst/v1"]
+)
+def test_a_plain_address_is_taken_as_it_is(tmp_path, address):
+    assert (
+        load_config(written(tmp_path, agents={"a": {"model": "m", "api_base": address}})).agents["a"].api_base
+        == address
+    )
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"ban_eos_token": False, "add_bos_token": "no", "max_tokens": 5, "stop_token_ids": [1, 2]},
+        {"extra_body": {"ignore_eos_token": True, "eos_token": "</s>", "min_tokens": 1}, "logit_bias": {"50256": -100}},
+        {
+            "stream": False,
+            "n": 1,
+            "stop": ["</s>"],
+            "extra_headers": {"X-Title": "star", "HTTP-Referer": "https://h/x"},
+        },
+        {
+            "reasoning_effort": "low",
+            "chat_template_kwargs": {"enable_thinking": False},
+            "response_format": {"type": "text"},
+        },
+    ],
+)
+def test_what_is_no_secret_may_be_passed_on(tmp_path, params):
+    assert load_config(written(tmp_path, agents={"a": {"model": "m", "params": params}})).agents["a"].params == params
 
 
 def test_a_shared_journal_is_relative_to_the_configuration_file_and_names_no_other_run(tmp_path, monkeypatch):

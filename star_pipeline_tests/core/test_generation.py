@@ -8,10 +8,11 @@ import pytest
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.generation import AgentPrompts, Generator, check_reply
+from star_pipeline.core.generation import AgentPrompts, Generator
 from star_pipeline.core.ports import ChatReply
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Message, Pair, PlanRow, Seed
+from star_pipeline.core.replies import MASKED, Reading, read_reply
 
 SEED = Seed("s", "f", 1, "be kind", (Message("user", "hi"), Message("assistant", "hello")), "the question", "the draft")
 AGENTS = {name: AgentPrompts("deepen", "respond") for name in "abc"}
@@ -101,6 +102,17 @@ def test_refine_shows_the_draft_and_its_echo_is_a_failure():
         ("the   question\n", "echo"),
         (ChatReply("half a", "length", 5, 7, 0.25, 1.0), "cut_off"),
         (CallError("rate_limit", "too many", 5), "rate_limit"),
+        (ChatReply("half a text", "content_filter", 5, 7, 0.25, 1.0), "content_filter"),
+        (ChatReply("half a text", "model_length", 5, 7, 0.25, 1.0), "cut_off"),
+        (ChatReply("half a text", "MAX_TOKENS", 5, 7, 0.25, 1.0), "cut_off"),
+        (ChatReply("half a text", "abort", 5, 7, 0.25, 1.0), "broken_off"),
+        (ChatReply("half a text", "who knows", 5, 7, 0.25, 1.0), "unfinished"),
+        (ChatReply("", "tool_calls", 5, 7, 0.25, 1.0), "tool_call"),
+        (ChatReply("<think>hm</think>", "length", 5, 7, 0.25, 1.0), "only_reasoning"),
+        ("<think>hm", "unclosed_reasoning"),
+        ("<think>hm</think>", "only_reasoning"),
+        (f"the key is {MASKED}", "quoted_key"),
+        ("<think>hm</think>the question<|im_end|>", "echo"),
     ],
 )
 def test_a_reply_that_is_none_is_a_failed_row_with_its_reason(said, kind):
@@ -126,7 +138,7 @@ def test_a_failed_rewrite_fails_the_pairs_that_need_it_and_no_other():
 
 
 def test_a_good_reply_has_no_reason_against_it():
-    assert check_reply(ChatReply("fine", "stop", 1, 1, 0, 0), "other") is None
+    assert read_reply(ChatReply("fine", "stop", 1, 1, 0, 0), "other") == Reading("fine")
 
 
 def test_one_agent_that_is_asked_the_same_twice_is_asked_once_and_the_lowest_slot_bears_it():
@@ -161,3 +173,22 @@ def test_every_request_has_a_purpose_of_its_own_whatever_pair_and_snapshot_it_is
     assert len(set(purposes)) == len(purposes) == 4
     _, again = generate(reply, [replace(row, candidate_id=f"other{row.slot}", snapshot_id="y") for row in rows])
     assert {request.purpose for request in again} == set(purposes)
+
+
+@pytest.mark.parametrize("finish", ["stop", "STOP", "eos", "end_turn", "stop_sequence", "COMPLETE", ""])
+def test_every_servers_word_for_a_natural_end_is_one(finish):
+    assert read_reply(ChatReply("<think>hm</think>\n fine</s>", finish, 1, 1, 0, 0)) == Reading("fine")
+
+
+def test_what_took_all_the_tokens_is_said_with_the_remedy():
+    thought = read_reply(ChatReply("<think>hm</think>", "length", 1, 512, 0, 0)).reason
+    assert "reasoning took all of the 512 tokens" in thought
+    assert "max_tokens" in thought
+    assert "reasoning" in read_reply(ChatReply("", "length", 1, 512, 0, 0)).reason
+
+
+def test_the_responder_is_sent_what_is_stored_blanks_and_all():
+    seed = replace(SEED, instruction="    x = 1\n    y = 2\n\n", system="  S ")
+    [candidate], [request] = generate(reply, plan("keep+a"), seed=seed)
+    assert candidate.instruction == request.messages[-1].content == seed.instruction
+    assert request.messages[0].content == seed.system

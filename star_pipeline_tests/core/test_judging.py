@@ -142,3 +142,12 @@ def test_calls_saved_are_two_for_each_candidate_whose_gap_is_not_positive_and_no
     assert calls_saved(rows, scores) == (4, 1.0)
     rows, _ = judge(lambda request: said, candidates, gaps, skip_nonpositive_gap=False)
     assert calls_saved(rows, scores) == (0, 0.0)
+
+
+def test_a_judge_that_thinks_past_its_limit_is_told_as_that():
+    rows, _ = judge(
+        lambda request: ChatReply("<think>hm [A]</think>", "length", 1, 64, 0, 0),
+        [candidate(0, "keep+a"), candidate(1)],
+    )
+    assert rows[0].verdict == "unparsed"
+    assert "reasoning took all of the 64 tokens" in rows[0].error

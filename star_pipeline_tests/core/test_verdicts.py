@@ -38,6 +38,12 @@ REPLIES = [
     ("Final verdict: B", "B"),
     ("B", "B"),
     ("[A]\n[A]", "A"),
+    ("Both are good.\nA conclusion:", None),
+    ("Both are good.\nA final verdict", None),
+    ("[B] is my verdict", "B"),
+    ("<think>I weigh it.\n[A]\n</think>\nConclusion: [B]<|im_end|>", "B"),
+    ("I lean to [A].\n</think>\n\nNone is better.\n[C]", "C"),
+    ("Sample A quotes <think> in its answer.\n[B]", "B"),
     ("Assistant A: good. Assistant B: better. So [B] it is.", "B"),
 ]
 

@@ -7,9 +7,25 @@ from typing import Any
 
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.replies import MASKED
 
 _NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
-_SHORTEST = 8
+_SHORTEST, _LONG = 8, 16
+_USUAL = {
+    "gemini": ("GOOGLE_API_KEY",),
+    "bedrock": ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+    "sagemaker": ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "azure": ("AZURE_AD_TOKEN", "AZURE_CLIENT_SECRET"),
+    "huggingface": ("HF_TOKEN",),
+    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY"),
+}
+"""Where a provider's key may be too, beside PROVIDER_API_KEY."""
+_PLACEHOLDER = re.compile(
+    r"sk|no|not|none|null|nil|keys?|api|apikey|llm|required|needed|necessary|empty|dummy|your|here|placeholder|token|fake|local|localhost"
+    r"|test|testing|example|unused|ignored?|anything|any|na|n|a|lm|studio|ollama|vllm|server|secret|my|change|me|changeme|the|in|goes"
+    r"|insert|replace|with|this|abc|openai|[x0]*|\d{1,4}"
+)
+"""The words that people write where a key is asked for and none is needed."""
 
 
 def missing_keys(litellm: Any, agent: AgentConfig) -> str:
@@ -33,18 +49,47 @@ def require_keys(litellm: Any, agents: Mapping[str, AgentConfig]) -> None:
 
 
 def masker(agents: Mapping[str, AgentConfig]) -> Callable[[str], str]:
-    """A function that puts ``[key]`` in the place of every secret: the agents' keys, and what the environment names like one.
+    """A function that puts ``[key]`` in the place of every secret in an error: the agents' keys, and what the environment names like one.
 
-    Servers quote keys in their errors, and some models in their replies.
+    Servers quote keys in their errors. Errors are no data, so that a word too many may go; for replies there is ``key_masker``.
     """
-    named = {os.environ.get(agent.api_key_env or "", "") for agent in agents.values()}
     alike = {value for name, value in os.environ.items() if _NAME.search(name) and len(value) >= _SHORTEST}
-    hidden = sorted((named | alike) - {""}, key=len, reverse=True)
+    own = {key for key in _keys(agents) if len(key) >= _SHORTEST or not _is_placeholder(key)}
+    return _replacing(own | alike, "[key]")
+
+
+def key_masker(agents: Mapping[str, AgentConfig]) -> Callable[[str], str]:
+    """A function that puts ``replies.MASKED`` in the place of a key of the agents', and alters nothing else of a reply.
+
+    A key is what a variable holds that an agent's settings, or its provider, name; a short one or a placeholder (``none``, ``EMPTY``,
+    ``sk-no-key-required``) opens nothing, and is a word like others.
+    """
+    return _replacing({key for key in _keys(agents) if len(key) >= _LONG and not _is_placeholder(key)}, MASKED)
+
+
+def _keys(agents: Mapping[str, AgentConfig]) -> set[str]:
+    """What the variables hold that the agents' keys come from."""
+    names: set[str] = set()
+    for agent in agents.values():
+        provider = agent.model.partition("/")[0] if "/" in agent.model else "openai"
+        names.update(
+            (agent.api_key_env,) if agent.api_key_env else (f"{provider.upper()}_API_KEY", *_USUAL.get(provider, ()))
+        )
+    return {os.environ.get(name, "") for name in names} - {""}
+
+
+def _is_placeholder(key: str) -> bool:
+    """Whether a key is none, such as ``none``, ``EMPTY`` and ``sk-no-key-required``."""
+    return all(_PLACEHOLDER.fullmatch(word) for word in re.split(r"[^a-z0-9]+", key.lower()))
+
+
+def _replacing(secrets: set[str], stand_in: str) -> Callable[[str], str]:
+    hidden = sorted(secrets, key=len, reverse=True)
 
     def mask(text: str) -> str:
         for secret in hidden:
             if secret in text:
-                text = text.replace(secret, "[key]")
+                text = text.replace(secret, stand_in)
         return text
 
     return mask

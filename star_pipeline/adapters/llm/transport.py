@@ -1,7 +1,9 @@
 """One call through litellm's ``acompletion``: no retries, no cache, no limits; a reply, or a failure told apart."""
 
 import asyncio
+import functools
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +11,16 @@ from importlib.metadata import version
 from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure, classify
-from star_pipeline.adapters.llm.secrets import masker, require_keys
+from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
+from star_pipeline.core.replies import is_broken_off
+
+_TEXT_PARTS, _REASONING_PARTS = (
+    ("text", "output_text"),
+    ("thinking", "reasoning", "reasoning_text", "redacted_thinking"),
+)
 
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.
@@ -41,12 +49,46 @@ def load_litellm() -> Any:
         )
     for name in found:
         setattr(AsyncHTTPHandler, name, _not_again)
+    _take_parts(litellm.Message)
     register()
     return litellm
 
 
 async def _not_again(*_: Any, **__: Any) -> Any:
     raise  # litellm calls this while it handles the failure, which is raised here once more
+
+
+def _take_parts(message: Any) -> None:
+    """Let litellm's class for a message take content that is a list of parts, as some servers send it, which it refuses."""
+    plain = message.__init__
+    if hasattr(plain, "takes_parts"):
+        return
+
+    @functools.wraps(plain)
+    def taking(self: Any, content: Any = None, *rest: Any, **named: Any) -> None:
+        if isinstance(content, list):
+            content, thought = _joined(content)
+            named["reasoning_content"] = named.get("reasoning_content") or thought or None
+        plain(self, content, *rest, **named)
+
+    taking.takes_parts = True  # type: ignore[attr-defined]
+    message.__init__ = taking
+
+
+def _joined(parts: list[Any]) -> tuple[str, str]:
+    """(the text, the reasoning) of a message's parts; what is neither, such as a picture, is left out."""
+    text: list[str] = []
+    thought: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            text.append(part)
+        elif isinstance(part, dict) and part.get("type") in (*_REASONING_PARTS, *_TEXT_PARTS, None):
+            kind = part.get("type")
+            inner = part.get(str(kind)) if kind in _REASONING_PARTS else None
+            inner = inner if isinstance(inner, str | list) else part.get("text", part.get("content"))
+            said = "".join(_joined(inner)) if isinstance(inner, list) else inner if isinstance(inner, str) else ""
+            (thought if kind in _REASONING_PARTS else text).append(said)
+    return "".join(text), "".join(thought)
 
 
 @dataclass(frozen=True)
@@ -67,7 +109,7 @@ class Transport:
         require_keys(litellm, agents)
         self._agents = agents
         self._acompletion = litellm.acompletion
-        self._mask = masker(agents)
+        self._mask, self._mask_key = masker(agents), key_masker(agents)
         self._fixed = {name: _fixed_arguments(agent) for name, agent in agents.items()}
 
     async def send(self, request: ChatRequest) -> Answer:
@@ -94,17 +136,41 @@ class Transport:
         message = getattr(choices[0], "message", None) if choices else None
         if message is None:
             raise Failure("malformed_reply", f"{agent.model}: the reply holds no choices", True)
+        finish_reason = _finish_reason(choices[0], message)
+        if is_broken_off(finish_reason):
+            # what came may have been billed; the next try may come to its end
+            told = f"the server broke the reply off (finish reason {finish_reason!r})"
+            raise Failure("broken_off", f"{agent.model}: {told}", True)
         usage = getattr(response, "usage", None)
         prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
         completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
         counted = bool(prompt_tokens or completion_tokens)
         return Answer(
-            self._mask(message.content or ""),
-            choices[0].finish_reason or "stop",
+            self._mask_key(_text(message)),
+            finish_reason,
             prompt_tokens if counted else None,
             completion_tokens if counted else None,
             latency_s,
         )
+
+
+def _text(message: Any) -> str:
+    """What the message says; where it holds reasoning alone, that, marked as such: the core tells it from an answer."""
+    content, thought = message.content or "", getattr(message, "reasoning_content", None)
+    if content.strip() or not isinstance(thought, str) or not thought.strip():
+        return str(content)
+    return f"<think>{re.sub('</(?=think)', '< /', thought, flags=re.IGNORECASE)}</think>"
+
+
+def _finish_reason(choice: Any, message: Any) -> str:
+    """The server's own word. litellm says ``stop`` for those that it does not know, and for ``error``; it keeps the word beside."""
+    named = choice.finish_reason or "stop"
+    if named == "stop":
+        native = (getattr(choice, "provider_specific_fields", None) or {}).get("native_finish_reason")
+        named = "stop" if native is None else str(native)
+    if not message.content and getattr(message, "refusal", None):
+        return "refusal"
+    return str(named)
 
 
 def _fixed_arguments(agent: AgentConfig) -> dict[str, Any]:

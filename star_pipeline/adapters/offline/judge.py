@@ -28,19 +28,20 @@ _ABOUT_THE_ANSWER = frozenset(
     ["asked", "asking", "check", "left", "mind", "open", "order", "read", "rests", "settled", "time", "turns"]
 )
 _SECTIONS = {
-    "question": re.compile(r"\[User Question\]\n(.*?)\n+\[Start of Assistant A's Answer\]", re.DOTALL),
-    "question_a": re.compile(
-        r"\[Start of Sample A's Instruction\]\n(.*?)\n*\[End of Sample A's Instruction\]", re.DOTALL
-    ),
-    "question_b": re.compile(
-        r"\[Start of Sample B's Instruction\]\n(.*?)\n*\[End of Sample B's Instruction\]", re.DOTALL
-    ),
-    "answer_a": re.compile(
-        r"\[Start of (?:Assistant|Sample) A's Answer\]\n(.*?)\n*\[End of (?:Assistant|Sample) A's Answer\]", re.DOTALL
-    ),
-    "answer_b": re.compile(
-        r"\[Start of (?:Assistant|Sample) B's Answer\]\n(.*?)\n*\[End of (?:Assistant|Sample) B's Answer\]", re.DOTALL
-    ),
+    "question": (("[User Question]\n", "\n[Start of Assistant A's Answer]"),),
+    **{
+        f"question_{side.lower()}": (
+            (f"[Start of Sample {side}'s Instruction]\n", f"[End of Sample {side}'s Instruction]"),
+        )
+        for side in "AB"
+    },
+    **{
+        f"answer_{side.lower()}": tuple(
+            (f"[Start of {who} {side}'s Answer]\n", f"[End of {who} {side}'s Answer]")
+            for who in ("Assistant", "Sample")
+        )
+        for side in "AB"
+    },
 }
 _FILLER = re.compile(
     r"""\b(?:to\ be\ honest|goes\ without\ saying|needless\ to\ say|at\ the\ end\ of\ the\ day
@@ -81,13 +82,23 @@ class Quality:
 
 def read_comparison(prompt: str) -> Comparison | None:
     """The parts of a judge prompt in the shipped templates' form; None where an answer cannot be found."""
-    found = {name: match.group(1) for name, pattern in _SECTIONS.items() if (match := pattern.search(prompt))}
+    found = {name: text for name, marks in _SECTIONS.items() if (text := _between(prompt, marks)) is not None}
     if "answer_a" not in found or "answer_b" not in found:
         return None
     question = found.get("question", "")
     return Comparison(
         found.get("question_a", question), found["answer_a"], found.get("question_b", question), found["answer_b"]
     )
+
+
+def _between(prompt: str, marks: Sequence[tuple[str, str]]) -> str | None:
+    """What stands between the first of the marks that are there."""
+    for begins, ends in marks:
+        begin = prompt.find(begins)
+        end = prompt.find(ends, begin + len(begins)) if begin >= 0 else -1
+        if end >= 0:
+            return prompt[begin + len(begins) : end].rstrip("\n")
+    return None
 
 
 def quality(question: str, answer: str, knowledge: Knowledge) -> Quality:

@@ -34,12 +34,39 @@ PROVIDER = "offline"
 AGENTS = ("tutor", "essayist", "brief", "rambler", "judge")
 _VARYING_PARAMS = ("seed", "temperature", "top_p")
 
-_REWRITE = re.compile(
-    r"\A\s*(?:<system_prompt>\n.*?\n</system_prompt>\s*)?(?:<conversation>\n.*?\n</conversation>\s*)?"
-    r"<instruction>\n?(?P<instruction>.*?)\n?</instruction>\s*Rewritten instruction:\s*\Z",
-    re.DOTALL,
-)
-_DRAFT = re.compile(r"\A(?P<instruction>.*?)\n*<draft>\n?(?P<draft>.*)\n?</draft>", re.DOTALL)
+_NOT_BLANK = re.compile(r"\S|\Z")
+_DEMAND, _CLOSE = "Rewritten instruction:", "</instruction>"
+
+
+def _to_rewrite(prompt: str) -> str | None:
+    """The instruction of a prompt that asks to rewrite one, None of any other; in one pass, whatever stands in it."""
+    body = prompt.strip()
+    if not body.endswith(_DEMAND) or not (body := body[: -len(_DEMAND)].rstrip()).endswith(_CLOSE):
+        return None
+    place = 0
+    for name, following in (
+        ("system_prompt", ("<conversation>\n", "<instruction>")),
+        ("conversation", ("<instruction>",)),
+    ):
+        end = f"\n</{name}>"
+        if body.startswith(f"<{name}>\n", place):
+            while (place := body.find(end, place)) >= 0:
+                place = _NOT_BLANK.search(body, place + len(end)).start()  # type: ignore[union-attr]
+                if body.startswith(following, place):
+                    break
+            else:
+                return None
+    if not body.startswith("<instruction>", place):
+        return None
+    return body[place + len("<instruction>") : -len(_CLOSE)].removeprefix("\n").removesuffix("\n")
+
+
+def _drafted(prompt: str) -> tuple[str, str] | None:
+    """(the instruction, the draft) of a prompt that shows a draft."""
+    begin, end = prompt.find("<draft>"), prompt.rfind("</draft>")
+    if begin < 0 or end < begin:
+        return None
+    return prompt[:begin].rstrip("\n"), prompt[begin + len("<draft>") : end].removeprefix("\n")
 
 
 def reply(
@@ -61,10 +88,10 @@ def reply(
         return judge(last, knowledge, draw)
     # The judge is no writer, but a config that uses it as one should get an answer rather than an error.
     writer = "brief" if agent == "judge" else agent
-    if found := _REWRITE.search(last):
-        return rewrite(writer, found["instruction"], prompt, draw)
-    if found := _DRAFT.search(last):
-        return respond(writer, found["instruction"], earlier, found["draft"], knowledge, draw)
+    if (instruction := _to_rewrite(last)) is not None:
+        return rewrite(writer, instruction, prompt, draw)
+    if found := _drafted(last):
+        return respond(writer, found[0], earlier, found[1], knowledge, draw)
     return respond(writer, last, earlier, None, knowledge, draw)
 
 

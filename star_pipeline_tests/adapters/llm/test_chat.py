@@ -16,6 +16,7 @@ from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
+from star_pipeline.core.replies import MASKED, read_reply
 from star_pipeline_tests.llm_server import Reply, chat_server, completion
 
 
@@ -456,14 +457,87 @@ def test_what_is_in_flight_when_the_run_ends_is_let_in(tmp_path):
     assert read_spend(tmp_path, "lake")[0].replies == 2
 
 
-def test_secrets_that_servers_quote_are_masked_in_errors_and_replies(monkeypatch, ask):
-    monkeypatch.setenv("MY_KEY", "sk-secret")
+def test_secrets_that_servers_quote_are_masked_in_errors_and_a_real_key_in_replies(monkeypatch, ask):
+    key = "sk-9f8e7d6c5b4a3210"
+    monkeypatch.setenv("MY_KEY", key)
     monkeypatch.setenv("SOME_OTHER_TOKEN", "tok-12345678")
-    said = iter([Reply("your key is sk-secret and tok-12345678"), Reply(status=500, body=b'{"error": "sk-secret"}')])
+    said = iter(
+        [
+            Reply(f"your key is {key} and tok-12345678"),
+            Reply(status=500, body=f'{{"error": "{key} tok-12345678"}}'.encode()),
+        ]
+    )
     with chat_server(lambda asked: next(said)) as server:
         config = agent(server, api_key_env="MY_KEY", max_tries=1, max_concurrency=1)
         (reply, error), _ = ask(config, request("one"), request("two"))
-    assert reply.text == "your key is [key] and [key]"
-    assert "[key]" in str(error)
+    assert reply.text == f"your key is {MASKED} and tok-12345678"
+    assert read_reply(reply).kind == "quoted_key"
+    assert "[key] [key]" in str(error)
     assert error.__cause__ is None
-    assert not any(b"sk-secret" in path.read_bytes() for path in ask.folder.rglob("*") if path.is_file())
+    assert not any(key.encode() in path.read_bytes() for path in ask.folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "key", ["none", "EMPTY", "sk-no-key-required", "token-abc", "not-needed", "your-api-key-here", "sk-short1"]
+)
+def test_a_reply_is_not_altered_for_a_placeholder_or_a_variable_that_is_named_like_a_key(key, monkeypatch, ask):
+    monkeypatch.setenv("MY_KEY", key)
+    monkeypatch.setenv("KEYCLOAK_REALM", "production-of-nonessential-goods")
+    text = f"nonessential; EMPTY stays {key}, in production-of-nonessential-goods"
+    with chat_server(lambda asked: text) as server:
+        [reply], _ = ask(agent(server, api_key_env="MY_KEY"), request())
+    assert reply.text == text
+
+
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Said."}]
+
+
+def completion_of(content, finish_reason="stop", **message):
+    choice = {
+        "index": 0,
+        "finish_reason": finish_reason,
+        "message": {"role": "assistant", "content": content, **message},
+    }
+    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    return Reply(body=json.dumps({"id": "x", "created": 0, "model": "m", "choices": [choice], "usage": usage}).encode())
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "text"),
+    [
+        (completion_of(PARTS), None, "Said."),
+        (completion_of(PARTS[:1], "length"), "only_reasoning", None),
+        (completion_of(None, "length", reasoning_content="I weigh </think> it"), "only_reasoning", None),
+        (completion_of(None, "length", reasoning="I weigh it"), "only_reasoning", None),
+        (completion_of("Said.", reasoning_content="I weigh it"), None, "Said."),
+        (completion_of("Said.", None), None, "Said."),
+        (completion_of("half", "content_filter"), "content_filter", None),
+        (completion_of("half", "model_length"), "cut_off", None),
+        (completion_of("half", "what_is_this"), "unfinished", None),
+        (completion_of(None, refusal="I will not."), "content_filter", None),
+        (
+            completion_of(
+                None, tool_calls=[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+            ),
+            "tool_call",
+            None,
+        ),
+    ],
+)
+def test_the_servers_own_word_and_text_reach_the_reader(said, kind, text, ask):
+    with chat_server(lambda asked: said) as server:
+        [reply], _ = ask(agent(server), request())
+    read = read_reply(reply)
+    assert (read.kind, read.text) == (kind, text)
+    assert reply.completion_tokens == 5
+
+
+@pytest.mark.parametrize("finish_reason", ["abort", "error", "network_error"])
+def test_a_reply_that_the_server_broke_off_is_asked_for_again_and_then_fails(finish_reason, ask):
+    said = iter([completion_of("half", finish_reason), completion_of("whole")])
+    with chat_server(lambda asked: next(said)) as server:
+        [reply], _ = ask(agent(server), request())
+    assert (reply.text, reply.attempts) == ("whole", 2)
+    with chat_server(lambda asked: completion_of("half", finish_reason)) as server:
+        [error], _ = ask(agent(server, max_tries=2), request("another"))
+    assert (error.kind, error.attempts) == ("broken_off", 2)
