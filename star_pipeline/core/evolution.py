@@ -39,7 +39,7 @@ def for_pairs(snapshot: Snapshot, pair_ids: Sequence[str]) -> Snapshot:
         return Snapshot(snapshot.snapshot_id, {pair_id: known[pair_id] for pair_id in pair_ids})
     count = len(pair_ids)
     stay = [pair_id for pair_id in pair_ids if pair_id in known]
-    total = sum(known[pair_id] for pair_id in stay)
+    total = math.fsum(known[pair_id] for pair_id in stay)
     if total <= 0:
         adapted = dict.fromkeys(pair_ids, 1 / count)
     else:
@@ -55,7 +55,7 @@ def reward_seed(
     raised = dict(probabilities)
     for pair_id, pi in earned:
         raised[pair_id] += rate * pi
-    total = sum(raised.values())
+    total = math.fsum(raised.values())
     return {pair_id: p / total for pair_id, p in raised.items()}
 
 

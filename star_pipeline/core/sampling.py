@@ -1,6 +1,7 @@
 """Eq. 3: which pairs are called for which seed. Drawn before any LLM is called, and the same on every rerun."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -34,12 +35,14 @@ def uniform(*parts: object) -> float:
 def draw(weights: Mapping[str, float], count: int, *stream: object) -> list[str]:
     """``count`` distinct keys, one after the other, each with its weight over the sum of those left.
 
-    Keys of weight 0 are never drawn; fewer keys than ``count`` give what there is. ``stream`` names the random numbers.
+    Keys of weight 0 are never drawn; fewer keys than ``count`` give what there is. ``stream`` names the random numbers. The order
+    in which the keys are given says nothing.
     """
-    left = {key: weight for key, weight in weights.items() if weight > 0}
+    left = {key: weights[key] for key in sorted(weights) if weights[key] > 0}
     drawn: list[str] = []
     while left and len(drawn) < count:
-        target = uniform(*stream, len(drawn)) * sum(left.values())
+        # exact, and so without an order: Python's own sum is another one since 3.12
+        target = uniform(*stream, len(drawn)) * math.fsum(left.values())
         for key, weight in left.items():
             chosen = key
             target -= weight
@@ -57,19 +60,19 @@ def memory_weights(
 
     With weighting ``probability`` (the paper's) plain p. Pairs that are not in ``probabilities`` cannot be drawn.
     """
-    pool: dict[str, float] = {}
+    near: dict[str, list[float]] = {}
     for neighbour in neighbours:
         if neighbour.pair_id in probabilities:
-            pool[neighbour.pair_id] = pool.get(neighbour.pair_id, 0.0) + max(neighbour.similarity, 0.0)
+            near.setdefault(neighbour.pair_id, []).append(max(neighbour.similarity, 0.0))
     if weighting == "probability":
-        return {pair_id: probabilities[pair_id] for pair_id in pool}
-    return {pair_id: probabilities[pair_id] * similarity for pair_id, similarity in pool.items()}
+        return {pair_id: probabilities[pair_id] for pair_id in near}
+    return {pair_id: probabilities[pair_id] * math.fsum(cosines) for pair_id, cosines in near.items()}
 
 
 def plan_seed(seed: Seed, snapshot: Snapshot, neighbours: Sequence[Neighbour], rules: SamplingRules) -> list[PlanRow]:
     """The seed's rows of the plan: base pairs, the seed's own response, pairs from memory, pairs explored.
 
-    A pure function of (run seed, seed_id, snapshot, neighbours).
+    A pure function of (run seed, seed_id, snapshot, neighbours), whatever the order of ``rules.sampled``.
     """
     base_ids = {pair.pair_id for pair in rules.base}
     drawable = {p.pair_id: snapshot.probabilities[p.pair_id] for p in rules.sampled if p.pair_id not in base_ids}

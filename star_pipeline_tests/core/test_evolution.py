@@ -74,6 +74,17 @@ def test_a_shard_agrees_with_exact_fractions_and_sums_to_one(rewards, rate, floo
     assert sum(row.probability for row in rows) == pytest.approx(1, abs=1e-12)
 
 
+@given(st.permutations(PAIRS), st.permutations((*PAIRS, "d+d")), st.permutations([("a+a", 0.3), ("b+b", 0.7)]))
+def test_the_order_of_pairs_is_no_part_of_a_snapshot(pairs, more, earned):
+    rows = fold_shard(initial_snapshot(PAIRS), "000001-x", *shard([[("a+a", 0.3), ("b+b", 0.7)]] * 3), 0.1, 0.01)
+    again = fold_shard(initial_snapshot(pairs), "000001-x", *shard([earned] * 3), 0.1, 0.01)
+    assert [(row.snapshot_id, row.pair_id, row.probability) for row in again] == [
+        (row.snapshot_id, row.pair_id, row.probability) for row in rows
+    ]
+    shuffled = Snapshot("s", {pair: snapshot_of(rows).probabilities[pair] for pair in pairs})
+    assert for_pairs(shuffled, more) == for_pairs(Snapshot("s", snapshot_of(rows).probabilities), sorted(more))
+
+
 def test_base_and_seed_candidates_earn_nothing():
     for origin in ("base", "seed"):
         rows = fold_shard(initial_snapshot(PAIRS), "k", *shard([[("a+a", 1.0)]], origin), 0.5, 0.0)

@@ -80,6 +80,24 @@ def test_the_draw_is_a_pure_function_of_run_seed_seed_snapshot_and_neighbours():
     assert plan_shard(seeds, Snapshot("other", SNAPSHOT.probabilities), [[]] * 40, rules()) != once
 
 
+@given(
+    st.permutations(PAIRS), st.permutations(list(SNAPSHOT.probabilities)), st.text("xyz", max_size=4), st.integers(0, 5)
+)
+def test_the_order_of_pairs_in_a_configuration_or_a_table_is_no_part_of_the_draw(listed, stored, name, count):
+    near = [Neighbour(str(place), f"keep+{pair}", 0.1 * place) for place, pair in enumerate("cabz")]
+    shuffled = Snapshot("snap", {pair_id: SNAPSHOT.probabilities[pair_id] for pair_id in stored})
+    expected = plan_seed(seed(name), SNAPSHOT, near, rules(pairs_per_seed=count, from_memory=min(count, 2)))
+    asked = rules(sampled=tuple(listed), pairs_per_seed=count, from_memory=min(count, 2))
+    assert plan_seed(seed(name), shuffled, near, asked) == expected
+
+
+@given(st.dictionaries(st.text("abcde", min_size=1, max_size=3), st.floats(0, 1)), st.randoms(), st.integers(0, 4))
+def test_the_order_of_the_weights_is_no_part_of_a_draw(weights, shuffle, count):
+    keys = list(weights)
+    shuffle.shuffle(keys)
+    assert draw({key: weights[key] for key in keys}, count, "s") == draw(weights, count, "s")
+
+
 def test_memory_weights_by_hand():
     near = [
         Neighbour("1", "keep+a", 0.8),
