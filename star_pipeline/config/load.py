@@ -1,5 +1,6 @@
 """Reads a configuration: a shipped profile by its name, or a YAML file by its path."""
 
+import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,18 +17,30 @@ _PROFILES = resources.files("star_pipeline") / "profiles"
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one of the same name in silence; here it is an error."""
+    """YAML lets a later key replace an earlier one of the same name in silence; here it is an error.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
+    Looked at before merge keys (``<<: *base``) are filled in, since what stands beside one is there to replace what it brings.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                what = "braces {" if isinstance(key, yaml.MappingNode) else "brackets ["
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                    None,
+                    None,
+                    f"{what} where the name of a setting is expected; quote a text that begins so, "
+                    "and fill in placeholders such as {{ NAME }} before",
+                    key.start_mark,
                 )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
+            seen.add((key.tag, key.value))
+        return node
 
 
 def profile_names() -> list[str]:
@@ -48,33 +61,58 @@ def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | 
             text = path.read_text("utf-8")
         except UnicodeDecodeError as error:
             raise ConfigError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+        except OSError as error:
+            raise ConfigError(f"{where}: cannot be read: {error.strerror}; mend its permissions") from error
     else:
         raise ConfigError(
             f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}"
         )
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-        raise ConfigError(f"{where}: no valid YAML: {reason}") from error
+    raw = _parsed(where, text)
     if raw is None:
         raise ConfigError(f"{where}: empty, expected agents, pairs, scoring and judge; copy a profile to begin with")
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
     for section, fields in (overrides or {}).items():
-        raw[section] = {**(raw.get(section) or {}), **fields}
+        given = raw.get(section)
+        if given is None or isinstance(given, dict):
+            raw[section] = {**(given or {}), **fields}
     files: dict[str, str] = {}
     if isinstance(raw.get("prompts"), dict):
         files = {str(name): str(folder / str(file)) for name, file in raw["prompts"].items()}
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
     if isinstance(raw.get("journal"), str) and raw["journal"]:
-        raw["journal"] = str((folder / Path(raw["journal"]).expanduser()).resolve())
+        raw["journal"] = _journal_path(where, folder, raw["journal"])
     try:
         settings = StarConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_in_one_line(error)}") from error
     settings._prompt_files.update(files)
     return settings
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
+    except RecursionError:
+        reason = "nested too deeply"
+    except (ValueError, AttributeError) as error:  # the day 2026-13-45, a number of thousands of digits, !!timestamp x
+        reason = f"a value that looks like a date or a number, and is none ({error}); quote it if it is a text"
+    else:
+        try:
+            json.dumps(raw, default=str, skipkeys=True)
+            return raw
+        except (ValueError, RecursionError):
+            reason = "an alias (*name) stands within what it names"
+    raise ConfigError(f"{where}: no valid YAML: {reason}")
+
+
+def _journal_path(where: str, folder: Path, journal: str) -> str:
+    try:
+        return str((folder / Path(journal).expanduser()).resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # a user's folder that nobody has, a NUL, links in a circle
+        raise ConfigError(f"{where}, journal: {journal!r} is no path: {error}; expected a folder") from error
 
 
 def _prompt_text(where: str, name: str, folder: Path, file: Any) -> str:

@@ -262,3 +262,47 @@ def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):
     for wrong in ({"usd": 0}, {"usd": -1}, {"eur": 1}):
         with pytest.raises(ConfigError, match="budget"):
             load_config(written(tmp_path, budget=wrong))
+
+
+def test_merge_keys_are_filled_in_and_what_stands_beside_one_replaces_what_it_brings(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "agents:\n"
+        "  a: &server {model: hosted_vllm/m1, api_base: 'http://h:8000/v1', max_tries: 2}\n"
+        "  b: &other {<<: *server, model: hosted_vllm/m2}\n"
+        "  c: {<<: [*other, {max_concurrency: 3}], max_tries: 7}\n"
+        "pairs: {sampled: [keep+a, keep+b], base: [keep+c]}\n"
+        "scoring: {small: s, large: l}\njudge: {agent: a}\n"
+    )
+    agents = load_config(str(path)).agents
+    assert [agent.model for agent in agents.values()] == ["hosted_vllm/m1", "hosted_vllm/m2", "hosted_vllm/m2"]
+    assert [agent.max_tries for agent in agents.values()] == [2, 2, 7]
+    assert agents["c"].max_concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: {{ NAME }}", "braces { where the name of a setting is expected; quote"),
+        ("{{ NAME }}: x", "braces {"),
+        ("? [a, b]\n: 1", "brackets ["),
+        ("agents: {[a]: 1}", "brackets ["),
+        ("b: &b {x: 1, x: 2}\nc: {<<: *b}", "'x' is there twice"),
+        ("b: {<<: 3}", "merging"),
+        ("name: 2026-13-45", "a date or a number"),
+        ("name: " + "9" * 5000, "a date or a number"),
+        ("name: !!timestamp x", "a date or a number"),
+        ("[" * 5000, "nested too deeply"),
+        ("agents: &a {b: {model: m, params: *a}}", "stands within what it names"),
+        ("journal: ~nobody-of-this-name/x", "journal: '~nobody-of-this-name/x' is no path"),
+        ('prompts: {x: "a\\0b"}', "prompts.x"),
+        ("scoring: 3", "scoring: should be"),
+    ],
+)
+def test_odd_yaml_is_one_line(tmp_path, text, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(str(path), {"scoring": {"small": "s"}})
+    assert words in str(error.value), str(error.value)
+    assert "\n" not in str(error.value)
