@@ -1,5 +1,6 @@
 """The console script ``star-pipeline``. Options follow the subcommand; every user's mistake ends as one line."""
 
+import io
 import os
 import signal
 import sqlite3
@@ -300,6 +301,8 @@ def main() -> None:
     """Entry point: exit 0 when done, 1 when a run failed, 2 for bad usage or configuration, 130 when interrupted."""
     warnings.filterwarnings("ignore")  # of the libraries below; a user can do nothing about them
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that is no UTF-8, a β where the terminal knows none
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # threads that wait for each other sleep instead of spinning: beside any other busy process that is twice as fast
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

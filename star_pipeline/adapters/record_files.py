@@ -6,47 +6,79 @@ RowError; what spoils the whole file raises SeedError, naming the file and the p
 
 import codecs
 import csv
+import gzip
+import io
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
 from star_pipeline.core.errors import SeedError
+from star_pipeline.core.json_text import parse, parse_from
 from star_pipeline.core.seeds import RowError
 
 _CHUNK = 1 << 20
 _NESTED = ("history", "conversations", "messages")
+_TOO_DEEP = "nested too deeply to be read"
+_BAD_VALUES = (ValueError, OverflowError, LookupError, pa.ArrowException)
+"""What Arrow and Python say of a value that Python cannot hold: bytes that are no UTF-8, a date beyond year 9999, a time zone."""
 
 
-def read_json_lines(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
+def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+    """The records of a file whose name ends in one of ENDINGS, unpacked where that says so.
+
+    ``names`` maps our names of the fields to the file's; a format that can read columns by themselves reads no others.
+    """
+    ending = ending_of(path.name) or ""
+    packing = next((packing for packing in PACKINGS if ending.endswith(packing)), None)
+    try:
+        with path.open("rb") as raw:
+            file = PACKINGS[packing](raw) if packing else raw
+            yield from READERS[ending.removesuffix(packing or "")](file, source, names)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        what = (
+            f"cannot be unpacked or read ({reason}); pack it again"
+            if packing
+            else f"cannot be read ({reason}); mend it"
+        )
+        raise SeedError(f"{source}: {what}, or its permissions") from error
+
+
+def read_json_lines(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
     """One JSON value a line; empty lines do not count."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                text = line.decode("utf-8")
-                if text.strip():
-                    yield number, json.loads(text)
-            except UnicodeDecodeError as error:
-                yield number, RowError(f"line {number}, byte {error.start + 1}: not UTF-8, save the file as UTF-8")
-            except json.JSONDecodeError as error:
-                yield number, RowError(f"line {number}, column {error.colno}: no valid JSON ({error.msg})")
+    for number, line in enumerate(file, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            text = line.decode("utf-8")
+            if text.strip():
+                yield number, parse(text)
+        except UnicodeDecodeError as error:
+            yield number, RowError(f"line {number}, byte {error.start + 1}: not UTF-8, save the file as UTF-8")
+        except json.JSONDecodeError as error:
+            yield number, RowError(f"line {number}, column {error.colno}: no valid JSON ({error.msg})")
+        except RecursionError:
+            yield number, RowError(f"line {number}: {_TOO_DEEP}")
 
 
-def read_json(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
+def read_json(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
     """The elements of one JSON list."""
-    stream = _JsonStream(path, source)
+    stream = _JsonStream(file, source)
     opening = stream.skip_to_token()
     if opening == "":
         raise SeedError(f"{source}: the file is empty, expected a JSON list of records; fill it or remove it")
     if opening != "[":
         value = stream.value()
+        kind = f"something {value.reason}" if isinstance(value, RowError) else f"a JSON {type(value).__name__}"
         hint = "; it looks like one record a line: name it .jsonl" if stream.skip_to_token() else ""
-        raise SeedError(f"{source}: a JSON {type(value).__name__}, expected a list of records{hint}")
+        raise SeedError(f"{source}: {kind}, expected a list of records{hint}")
     stream.step()
     row = 0
     while (token := stream.skip_to_token()) != "]":
@@ -61,59 +93,113 @@ def read_json(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
         stream.fail("Extra data")
 
 
-def read_csv(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
-    """Rows under the header as objects; cells of nested fields hold JSON, or nothing."""
+def read_csv(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+    """Rows under the header as objects, without the nested fields that a row leaves empty."""
     csv.field_size_limit(1 << 30)
-    with path.open("rb") as raw:
-        lines = _decoded_lines(raw, source)
-        try:
-            rows = csv.reader(lines)
-            header = [name.strip() for name in next(rows, [])]
-            if not any(header):
-                raise SeedError(f"{source}: the file is empty, expected a header with the names of the columns")
-            for number, cells in enumerate((cells for cells in rows if cells), start=1):
-                if len(cells) != len(header):
-                    yield (
-                        number,
-                        RowError(
-                            f"{len(cells)} cells, expected {len(header)} as in the header; quote cells with commas"
-                        ),
-                    )
-                else:
-                    yield number, _with_nested(dict(zip(header, cells, strict=True)))
-        except csv.Error as error:
-            raise SeedError(f"{source}, line {rows.line_num}: no valid CSV ({error}); mend the file") from error
-
-
-def read_parquet(path: UPath, source: str) -> Iterator[tuple[int, Any]]:
-    """Rows as objects."""
+    nested = [names[field] for field in _NESTED]
     try:
-        with path.open("rb") as file:
-            row = 0
-            for batch in pq.ParquetFile(file).iter_batches(1024, use_threads=False):  # see arrow_table
-                for record in batch.to_pylist():
-                    row += 1
-                    yield row, record
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise SeedError(f"{source}: no valid Parquet ({error}); write the file again") from error
+        rows = csv.reader(_decoded_lines(file, source))
+        header = [name.strip() for name in next(rows, [])]
+        if not any(header):
+            raise SeedError(f"{source}: the file is empty, expected a header with the names of the columns")
+        _require_distinct([name for name in header if name], source)
+        for number, cells in enumerate((cells for cells in rows if cells), start=1):
+            if len(cells) != len(header):
+                problem = f"{len(cells)} cells, expected {len(header)} as in the header; quote cells with commas"
+                yield number, RowError(problem)
+                continue
+            record = dict(zip(header, cells, strict=True))
+            for name in nested:
+                if record.get(name) == "":
+                    del record[name]
+            yield number, record
+    except csv.Error as error:
+        raise SeedError(f"{source}, line {rows.line_num}: no valid CSV ({error}); mend the file") from error
 
 
-READERS: dict[str, Callable[[UPath, str], Iterator[tuple[int, Any]]]] = {
+def read_parquet(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+    """Rows as objects. Of columns that ``names`` does not name the records hold the name alone."""
+    try:
+        table = pq.ParquetFile(file)
+        there = table.schema_arrow.names
+        _require_distinct(there, source)
+        blank = dict.fromkeys(there)
+        row = 0
+        for batch in table.iter_batches(1024, columns=_wanted(there, names), use_threads=False):  # see arrow_table
+            for record in _rows_of(batch):
+                row += 1
+                yield row, record if isinstance(record, RowError) else {**blank, **record}
+    except (*_BAD_VALUES, OSError) as error:
+        said = " ".join(str(error).split())
+        raise SeedError(f"{source}: no valid Parquet ({said}); write the file again") from error
+
+
+def _wanted(there: Collection[str], names: Mapping[str, str]) -> list[str]:
+    """The columns to read; one of the others where there is none, since the rows have to be counted."""
+    return [name for name in there if name in names.values()] or list(there)[:1]
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[Any]:
+    try:
+        yield from batch.to_pylist()
+        return
+    except _BAD_VALUES:
+        pass
+    for place in range(batch.num_rows):
+        record: Any = {}
+        for name in batch.schema.names:
+            try:
+                record[name] = batch.column(name)[place].as_py()
+            except _BAD_VALUES as error:
+                record = RowError(f"field {name!r}: a value that cannot be read ({' '.join(str(error).split()):.200})")
+                break
+        yield record
+
+
+def _require_distinct(names: Collection[str], source: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SeedError(
+            f"{source}: more than one column named {', '.join(map(repr, twice))}, and nothing says which is meant; "
+            "expected each name once, rename or remove the others"
+        )
+
+
+def _unzstd(raw: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))  # type: ignore[return-value]
+
+
+Reader = Callable[[BinaryIO, str, Mapping[str, str]], Iterator[tuple[int, Any]]]
+READERS: dict[str, Reader] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
     ".csv": read_csv,
     ".parquet": read_parquet,
 }
+PACKINGS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),  # type: ignore[dict-item,return-value]
+    ".zst": _unzstd,
+}
+ENDINGS = (*READERS, *(form + packing for packing in PACKINGS for form in READERS if form != ".parquet"))
+"""What names of seed files end in, in whatever case."""
+
+
+def ending_of(name: str) -> str | None:
+    """The one of ENDINGS that a file's name ends in; None where it is none of them."""
+    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
+
+
+_TEXT_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[][{}]', re.DOTALL)
 
 
 class _JsonStream:
     """A JSON text read in pieces; ``fail`` names line and column of the present place."""
 
-    def __init__(self, path: UPath, source: str) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        self._file = file
         self._source = source
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._scan = json.JSONDecoder().raw_decode
         self._buffer, self._at, self._line, self._column = "", 0, 1, 1
         self._ended = False
 
@@ -129,7 +215,6 @@ class _JsonStream:
         self._buffer += text
         if not data:
             self._ended = True
-            self._file.close()
 
     def _advance_position(self) -> None:
         """Forget what has been read, keeping count of lines and columns."""
@@ -154,22 +239,40 @@ class _JsonStream:
         self._at += 1
 
     def value(self) -> Any:
-        """The next JSON value. Reads on, in pieces twice as large each time, until it is whole."""
+        """The next JSON value, a RowError in the place of one that is nested too deeply.
+
+        Reads on, in pieces twice as large each time, until it is whole.
+        """
         self.skip_to_token()
         size = _CHUNK
         while True:
             try:
-                value, end = self._scan(self._buffer, self._at)
+                value, end = parse_from(self._buffer, self._at)
             except json.JSONDecodeError as error:
                 if self._ended:
                     self._at = error.pos
                     self.fail(error.msg)
+            except RecursionError:
+                if (behind := self._behind_brackets()) is not None:
+                    self._at = behind
+                    return RowError(_TOO_DEEP)
+                if self._ended:
+                    self.fail(_TOO_DEEP)
             else:
                 if self._ended or end < len(self._buffer):  # a number may go on in the next piece
                     self._at = end
                     return value
             self._more(size)
             size *= 2
+
+    def _behind_brackets(self) -> int | None:
+        """Where the value that begins here ends, told by its brackets alone; None where that is not in the buffer."""
+        depth = 0
+        for token in _TEXT_OR_BRACKET.finditer(self._buffer, self._at):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth == 0:
+                return token.end()
+        return None
 
     def fail(self, reason: str) -> None:
         self._advance_position()
@@ -186,15 +289,3 @@ def _decoded_lines(raw: Any, source: str) -> Iterator[str]:
             raise SeedError(
                 f"{source}, line {number}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
             ) from error
-
-
-def _with_nested(record: dict[str, Any]) -> dict[str, Any]:
-    for name in _NESTED:
-        if not record.get(name, "x"):
-            del record[name]
-        if str(record.get(name, "")).lstrip().startswith("["):
-            try:
-                record[name] = json.loads(record[name])
-            except json.JSONDecodeError:
-                continue  # stays text, and is refused as such with its field's name
-    return record

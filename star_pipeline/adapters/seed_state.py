@@ -11,6 +11,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
+from star_pipeline.core.errors import SeedError
 
 _RACY_NS = 2_000_000_000
 """A file touched less than this before it was read may change again within one tick of the disk's clock."""
@@ -50,7 +51,8 @@ def list_seed_files(lake: Lake) -> Listing:
 def content_digest(lake: Lake, listing: Listing, seconds: float | None = None) -> str | None:
     """Names the files' names and contents. Hashes are kept in the lake, so that only changed files are read.
 
-    None where a file changed under our hands, or where ``seconds`` were not enough: call again, what was read is kept.
+    None where a file changed under our hands, or where ``seconds`` were not enough: call again, what was read is kept. Raises
+    SeedError for a file that cannot be read.
     """
     began = time.monotonic()
     known = _read_hashes(lake)
@@ -89,6 +91,8 @@ def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
         after = path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise SeedError(f"{path}: cannot be read ({error.strerror}); mend it, or its permissions") from error
     return (*seen, content) if (int(after.st_size), int(after.st_mtime_ns)) == seen else None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.seed_files import SUFFIXES, lake_seeds, seed_files, take_in_starter
+from star_pipeline.adapters.seed_files import FORMATS, lake_seeds, passed_over, seed_files, take_in_starter
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.assets.face import check_result, lake_asset, markdown, stamped
 from star_pipeline.config import StarConfig
@@ -27,7 +27,7 @@ def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, mem
     if not seed_files(lake.seeds) and not lake.has_table(SEED_CATALOG):
         if not settings.seeds.starter:
             raise SeedError(
-                f"{lake.seeds}: no seed files; put one there ({', '.join(SUFFIXES)}), or hand it in: "
+                f"{lake.seeds}: no seed files; put one there ({FORMATS}), or hand it in: "
                 f"star-pipeline run --lake {lake.root} --seeds FILE"
             )
         take_in_starter(lake)
@@ -73,6 +73,7 @@ def seed_catalog(
             "returned": update.returned,
             "rejected": len(update.rejected),
             "rejected_rows": markdown(REJECTED_ROWS.to_arrow(update.rejected), ["source", "source_row", "reason"]),
+            "passed_over": passed_over(home.seeds) or "nothing",
             "new_shards": dg.MetadataValue.json(list(update.new_shards)),
             SEED_FILES: files,
             "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),

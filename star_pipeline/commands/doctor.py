@@ -17,7 +17,7 @@ from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
-from star_pipeline.adapters.seed_files import seed_files, would_hold
+from star_pipeline.adapters.seed_files import passed_over, seed_files, would_hold
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
@@ -106,13 +106,15 @@ def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[F
             + (starter if settings.seeds.starter else f"put some into {lake.seeds}, or name them with --seeds FILE"),
         )
         return
-    update = update_catalog(
-        lake.catalog_rows(), would_hold(lake, given, settings.seed_rules), settings.sampling.shard_size
-    )
+    others: list[str] = []
+    seeds = would_hold(lake, given, settings.seed_rules, say=others.append)
+    update = update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size)
+    others += [line] if (line := passed_over(lake.seeds)) else []
     beside = ", those of --seeds counted in (looked at, not taken in)" if given else f" in {len(files):,} files"
     told = [f"{update.duplicates:,} duplicates", f"{update.added:,} new to the lake"]
     told += [f"{update.removed:,} of the lake's no longer there"] if update.removed else []
     told += [f"{len(update.rejected):,} bad rows left out"] if update.rejected else []
+    told += others
     yield True, f"{update.records:,} records{beside}, {', '.join(told)}"
 
 

@@ -145,7 +145,7 @@ class _Estimator:
         """The seeds that nothing has been planned for: new ones, and those of shards without a plan; and in how many shards."""
         settings, lake, sample = self._settings, self._lake, _Sample(_MOST_SEEDS)
         starter = settings.seeds.starter and not lake.catalog_shards()
-        seeds = would_hold(lake, paths, settings.seed_rules, starter)
+        seeds = would_hold(lake, paths, settings.seed_rules, starter, self._assumptions.append)
         update = update_catalog(
             lake.catalog_rows(), seeds, settings.sampling.shard_size, lambda key, members: sample.add(members)
         )

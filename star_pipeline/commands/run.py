@@ -12,7 +12,7 @@ from star_pipeline.adapters.dataset_files import is_published
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
-from star_pipeline.adapters.seed_files import seed_files, take_in
+from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
 from star_pipeline.assets.feedback import REFOLD_TAG, follows
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
@@ -81,7 +81,9 @@ def run_pipeline(
             for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
-            taken_in = take_in(lake, seeds, settings.seed_rules)
+            taken_in = take_in(lake, seeds, settings.seed_rules, progress.note)
+            if others := passed_over(lake.seeds):
+                progress.note(others)
             for name in before.intersection(taken_in):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
             update = look(lake, settings)

@@ -21,8 +21,9 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake, arrow_table, write_whole
 from star_pipeline.adapters.preflight import check_scoring_models
 from star_pipeline.adapters.progress import NotesOnly, in_words
+from star_pipeline.adapters.record_files import ending_of
 from star_pipeline.adapters.scoring import open_scorer, relative_cost
-from star_pipeline.adapters.seed_files import SUFFIXES, read_seeds
+from star_pipeline.adapters.seed_files import FORMATS, read_seeds
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.difficulty import Fit, fit_samples, losses_of, score_rows
@@ -234,9 +235,9 @@ def _settings(config: StarConfig) -> Mapping[str, object]:
 
 def _check(source: UPath, goal: Path) -> None:
     if not source.is_file():
-        raise ConfigError(f"{source}: no such file; expected a file of seeds that ends in {', '.join(SUFFIXES)}")
-    if source.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{source}: format {source.suffix or 'without suffix'!r}; expected {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{source}: no such file; expected a file of seeds that ends in {FORMATS}")
+    if ending_of(source.name) is None:
+        raise ConfigError(f"{source}: format {source.suffix or 'without suffix'!r}; expected {FORMATS}")
     if goal.is_dir():
         raise ConfigError(f"{goal}: a folder; expected the name of the Parquet file to write")
     if goal.exists() and goal.samefile(str(source)):

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+from star_pipeline.core.json_text import Repeated, parse
 from star_pipeline.core.records import Message
 
 DEFAULT_FIELDS = {
@@ -18,8 +20,9 @@ DEFAULT_FIELDS = {
 }
 """Our name -> the file's name; ``seeds.fields`` of the configuration replaces entries."""
 
-SHAREGPT_ROLES = {
+ROLES = {
     "system": "system",
+    "developer": "system",
     "human": "user",
     "user": "user",
     "gpt": "assistant",
@@ -29,7 +32,8 @@ SHAREGPT_ROLES = {
     "bard": "assistant",
     "bing": "assistant",
 }
-OPENAI_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_SPEAKER, _TEXT = ("from", "role"), ("value", "content")
+"""What the parts of a turn are called: ShareGPT's names, and OpenAI's. Files mix them, so each turn may have either."""
 
 
 class BadRecord(Exception):
@@ -110,13 +114,13 @@ def read_alpaca(raw: Any, fields: Mapping[str, str]) -> Parts:
 
 
 def read_sharegpt(raw: Any, fields: Mapping[str, str]) -> Parts:
-    """``conversations``: turns with ``from`` and ``value``; an optional ``system`` beside them."""
-    return _read_turns(raw, fields, "conversations", "from", "value", SHAREGPT_ROLES)
+    """``conversations``: turns with ``from`` and ``value``, or ``role`` and ``content``; an optional ``system`` beside them."""
+    return _read_turns(raw, fields, "conversations")
 
 
 def read_messages(raw: Any, fields: Mapping[str, str]) -> Parts:
-    """``messages``: turns with ``role`` and ``content`` (text, or a list of text parts)."""
-    return _read_turns(raw, fields, "messages", "role", "content", OPENAI_ROLES)
+    """``messages``: turns with ``role`` and ``content`` (text, or a list of text parts), or ``from`` and ``value``."""
+    return _read_turns(raw, fields, "messages")
 
 
 FORMATS = {
@@ -126,17 +130,17 @@ FORMATS = {
 }
 
 
-def _read_turns(
-    raw: Any, fields: Mapping[str, str], form: str, role_key: str, text_key: str, roles: Mapping[str, str]
-) -> Parts:
+def _read_turns(raw: Any, fields: Mapping[str, str], form: str) -> Parts:
     names = {**DEFAULT_FIELDS, **fields}
     record, field = _object(raw), names[form]
-    turns = record.get(field)
+    turns = _nested(record.get(field))
     if not isinstance(turns, Sequence) or isinstance(turns, str):
-        raise BadRecord(field, f"{_kind(turns)}, expected a list of turns with {role_key!r} and {text_key!r}")
+        raise BadRecord(
+            field, f"{_kind(turns)}, expected a list of turns with 'role' and 'content', or 'from' and 'value'"
+        )
     if not turns:
         raise BadRecord(field, "no turns, expected at least one of the user and one of the assistant")
-    messages = [_turn(turn, f"{field}[{number}]", role_key, text_key, roles) for number, turn in enumerate(turns)]
+    messages = [_turn(turn, f"{field}[{number}]", form) for number, turn in enumerate(turns)]
     system = _text(record, names["system"], required=False) or None
     if messages[0].role == "system":
         system, messages = messages[0].content or system, messages[1:]
@@ -158,13 +162,17 @@ def _read_turns(
     )
 
 
-def _turn(turn: Any, where: str, role_key: str, text_key: str, roles: Mapping[str, str]) -> Message:
+def _turn(turn: Any, where: str, form: str) -> Message:
+    usual = 0 if form == "conversations" else 1
     if not isinstance(turn, Mapping):
-        raise BadRecord(where, f"{_kind(turn)}, expected an object with {role_key!r} and {text_key!r}")
+        raise BadRecord(where, f"{_kind(turn)}, expected an object with {_SPEAKER[usual]!r} and {_TEXT[usual]!r}")
+    if isinstance(turn, Repeated):
+        raise BadRecord(f"{where}.{turn.field}", "there twice, and nothing says which is meant; expected it once")
+    role_key, text_key = (_held_key(turn, keys, usual) for keys in (_SPEAKER, _TEXT))
     said = turn.get(role_key)
-    if not isinstance(said, str) or said not in roles:
-        expected = ", ".join(sorted(set(roles)))
-        raise BadRecord(f"{where}.{role_key}", f"role {said!r} cannot be used; expected one of {expected}")
+    if not isinstance(said, str) or said not in ROLES:
+        expected = ", ".join(sorted(ROLES))
+        raise BadRecord(f"{where}.{role_key}", f"role {_shown(said)} cannot be used; expected one of {expected}")
     if turn.get("tool_calls"):
         raise BadRecord(f"{where}.tool_calls", "tool calls cannot be used; expected text alone")
     text = turn.get(text_key)
@@ -177,12 +185,30 @@ def _turn(turn: Any, where: str, role_key: str, text_key: str, roles: Mapping[st
         text = "".join(part["text"] for part in text)
     if not isinstance(text, str):
         raise BadRecord(f"{where}.{text_key}", f"{_kind(text)}, expected text")
-    return Message(roles[said], text)
+    return Message(ROLES[said], text)
+
+
+def _held_key(turn: Mapping[str, Any], keys: tuple[str, str], usual: int) -> str:
+    """The one of two keys that the turn has a value under (Parquet gives every turn all keys); the form's own in doubt."""
+    other = keys[1 - usual]
+    return other if turn.get(keys[usual]) is None and turn.get(other) is not None else keys[usual]
+
+
+def _nested(value: Any) -> Any:
+    """A list that stands as JSON in a text, as in cells of CSV files; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return parse(value)
+        except (ValueError, RecursionError):
+            pass  # stays text, and is refused as such with its field's name
+    return value
 
 
 def _object(raw: Any) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise BadRecord(None, f"{_kind(raw)}, expected an object with fields")
+    if isinstance(raw, Repeated):
+        raise BadRecord(raw.field, "there twice, and nothing says which is meant; expected it once")
     return raw
 
 
@@ -195,11 +221,12 @@ def _text(record: Mapping[str, Any], field: str, required: bool) -> str:
             )
         return ""
     if not isinstance(value, str):
-        raise BadRecord(field, f"{_kind(value)} ({value!r:.40}), expected text")
+        raise BadRecord(field, f"{_kind(value)} ({_shown(value)}), expected text")
     return value
 
 
 def _pairs(value: Any, field: str) -> tuple[Message, ...]:
+    value = _nested(value)
     if value is None:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -208,23 +235,33 @@ def _pairs(value: Any, field: str) -> tuple[Message, ...]:
     for number, pair in enumerate(value):
         fits = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
         if not fits or not all(isinstance(text, str) for text in pair):
-            raise BadRecord(f"{field}[{number}]", f"{pair!r:.60}, expected [user text, assistant text]")
+            raise BadRecord(f"{field}[{number}]", f"{_shown(pair, 60)}, expected [user text, assistant text]")
         turns += [Message("user", pair[0]), Message("assistant", pair[1])]
     return tuple(turns)
 
 
 def _held(record: Mapping[str, Any]) -> str:
-    return ", ".join(repr(key) for key in list(record)[:8]) or "nothing"
+    return ", ".join(map(_shown, list(record)[:8])) or "nothing"
+
+
+def _shown(value: Any, most: int = 40) -> str:
+    """How Python writes a value, cut; a kind where it cannot, as for a list that is nested a thousand times."""
+    try:
+        return f"{value!r:.{most}}"
+    except (RecursionError, ValueError):
+        return _kind(value)
 
 
 _KINDS = {
     str: "text",
     int: "a number",
     float: "a number",
+    Decimal: "a number",
     bool: "true or false",
     type(None): "nothing",
     list: "a list",
     dict: "an object",
+    Repeated: "an object",
 }
 
 

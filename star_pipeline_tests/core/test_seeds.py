@@ -1,10 +1,13 @@
 """Seeds: what a record of each format becomes, and what is said of one that does not fit."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.errors import SeedError
+from star_pipeline.core.json_text import parse
 from star_pipeline.core.records import Message, RejectedRow
 from star_pipeline.core.seeds import RowError, SeedRules, make_seed, seeds_of
 
@@ -47,6 +50,28 @@ def test_sharegpt_and_messages_hold_the_same_seed():
         one({"messages": [*MESSAGES["messages"][:3], {"role": "user", "content": parts}, MESSAGES["messages"][4]]})
         == expected
     )
+
+
+def test_turns_may_be_named_in_either_way_under_either_field():
+    expected = one(MESSAGES)
+    openai, shared = MESSAGES["messages"], SHAREGPT["conversations"]
+    whole = [dict.fromkeys(("from", "value", "role", "content")) | turn for turn in shared]  # as Parquet gives them
+    mixed = [{"role": turn["role"], "value": turn["content"]} for turn in openai]
+    for turns in (openai, shared, whole, mixed, [*openai[:2], *shared[2:]], json.dumps(openai)):
+        assert one({"conversations": turns}) == one({"messages": turns}) == expected
+        assert one({"chat": turns}, {"conversations": "chat"}) == expected
+    with pytest.raises(SeedError, match=r"field 'conversations\[0\].from': role None cannot be used; expected one of"):
+        one({"conversations": [{"speaker": "user", "text": "q"}]})
+
+
+def test_a_field_that_is_there_twice_is_refused_where_it_is_read():
+    for text, field in (
+        ('{"instruction": "q", "output": "a", "output": ""}', "'output'"),
+        ('{"messages": [{"role": "user", "content": "q", "content": "r"}]}', r"'messages\[0\].content'"),
+    ):
+        with pytest.raises(SeedError, match=f"row 1, field {field}: there twice"):
+            one(parse(text))
+    assert one(parse('{"instruction": "q", "output": "a", "meta": {"x": 1, "x": 2}}')).response == "a"
 
 
 def test_field_mapping():
