@@ -2,6 +2,7 @@
 
 import functools
 import os
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from star_pipeline.core import identity
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.tables import (
     COST_COLUMNS,
     LEFT_OUT_ROWS,
@@ -98,15 +99,30 @@ def arrow_table(file: Any, columns: Sequence[str] | None = None) -> pa.Table:
     return pq.read_table(file, columns=columns, use_threads=False)
 
 
+def _unusable(character: str) -> bool:
+    """DuckDB takes ? and \\ in a path for something else, LanceDB refuses control characters, both bytes that are no UTF-8."""
+    return character == "?" or (character == "\\" != os.sep) or unicodedata.category(character) in ("Cc", "Cs")
+
+
 @dataclass(frozen=True)
 class Lake:
     root: UPath
 
     @classmethod
     def at(cls, root: str | os.PathLike[str]) -> "Lake":
-        """The lake at ``root``, made absolute, so that a later change of the working folder does not move it."""
-        path = UPath(root)
-        return cls(path if "://" in str(root) else UPath(os.path.abspath(root)))
+        """The lake at ``root``, made absolute, so that a later change of the working folder does not move it.
+
+        Raises ConfigError for a path that one of the lake's tools cannot take, before any of them is at a loss.
+        """
+        if "://" in str(root):
+            return cls(UPath(root))
+        path = os.path.abspath(root)
+        if odd := next((character for character in path if _unusable(character)), None):
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            raise ConfigError(
+                f"--lake {shown!r}: DuckDB or LanceDB cannot work below a folder with {odd!a} in its name; choose another folder"
+            )
+        return cls(UPath(path))
 
     @property
     def seeds(self) -> UPath:

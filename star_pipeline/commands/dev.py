@@ -1,5 +1,6 @@
 """``star-pipeline dev``: the Dagster UI and daemon on a lake, with DAGSTER_HOME inside it."""
 
+import glob
 import os
 import signal
 import socket
@@ -26,6 +27,12 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
             raise ConfigError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
             ) from error
+    home = lake.local(lake.dagster_home)
+    if glob.escape(home) != home:
+        raise ConfigError(
+            f"--lake {lake.root}: Dagster's UI and daemon find no settings below a folder with [, * or ? in its name; move the lake "
+            "(star-pipeline run works on it)"
+        )
     lake.prepare()
     hold_for_good(lake, f"star-pipeline dev at http://{host}:{port}")
     prepare_instance(lake)

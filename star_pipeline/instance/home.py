@@ -14,7 +14,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
-from star_pipeline.instance.storage import BELOW_HOME, KeptEngines
+from star_pipeline.instance.storage import KeptEngines, Runs, Schedules
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml").read_text("utf-8")
 
@@ -22,8 +22,9 @@ DAGSTER_YAML = Path(__file__).with_name("dagster.yaml").read_text("utf-8")
 _FORMER = {
     "a9ce17d4f37d78cca33d7cda97f549cde4db8114e9ff5cdbe7529d97140cb900",
     "dd109b390498ac7e61280e0e9f00ff0ec39baabd16772d43acb8d6ed412fb056",
+    "980c113a4d14dfb0f5716765953450a4fdfc1d7e48db6d66aad66e1a15688a5e",
 }
-_EVENT_LOG = {"module": KeptEngines.__module__, "class": KeptEngines.__name__}
+_STORAGES = {"event_log_storage": KeptEngines, "run_storage": Runs, "schedule_storage": Schedules}
 
 
 def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstance:
@@ -37,14 +38,17 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
     settings = lake.dagster_home / "dagster.yaml"
     if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in _FORMER:
         lake.write_bytes(settings, DAGSTER_YAML.encode())
-    overrides: dict[str, Any] = {}
+    # Dagster itself looks for the file with a pattern, and so finds none below a folder such as data[old]
+    said = yaml.safe_load(settings.read_text("utf-8")) or {}
+    overrides: dict[str, Any] = dict(said)
     if at_the_console:
         noop = "dagster._core.storage.noop_compute_log_manager"
         overrides["compute_logs"] = {"module": noop, "class": "NoOpComputeLogManager"}
-    if (yaml.safe_load(settings.read_text("utf-8")) or {}).get("event_log_storage") == _EVENT_LOG:
-        # DAGSTER_HOME, where there is one, may be another lake's
-        folder = lake.local(lake.dagster_home.joinpath(*BELOW_HOME))
-        overrides["event_log_storage"] = {**_EVENT_LOG, "config": {"base_dir": folder}}
+    for key, storage in _STORAGES.items():
+        named = {"module": storage.__module__, "class": storage.__name__}
+        if said.get(key) == named:
+            # DAGSTER_HOME, where there is one, may be another lake's
+            overrides[key] = {**named, "config": {"base_dir": os.path.join(home, *storage.BELOW_HOME)}}
     instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
     keep_one_at_a_time(instance)
     return instance

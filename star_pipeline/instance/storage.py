@@ -1,21 +1,75 @@
-"""Dagster's event log in SQLite, with its engines kept: named in the instance's ``dagster.yaml``."""
+"""Dagster's storages in SQLite, on any path, and the event log's engines kept: named in the instance's ``dagster.yaml``."""
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import dagster as dg
 import sqlalchemy as db
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.runs.sqlite import SqliteRunStorage, sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import SqliteScheduleStorage, sqlite_schedule_storage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
-BELOW_HOME = ("history", "runs")
-"""Where Dagster's own event log lies in its home."""
 _KEPT = 4
+_CONFIG = {"base_dir": dg.Field(dg.StringSource, is_required=False, description="default: below DAGSTER_HOME")}
+
+
+def address(base_dir: str, name: str) -> str:
+    """SQLAlchemy's address of a database in a folder of whatever name. Dagster joins texts, and a part such as ``a%2Fb`` of the
+    path is then taken for ``a/b``."""
+    path = os.path.join(os.path.abspath(base_dir), f"{name}.db")
+    return db.URL.create("sqlite", database=path).render_as_string()
+
+
+def _base_dir(config: Mapping[str, Any], below_home: tuple[str, ...]) -> str:
+    return str(config.get("base_dir") or os.path.join(os.environ.get("DAGSTER_HOME", ""), *below_home))
+
+
+@contextmanager
+def _addressing(module: ModuleType) -> Iterator[None]:
+    """A module of Dagster's with our ``address`` in the place of its own, which no argument leads past."""
+    own = module.create_db_conn_string
+    module.create_db_conn_string = address  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        module.create_db_conn_string = own  # type: ignore[attr-defined]
+
+
+class Runs(SqliteRunStorage):
+    """The same file, on any path."""
+
+    BELOW_HOME: ClassVar = ("history",)
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return _CONFIG
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "Runs":
+        with _addressing(sqlite_run_storage):
+            return cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
+
+
+class Schedules(SqliteScheduleStorage):
+    """The same file, on any path."""
+
+    BELOW_HOME: ClassVar = ("schedules",)
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return _CONFIG
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> SqliteScheduleStorage:
+        with _addressing(sqlite_schedule_storage):
+            return cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
 
 
 class KeptEngines(SqliteEventLogStorage):
@@ -25,6 +79,8 @@ class KeptEngines(SqliteEventLogStorage):
     asset six times whether its partition exists: most of what a run of Dagster costs. Keys of partitions are as good as never deleted.
     """
 
+    BELOW_HOME: ClassVar = ("history", "runs")
+
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, db.Engine] = OrderedDict()
         self._there: set[tuple[str, str]] = set()
@@ -32,12 +88,14 @@ class KeptEngines(SqliteEventLogStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        return {"base_dir": dg.Field(dg.StringSource, is_required=False, description="default: below DAGSTER_HOME")}
+        return _CONFIG
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptEngines":
-        home = os.environ.get("DAGSTER_HOME", "")
-        return cls(config_value.get("base_dir") or os.path.join(home, *BELOW_HOME), inst_data)
+        return cls(_base_dir(config_value, cls.BELOW_HOME), inst_data)
+
+    def conn_string_for_shard(self, shard_name: str) -> str:
+        return address(self._base_dir, shard_name)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[db.Connection]:

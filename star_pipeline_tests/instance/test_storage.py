@@ -1,14 +1,22 @@
 """The event log with its engines kept: the same files as Dagster's own, and not in the way of a user's storage."""
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import Journal
+from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.commands.dev import serve
+from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.records import MemoryEntry
+from star_pipeline.inspection.build import build_inspection, open_inspection
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.home import DAGSTER_YAML
+from star_pipeline.instance.queue import ShardQueue
 from star_pipeline.instance.storage import KeptEngines
 from star_pipeline.partitions import SHARDS
 
@@ -70,10 +78,58 @@ def test_the_lakes_log_is_below_its_own_home_whatever_dagster_home_says(lake, tm
 def test_a_storage_that_the_user_has_chosen_is_left_alone(lake):
     chosen = lake.root / "elsewhere"
     settings = yaml.safe_load(DAGSTER_YAML)
-    del settings["event_log_storage"]
+    for kind in ("event_log", "run", "schedule"):
+        del settings[f"{kind}_storage"]
     settings["storage"] = {"sqlite": {"base_dir": str(chosen)}}
     lake.write_bytes(lake.dagster_home / "dagster.yaml", yaml.safe_dump(settings).encode())
     with open_instance(lake) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
         instance.add_dynamic_partitions(str(SHARDS.name), ["000001-x"])
     assert chosen.exists()
+
+
+ODD = "feature%2Flogin 100% a#b;c&d=e ünï日本 'q' \"q\" {a,b} $HOME file:x C:y@z !x|<y>`z ~"
+
+
+def test_a_lake_may_have_any_name_that_its_tools_take(tmp_path, monkeypatch):
+    lake = Lake.at(tmp_path / ODD)
+    with open_instance(lake) as instance:
+        instance.add_dynamic_partitions(str(SHARDS.name), ["000001-x"])
+        dg.materialize([nothing], instance=instance, partition_key="000001-x")
+    bank = LanceMemoryBank(lake.local(lake.memory_bank), "e")
+    bank.replace_shard("000001-x", [MemoryEntry("s", "c", "000001-x", 1, "i", "a+b", 0.5)], np.ones((1, 4)))
+    build_inspection(lake)
+    journal = Journal(lake.journal_folder(None), lake.lake_id)
+    assert journal.replies() == 0
+    journal.close()
+    with open_instance(lake) as again:
+        assert again.get_runs_count() == 1
+        assert made(again) == {"000001-x"}
+    # as Dagster's UI and daemon open it
+    monkeypatch.setenv("DAGSTER_HOME", lake.local(lake.dagster_home))
+    with dg.DagsterInstance.get() as served:
+        assert served.get_runs_count() == 1
+        assert served.schedule_storage.all_instigator_state() == []
+    with open_inspection(lake) as database:
+        assert database.execute("SELECT count(*) FROM candidates").fetchone() == (0,)
+    near = LanceMemoryBank(lake.local(lake.memory_bank), "e").nearest(np.ones((1, 4)), 3, 2)
+    assert [neighbour.pair_id for neighbour in near[0]] == ["a+b"]
+    assert [path.name for path in tmp_path.iterdir()] == [ODD]
+    there = {"dagster_home", "inspect.duckdb", "journal", "memory_bank"}
+    assert there <= {path.name for path in (tmp_path / ODD).iterdir()}
+
+
+def test_settings_are_found_below_a_folder_named_like_a_pattern_and_the_ui_says_that_it_cannot(tmp_path):
+    lake = Lake.at(tmp_path / "old[x]*")
+    with open_instance(lake) as instance:
+        assert isinstance(instance.run_coordinator, ShardQueue)
+    with pytest.raises(ConfigError, match=r"below a folder with \[, \* or \? in its name"):
+        serve("offline", lake, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("name", ["what?now", "back\\slash", "new\nline", "tab\t", "caf\udce9"])
+def test_a_lake_that_a_tool_cannot_take_is_refused_at_once_with_the_character(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"with '.*' in its name; choose another folder") as error:
+        Lake.at(tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
