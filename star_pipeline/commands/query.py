@@ -2,23 +2,19 @@
 
 import difflib
 import itertools
-import json
 import re
 import sys
-from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
+import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import ConfigError
+from star_pipeline.inspection.answers import NUMBERS, WRITERS, distinct, for_eyes, print_answer
 from star_pipeline.inspection.build import TABLE_NAMES, made_by_another_version, open_inspection, query_columns
 from star_pipeline.inspection.shipped import TOPICS, shipped_queries, superseded_queries
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", *WRITERS)
 _ROWS_SHOWN = 1_000
 _TEXT_SHOWN = 48
 TITLES = {
@@ -46,18 +42,18 @@ def run_query(lake: Lake, text: str, form: str) -> None:
             relation = database.sql(sql)
             if relation is None:
                 return
-            frame = (relation.limit(_ROWS_SHOWN + 1) if form == "table" else relation).to_df()
+            if form == "table":
+                _print_table(relation)
+            else:
+                print_answer(relation, form)
         except duckdb.Error as error:
             if named and isinstance(error, duckdb.CatalogException):
                 raise made_by_another_version(lake) from error
             raise ConfigError(f"the query failed: {' '.join(str(error).split())}") from error
-    _print_frame(frame, form)
 
 
 def list_queries(form: str) -> None:
     """Print topic, name, question and columns of the shipped queries in one of FORMATS. Raises ConfigError."""
-    import pandas as pd
-
     _require(form)
     columns = query_columns()
     queries = shipped_queries().values()
@@ -65,7 +61,9 @@ def list_queries(form: str) -> None:
         names = [[column.name for column in columns[query.name]] for query in queries]
         said = {name: [getattr(query, name) for query in queries] for name in ("topic", "name", "question", "notes")}
         listed = [", ".join(each) for each in names] if form == "csv" else names
-        _print_frame(pd.DataFrame({**said, "columns": listed}), form)
+        table = pa.table({**said, "columns": listed})
+        with duckdb.connect() as database:
+            print_answer(database.from_arrow(table), form)
         return
     from rich.console import Console
     from rich.padding import Padding
@@ -115,28 +113,16 @@ def _require(form: str) -> None:
         raise ConfigError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
 
 
-def _print_frame(frame: "pd.DataFrame", form: str) -> None:
-    if form == "csv":
-        frame.map(_as_text).to_csv(sys.stdout, index=False)
-    elif form == "json":
-        print(frame.to_json(orient="records", force_ascii=False, indent=1))
-    elif form == "parquet":
-        frame.to_parquet(sys.stdout.buffer, index=False)
-    else:
-        _print_table(frame)
-
-
-def _print_table(frame: "pd.DataFrame") -> None:
-    import pandas as pd
+def _print_table(relation: duckdb.DuckDBPyRelation) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else 200)
-    many = len(frame.columns) > 3
-    shown = frame.iloc[:_ROWS_SHOWN]
-    rows = [[_cell(value, many) for value in row] for row in shown.map(_as_text).itertuples(index=False)]
-    names = [str(name) for name in frame.columns]
+    answer = distinct(relation)
+    names, many = answer.columns, len(answer.columns) > 3
+    found = for_eyes(answer.limit(_ROWS_SHOWN + 1)).fetchall()
+    rows = [[_cell(value, many) for value in row] for row in found[:_ROWS_SHOWN]]
     widths = [max([len(name), *(len(row[place]) for row in rows)]) for place, name in enumerate(names)]
     fitting = len(names)
     if many:
@@ -145,30 +131,22 @@ def _print_table(frame: "pd.DataFrame") -> None:
         ends = itertools.accumulate(width + 2 for width in widths)
         fitting = max(1, sum(end - 2 <= console.width for end in ends))
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name, width in zip(names[:fitting], widths, strict=False):
-        right = pd.api.types.is_numeric_dtype(frame[name])
+    for name, width, kind in zip(names[:fitting], widths, answer.types, strict=False):
+        right = NUMBERS.fullmatch(str(kind)) is not None
         most = width if many else None
         table.add_column(name, justify="right" if right else "left", overflow="ellipsis", no_wrap=many, max_width=most)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row[:fitting]))
-    console.print(table) if frame.size else console.print("no rows")
-    more = ", and there are more" if len(frame) > len(shown) else ""
+    console.print(table) if rows else console.print("no rows")
+    more = ", and there are more" if len(found) > len(rows) else ""
     hidden = f", without the columns {', '.join(names[fitting:])}" if fitting < len(names) else ""
     remedy = ": --format csv, json or parquet gives all" if more or hidden else ""
-    print(f"({len(shown):,} rows{more}{hidden}{remedy})", file=sys.stderr)
+    print(f"({len(rows):,} rows{more}{hidden}{remedy})", file=sys.stderr)
 
 
-def _cell(value: object, one_line: bool) -> str:
-    if _null(value):
+def _cell(value: float | str | None, one_line: bool) -> str:
+    """A cell as eyes take it in: floating-point numbers to six digits, everything else whole."""
+    if value is None:
         return ""
-    said = f"{value:.6g}" if isinstance(value, float) else str(value)
+    said = f"{value:.6g}" if isinstance(value, float) else value
     return " ".join(said.split()) if one_line else said
-
-
-def _as_text(value: object) -> object:
-    """Lists, as DuckDB and pandas hand them over, as JSON; anything else as it is."""
-    return json.dumps(value.tolist(), ensure_ascii=False, default=str) if isinstance(value, np.ndarray) else value
-
-
-def _null(value: object) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or str(value) in ("NaT", "<NA>")

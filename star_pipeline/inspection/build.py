@@ -1,5 +1,6 @@
 """Builds ``inspect.duckdb`` beside the old one and puts it in its place, so that a reader never sees half of it."""
 
+import glob
 import hashlib
 import os
 import uuid
@@ -103,10 +104,9 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, 
             database.begin()  # one for all: each statement of its own would wait for the disk
             create_tables(database)
             for spec in SHARD_TABLES:
-                files = [lake.local(lake.table(spec, shard)) for shard in lake.shards_of(spec)]
-                _fill(database, spec, files)
+                _fill(database, spec, [_file(lake, spec, shard) for shard in lake.shards_of(spec)])
             for spec in _WHOLE_TABLES:
-                _fill(database, spec, [lake.local(lake.table(spec))] if lake.has_table(spec) else [])
+                _fill(database, spec, [_file(lake, spec)] if lake.has_table(spec) else [])
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _record_origins(database, lake)
             create_queries(database)
@@ -190,6 +190,11 @@ def _columns(spec: TableSpec[Any]) -> tuple[Column, ...]:
     return spec.columns if with_shard else (*spec.columns, _SHARD)
 
 
+def _file(lake: Lake, spec: TableSpec[Any], shard: str | None = None) -> str:
+    """A table's file as DuckDB takes it: below a lake called ``data*`` its name would be a pattern, and fit another lake's too."""
+    return glob.escape(lake.local(lake.table(spec, shard)))
+
+
 def _fill(database: "duckdb.DuckDBPyConnection", spec: TableSpec[Any], files: list[str]) -> None:
     """Read the table's files, those of other versions too: a column that a file lacks is null, one that only it has is left."""
     if files:
@@ -202,7 +207,7 @@ def _fill(database: "duckdb.DuckDBPyConnection", spec: TableSpec[Any], files: li
 
 
 def _record_origins(database: "duckdb.DuckDBPyConnection", lake: Lake) -> None:
-    made = [lake.local(lake.table(spec, shard)) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
+    made = [_file(lake, spec, shard) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
     if made:
         database.execute(f"CREATE TEMP TABLE said AS {statements('origins')}", [made])
         database.execute(f"INSERT INTO {ORIGINS.name} BY NAME SELECT * EXCLUDE (settings) FROM said")
