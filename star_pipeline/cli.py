@@ -96,7 +96,7 @@ def query(
         str | None, typer.Argument(help="a SQL statement, or the name of a shipped query or a table")
     ] = None,
     lake: LakeRoot = "data_lake",
-    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet (to standard output)")] = "table",
+    form: Annotated[str, typer.Option("--format", help="table (floats to six digits), csv, json or parquet")] = "table",
     listing: Annotated[
         bool, typer.Option("--list", help="list the shipped queries: what each answers, and its columns")
     ] = False,

@@ -51,7 +51,7 @@ def _below(folder: UPath) -> list[UPath]:
         every = folder.rglob("*") if folder.exists() else ()
         found = [path for path in every if not path.is_dir() and not _hidden(path.relative_to(folder).parts[:-1])]
     else:
-        found, seen = [], {os.path.realpath(folder)}
+        found, seen = [], {os.path.realpath(str(folder))}
         for place, folders, files in os.walk(str(folder), onerror=_unreadable, followlinks=True):
             found += [UPath(place) / name for name in files]
             inner = {

@@ -15,7 +15,7 @@ from star_pipeline.adapters.export_files import ENDINGS, WRITERS, ending_of, wri
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.exports import FORMS, SCORE_FIELDS, ExportForm, NoRecord, Record, scores
+from star_pipeline.core.exports import FORMS, SCORE_FIELDS, ExportForm, NoRecord, Record, Remark, scores
 from star_pipeline.core.preferences import PREFERENCE_SCORE_FIELDS, preference_records
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, JUDGE_VERDICTS, SEED_SHARDS, STAR_DATASET
@@ -26,11 +26,12 @@ _OF_PAIRS = (SEED_SHARDS, CANDIDATES, JUDGE_VERDICTS, COMPOSITE_SCORES)
 
 @dataclass
 class ExportOutcome:
-    """How many rows the final data set has, how many became records, and why the others did not."""
+    """How many rows the final data set has, how many became records, why the others did not, and what is odd of those that did."""
 
     rows: int = 0
     records: int = 0
     left_out: Counter[NoRecord] = field(default_factory=Counter)
+    remarks: Counter[Remark] = field(default_factory=Counter)
 
 
 def export(lake: Lake, form: str, output: str, with_scores: bool = False) -> ExportOutcome:
@@ -74,6 +75,8 @@ def print_export(form: str, output: str, outcome: ExportOutcome) -> None:
     print(f"{outcome.records:,} {what}{where}, of {outcome.rows:,} rows of the final data set", file=out)
     for line in _reasons(outcome):
         print(line, file=out)
+    for remark, count in outcome.remarks.most_common():
+        print(f"{count:,} of them {remark}", file=out)
 
 
 def _reasons(outcome: ExportOutcome) -> list[str]:
@@ -89,7 +92,9 @@ def _nothing(lake: Lake, outcome: ExportOutcome) -> str:
 
 def _records(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record]:
     """The records in the final data set's order, counted as they go by."""
-    made = _pairs(lake, with_scores) if form.record is None else _by_row(lake, form, with_scores)
+    made = (
+        _pairs(lake, form, with_scores, outcome) if form.record is None else _by_row(lake, form, with_scores, outcome)
+    )
     for record in made:
         outcome.rows += 1
         if isinstance(record, NoRecord):
@@ -107,14 +112,16 @@ def _without(idle: set[str], records: Iterable[Record]) -> Iterator[Record]:
         yield record
 
 
-def _by_row(lake: Lake, form: ExportForm, with_scores: bool) -> Iterator[Record | NoRecord]:
+def _by_row(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record | NoRecord]:
     assert form.record
     for row in lake.rows(STAR_DATASET):
         record = form.record(row)
+        if not isinstance(record, NoRecord):
+            outcome.remarks.update(form.remarks([turn.role for turn in row.messages]))
         yield record if isinstance(record, NoRecord) or not with_scores else record | scores(row)
 
 
-def _pairs(lake: Lake, with_scores: bool) -> Iterator[Record | NoRecord]:
+def _pairs(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record | NoRecord]:
     for shard, rows in groupby(lake.rows(STAR_DATASET), key=_shard):
         whole = all(lake.has_table(spec, shard) for spec in _OF_PAIRS)
         candidates = lake.read_table(CANDIDATES, shard) if whole else []
@@ -123,7 +130,10 @@ def _pairs(lake: Lake, with_scores: bool) -> Iterator[Record | NoRecord]:
             yield from (NoRecord.IN_THE_MAKING for _ in rows)
             continue
         seeds, verdicts = lake.read_table(SEED_SHARDS, shard), lake.read_table(JUDGE_VERDICTS, shard)
-        yield from preference_records(rows, seeds, candidates, verdicts, composite, with_scores)
+        for record in preference_records(rows, seeds, candidates, verdicts, composite, with_scores):
+            if not isinstance(record, NoRecord):
+                outcome.remarks.update(form.remarks([turn["role"] for turn in record["prompt"]]))
+            yield record
 
 
 def _shard(row: StarRow) -> str:

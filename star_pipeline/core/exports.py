@@ -1,6 +1,6 @@
 """The final data set in the forms that trainers read, a record a row; preference pairs are in ``preferences``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,11 +20,41 @@ _FROM_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
 class NoRecord(StrEnum):
     """Why a row of the final data set has no record in a form."""
 
-    NO_PAIRS = "earlier turns that are no [user, assistant] pairs; sharegpt and messages keep them"
+    NO_PAIRS = "earlier turns that are no [user, assistant] pairs; --format messages keeps them"
     NOT_JUDGED = "no candidate judged better or worse than the reference"
     OTHER_INSTRUCTION = "better and worse only for different instructions"
     SAME_TEXT = "better and worse are the same text"
     IN_THE_MAKING = "shard not done, or just being made again"
+
+
+class Remark(StrEnum):
+    """What a trainer makes of a record, where it is not what one would expect."""
+
+    OPENING_CUT = (
+        "without the opening turn of the assistant, for which trainers on ShareGPT drop the conversation or cut it so; "
+        "--format messages keeps the turn"
+    )
+    OUT_OF_TURN = "with user and assistant not in turn, which trainers on ShareGPT drop or refuse"
+    ASSISTANT_FIRST = "that the assistant opens, which some chat templates refuse (Gemma's, Mistral's)"
+
+
+def _sharegpt_remarks(roles: Sequence[str]) -> Iterator[Remark]:
+    said = [role for role in roles if role != "system"]
+    if said[:1] == ["assistant"]:
+        yield Remark.OPENING_CUT
+    said = [role for role in roles[_openings(roles) :] if role != "system"]
+    if said != ["user", "assistant"] * (len(said) // 2):
+        yield Remark.OUT_OF_TURN
+
+
+def _chat_remarks(roles: Sequence[str]) -> Iterator[Remark]:
+    if [role for role in roles if role != "system"][:1] == ["assistant"]:
+        yield Remark.ASSISTANT_FIRST
+
+
+def _openings(roles: Sequence[str]) -> int:
+    """How many turns come before the user's first."""
+    return next((place for place, role in enumerate(roles) if role == "user"), 0)
 
 
 @dataclass(frozen=True)
@@ -33,13 +63,14 @@ class ExportForm:
 
     ``fields`` are the Arrow types of a record; the ``optional`` ones stand in a file only where one of its records fills them, since
     loaders want the same fields in every record. ``by_line``: one record a line is usual, else one JSON list. ``record`` is None
-    for preference pairs, which need more than the row.
+    for preference pairs, which need more than the row. ``remarks`` are on a conversation, given by its turns' roles.
     """
 
     fields: tuple[pa.Field, ...]
     by_line: bool
     record: Callable[[StarRow], Record | NoRecord] | None
     optional: tuple[str, ...] = ()
+    remarks: Callable[[Sequence[str]], Iterable[Remark]] = lambda roles: ()
 
 
 def alpaca(row: StarRow) -> Record | NoRecord:
@@ -56,8 +87,13 @@ def alpaca(row: StarRow) -> Record | NoRecord:
 
 
 def sharegpt(row: StarRow) -> Record:
-    """id (the seed's) and conversations: turns with from (system, human or gpt) and value; a system prompt is the first turn."""
-    turns = [{"from": _FROM_SHAREGPT[turn.role], "value": turn.content} for turn in row.messages]
+    """id (the seed's) and conversations: turns with from (system, human or gpt) and value; a system prompt is the first turn.
+
+    What the assistant says before the user's first turn is left out: trainers want the user to begin.
+    """
+    cut = _openings([turn.role for turn in row.messages])
+    kept = [turn for place, turn in enumerate(row.messages) if place >= cut or turn.role == "system"]
+    turns = [{"from": _FROM_SHAREGPT[turn.role], "value": turn.content} for turn in kept]
     return {"id": row.seed_id, "conversations": turns}
 
 
@@ -95,8 +131,12 @@ _TURNS = pa.list_(pa.struct([pa.field("from", TEXT), pa.field("value", TEXT)]))
 _ALPACA = _fields(instruction=TEXT, input=TEXT, output=TEXT, system=TEXT, history=pa.list_(pa.list_(TEXT)))
 FORMS = {
     "alpaca": ExportForm(_ALPACA, False, alpaca, ("system", "history")),
-    "sharegpt": ExportForm(_fields(id=TEXT, conversations=_TURNS), False, sharegpt),
-    "messages": ExportForm(_fields(messages=MESSAGES), True, messages),
-    "prompt-completion": ExportForm(_fields(prompt=MESSAGES, completion=MESSAGES), True, prompt_completion),
-    "preference": ExportForm(_fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES), True, None),
+    "sharegpt": ExportForm(_fields(id=TEXT, conversations=_TURNS), False, sharegpt, (), _sharegpt_remarks),
+    "messages": ExportForm(_fields(messages=MESSAGES), True, messages, (), _chat_remarks),
+    "prompt-completion": ExportForm(
+        _fields(prompt=MESSAGES, completion=MESSAGES), True, prompt_completion, (), _chat_remarks
+    ),
+    "preference": ExportForm(
+        _fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES), True, None, (), _chat_remarks
+    ),
 }

@@ -24,7 +24,11 @@ _FORMER = {
     "dd109b390498ac7e61280e0e9f00ff0ec39baabd16772d43acb8d6ed412fb056",
     "980c113a4d14dfb0f5716765953450a4fdfc1d7e48db6d66aad66e1a15688a5e",
 }
-_STORAGES = {"event_log_storage": KeptEngines, "run_storage": Runs, "schedule_storage": Schedules}
+_STORAGES: dict[str, type[KeptEngines | Runs | Schedules]] = {
+    "event_log_storage": KeptEngines,
+    "run_storage": Runs,
+    "schedule_storage": Schedules,
+}
 
 
 def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstance:

@@ -67,9 +67,11 @@ class Schedules(SqliteScheduleStorage):
         return _CONFIG
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> SqliteScheduleStorage:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "Schedules":
         with _addressing(sqlite_schedule_storage):
-            return cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
+            made = cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
+        assert isinstance(made, Schedules)
+        return made
 
 
 class KeptEngines(SqliteEventLogStorage):

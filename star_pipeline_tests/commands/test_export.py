@@ -18,7 +18,7 @@ from star_pipeline.adapters.seed_files import read_seeds
 from star_pipeline.commands.export import export, print_export
 from star_pipeline.core import tables
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.exports import FORMS, NoRecord
+from star_pipeline.core.exports import FORMS, NoRecord, Remark
 from star_pipeline.core.seeds import SeedRules
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import say
@@ -95,6 +95,8 @@ def plain_record(form, row):
         return {"prompt": said[:-1], "completion": [said[-1]]}
     if form == "sharegpt":
         names = {"user": "human", "assistant": "gpt", "system": "system"}
+        while said[0]["role"] == "assistant":
+            said = said[1:]
         return {
             "id": row["seed_id"],
             "conversations": [{"from": names[turn["role"]], "value": turn["content"]} for turn in said],
@@ -126,6 +128,8 @@ def test_datasets_reads_every_form_from_every_file_row_by_row(form, ending, lake
     assert loaded(path, tmp_path) == expected
     assert (outcome.rows, outcome.records) == (len(final), len(expected))
     assert outcome.left_out == ({NoRecord.NO_PAIRS: 1} if form == "alpaca" else {})
+    first = {"alpaca": {}, "sharegpt": {Remark.OPENING_CUT: 1}}.get(form, {Remark.ASSISTANT_FIRST: 1})
+    assert outcome.remarks == first
 
 
 def test_scores_go_along_where_they_are_asked_for(lake, final, tmp_path):
@@ -147,6 +151,8 @@ def test_the_projects_own_reader_takes_an_export_for_seeds(form, ending, lake, t
     ]
     assert [(seed.instruction, seed.response) for seed in read] == [(row.instruction, row.response) for row in rows]
     before = [tuple(turn for turn in row.messages[:-2] if turn.role != "system") for row in rows]
+    if form == "sharegpt":
+        before = [turns[1:] if turns and turns[0].role == "assistant" else turns for turns in before]
     systems = [row.messages[0].content if row.messages[0].role == "system" else None for row in rows]
     assert [(seed.history, seed.system) for seed in read] == list(zip(before, systems, strict=True))
 
@@ -323,10 +329,12 @@ def test_the_records_go_to_standard_output_and_what_is_said_does_not(lake, final
 
 def test_what_was_left_out_is_said_with_the_reason(lake, tmp_path, capsys):
     outcome = export(lake, "alpaca", str(tmp_path / "a.json"))
+    outcome.remarks[Remark.OPENING_CUT] = 2
     print_export("alpaca", "a.json", outcome)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "11 alpaca records in a.json, of 12 rows of the final data set"
     assert said[1].startswith("left out 1: earlier turns that are no [user, assistant] pairs")
+    assert said[2].startswith("2 of them without the opening turn of the assistant")
 
 
 def test_an_output_that_cannot_be_is_refused_in_one_line(lake, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_pipeline.core.exports import FORMS, NoRecord, alpaca, messages, prompt_completion, scores, sharegpt
+from star_pipeline.core.exports import FORMS, NoRecord, Remark, alpaca, messages, prompt_completion, scores, sharegpt
 from star_pipeline.core.records import Message, StarRow
 from star_pipeline.core.seed_formats import DEFAULT_FIELDS, detect
 
@@ -89,6 +89,34 @@ def test_alpaca_says_that_it_has_no_words_for_turns_that_are_no_pairs(roles):
     history = [Message({"u": "user", "a": "assistant"}[role], "text") for role in roles]
     assert alpaca(star_row("system", history)) is NoRecord.NO_PAIRS
     assert isinstance(sharegpt(star_row("system", history)), dict)
+
+
+@pytest.mark.parametrize(
+    ("roles", "kept", "told"),
+    [
+        ("", "ua", []),
+        ("ua", "uaua", []),
+        ("a", "ua", [Remark.OPENING_CUT]),
+        ("aaua", "uaua", [Remark.OPENING_CUT]),
+        ("u", "uua", [Remark.OUT_OF_TURN]),
+        ("auaa", "uaaua", [Remark.OPENING_CUT, Remark.OUT_OF_TURN]),
+    ],
+)
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_sharegpt_begins_with_the_user_and_what_trainers_drop_is_told(system, roles, kept, told):
+    names = {"u": "user", "a": "assistant"}
+    row = star_row(system, [Message(names[role], str(place)) for place, role in enumerate(roles)])
+    turns = sharegpt(row)["conversations"]
+    if system:
+        assert turns.pop(0) == {"from": "system", "value": system}
+    assert "".join({"human": "u", "gpt": "a"}[turn["from"]] for turn in turns) == kept
+    assert [turn["value"] for turn in turns[-2:]] == ["Why?", "Because."]
+    said = [turn.role for turn in row.messages]
+    assert list(FORMS["sharegpt"].remarks(said)) == told
+    opened = [Remark.ASSISTANT_FIRST] if roles[:1] == "a" else []
+    for form in ("messages", "prompt-completion", "preference"):
+        assert list(FORMS[form].remarks(said)) == opened
+    assert not list(FORMS["alpaca"].remarks(said))
 
 
 @given(st.none() | NAMED, st.lists(st.tuples(TEXT, TEXT), max_size=3), TEXT, TEXT)

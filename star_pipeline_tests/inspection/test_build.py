@@ -11,7 +11,8 @@ import pytest
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.tables import CANDIDATES, JUDGE_VERDICTS, TASK_DOMAINS
+from star_pipeline.core.records import CatalogEntry
+from star_pipeline.core.tables import CANDIDATES, JUDGE_VERDICTS, SEED_CATALOG, SHARD_MANIFEST, TASK_DOMAINS
 from star_pipeline.inspection.build import TABLE_NAMES, build_inspection, open_inspection, query_columns
 from star_pipeline.inspection.shipped import STORED, in_order_of_use, parse_query, shipped_queries, superseded_queries
 
@@ -21,6 +22,19 @@ def copied(lake, target):
     for name in ("tables", "star_dataset"):
         shutil.copytree(str(lake.root / name), target / name)
     return Lake.at(target)
+
+
+def test_a_lake_named_like_a_pattern_holds_its_own_tables_alone(tmp_path):
+    for name, count in (("data*", 1), ("data[1]", 2), ("data1", 3), ("data22", 4)):
+        lake = Lake.at(tmp_path / name)
+        rows = [CatalogEntry(f"{name}{n}", "000001-x", n, "x.json", n, True) for n in range(count)]
+        lake.write_table(SEED_CATALOG, SEED_CATALOG.to_arrow(rows))
+        lake.write_table(SHARD_MANIFEST, SHARD_MANIFEST.to_arrow([]), "000001-x")
+    for name, count in (("data*", 1), ("data[1]", 2)):
+        lake = Lake.at(tmp_path / name)
+        assert build_inspection(lake)["seed_catalog"] == count
+        with open_inspection(lake) as database:
+            assert database.execute("SELECT DISTINCT seed_id[:5] FROM seed_catalog").fetchall() == [(name[:5],)]
 
 
 def test_each_shipped_query_is_a_view_of_its_name_and_says_what_it_answers(ask):
