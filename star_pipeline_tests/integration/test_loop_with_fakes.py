@@ -283,8 +283,8 @@ def preference(judged, mark):
     return "[C]" if first == second else "[A]" if first else "[B]"
 
 
-def test_the_better_agents_pairs_rise_snapshot_by_snapshot(tmp_path, config_file):
-    """Agent a writes better for everybody, and the judge sees it: its pairs rise with every shard."""
+def test_the_better_agents_pairs_earn_more_and_rise(tmp_path, config_file):
+    """Agent a writes better for everybody, and the judge sees it: its pairs rise over the shards."""
 
     def script(request):
         text = request.messages[-1].content
@@ -295,12 +295,16 @@ def test_the_better_agents_pairs_rise_snapshot_by_snapshot(tmp_path, config_file
     loop = Loop(tmp_path, config_file, script=script, ease=1.0)
     loop.write_seeds(seed_rows(24))
     loop.all()
-    shares = [
-        sum(row.probability for row in loop.read(tables.AGENT_PAIR_PROBABILITIES, shard) if row.pair_id.endswith("+a"))
-        for shard in loop.shards
-    ]
-    assert len(shares) == 6
-    assert all(after > before for before, after in itertools.pairwise([0.5, *shares]))
+    shards = [loop.read(tables.AGENT_PAIR_PROBABILITIES, shard) for shard in loop.shards]
+    assert len(shards) == 6
+    # of eight draws a shard chance decides in which one they rise, and not that they do
+    assert sum(row.probability for row in shards[-1] if row.pair_id.endswith("+a")) > 0.55
+    earned = {"a": 0.0, "b": 0.0}
+    drawn = dict.fromkeys(earned, 0)
+    for row in itertools.chain(*shards):
+        earned[row.pair_id[-1]] += row.reward
+        drawn[row.pair_id[-1]] += row.n_sampled
+    assert earned["a"] / drawn["a"] > 1.4 * earned["b"] / drawn["b"]
     loop.instance.dispose()
 
 
