@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.adapters.unfinished import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.tables import (
@@ -70,17 +71,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises LakeError, saying what stood in the way.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with open(partial, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with unfinished(path) as place, open(place, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -159,6 +154,10 @@ class Lake:
     @property
     def lock(self) -> UPath:
         return self.root / ".lock"
+
+    @property
+    def publishing_lock(self) -> UPath:
+        return self.root / ".publishing_lock"
 
     @property
     def server_lock(self) -> UPath:
@@ -299,11 +298,13 @@ class Lake:
         return int(seen.st_mtime_ns), int(seen.st_size), int(seen.st_ino)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half written. Only while holding the lake."""
-        tables = self.root / "tables"
-        for folder in (self.root, self.seeds, self.root / "star_dataset", tables, *tables.glob("*")):
-            for partial in folder.glob(".*.partial*") if folder.is_dir() else ():
-                partial.unlink(missing_ok=True)
+        """Remove what processes that are no more left half written; what is being written, by whomever, stays."""
+        if self.root.protocol in ("", "file"):  # object stores put whole objects
+            root = Path(self.local(self.root))
+            tables = root / "tables"
+            places = (root / name for name in ("seeds", "star_dataset", "journal", "dagster_home"))
+            for folder in (root, *places, tables, *tables.glob("*")):
+                sweep(folder)
 
     def catalog_rows(self) -> Sequence[Any]:
         """The seed catalogue; empty on a fresh lake."""

@@ -22,17 +22,31 @@ def hold(lake: Lake, owner: str) -> Iterator[None]:
 
     Raises LakeBusy at once, never waits: a waiting run would keep the slot that the first one needs.
     """
+    with _held(lake, lake.lock, owner, 0.0, "is in use by"):
+        yield
+
+
+@contextmanager
+def hold_publishing(lake: Lake, owner: str, patience_s: float = 300.0) -> Iterator[None]:
+    """Be the one that writes what is made of all shards, from reading them to the last file, so that no two publishers' files mix.
+
+    Waits for another one, which is done in seconds and keeps no slot that this one needs; raises LakeBusy after ``patience_s``.
+    """
+    with _held(lake, lake.publishing_lock, owner, patience_s, "is being published by"):
+        yield
+
+
+@contextmanager
+def _held(lake: Lake, path: UPath, owner: str, patience_s: float, held_by: str) -> Iterator[None]:
     lake.root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(lake.local(lake.lock), timeout=0, thread_local=False, is_singleton=True)
+    lock = filelock.FileLock(lake.local(path), timeout=0, thread_local=False, is_singleton=True)
     first = not lock.is_locked
     # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it
-    note = _note(lake.lock)
+    note = _note(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=patience_s)
     except filelock.Timeout as error:
-        raise LakeBusy(
-            f"{lake.root} is in use by {_named(_read(note))}; wait until it has ended, or stop it"
-        ) from error
+        raise LakeBusy(f"{lake.root} {held_by} {_named(_read(note))}; wait until it has ended, or stop it") from error
     try:
         if first:
             _write(lake, note, owner)

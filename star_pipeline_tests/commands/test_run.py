@@ -223,7 +223,7 @@ def test_half_a_character_in_a_reply_is_one_failed_row_not_a_lost_shard(side):
 
 
 def test_a_partial_file_of_a_killed_process_is_swept(side):
-    partial = side.lake.root / "tables" / "candidates" / ".000001-seeds.parquet.123.partial"
+    partial = side.lake.root / "tables" / "candidates" / f".000001-seeds.parquet.{2**22 + 1}.partial"
     side.lake.write_bytes(partial, b"half")
     side.run()
     assert not partial.exists()
