@@ -23,6 +23,7 @@ class NoRecord(StrEnum):
     NO_PAIRS = "earlier turns that are no [user, assistant] pairs; --format messages keeps them"
     NOT_JUDGED = "no candidate judged better or worse than the reference"
     OTHER_INSTRUCTION = "better and worse only for different instructions"
+    REJECTS_SELECTED = "the response that was judged worse is the one that the final data set holds"
     SAME_TEXT = "better and worse are the same text"
     IN_THE_MAKING = "shard not done, or just being made again"
 

@@ -5,7 +5,8 @@ letter for letter. So a candidate whose instruction was rewritten is never set a
 The judge compared each candidate with the seed's reference, in both orders, and agreed with itself; so candidates stand in three ranks,
 better > reference > worse, and a pair is one of a higher and one of a lower rank: the reference itself takes part where its
 instruction is the same, and better over worse follows through it. Ties, reversals, and what was not judged say nothing and take no part.
-Texts that are equal but for the space around them are no pair.
+Texts that are equal but for the space around them are no pair. Nor is a pair whose rejected side is what the final data set holds of
+the seed: who trains on both would be taught a response and then to shun it.
 
 **Which one of a seed's pairs is taken.** One whose chosen side is the selected candidate, if there is any; then better over worse before
 the others; then the highest pi of the chosen side, the lowest of the rejected, the smaller candidate_id. One pair a seed. pi decides
@@ -78,12 +79,15 @@ def preference_records(
             texts = candidate.instruction or "", candidate.response or ""
             sides_of[verdict.seed_id].append(_side(candidate, *texts, verdict.verdict, score_of))
     for row in rows:
-        pair = best_pair(sides_of.get(row.seed_id, ()), row.candidate_id)
+        pair = best_pair(sides_of.get(row.seed_id, ()), row.candidate_id, row.response)
         yield pair if isinstance(pair, NoRecord) else _record(row, *pair, with_scores)
 
 
-def best_pair(sides: Sequence[Side], selected: str) -> tuple[Side, Side] | NoRecord:
-    """(chosen, rejected) out of one seed's sides, as the module says; ``selected`` is the selected candidate_id."""
+def best_pair(sides: Sequence[Side], selected: str, held: str | None = None) -> tuple[Side, Side] | NoRecord:
+    """(chosen, rejected) out of one seed's sides, as the module says.
+
+    ``selected`` is the selected candidate_id, ``held`` the response that the final data set holds of the seed.
+    """
     ordered = [(high, low) for high in sides for low in sides if high.rank > low.rank]
     if not ordered:
         return NoRecord.NOT_JUDGED
@@ -93,6 +97,10 @@ def best_pair(sides: Sequence[Side], selected: str) -> tuple[Side, Side] | NoRec
     pairs = [(high, low) for high, low in alike if high.response.strip() != low.response.strip()]
     if not pairs:
         return NoRecord.SAME_TEXT
+    if held is not None:
+        pairs = [(high, low) for high, low in pairs if low.response.strip() != held.strip()]
+    if not pairs:
+        return NoRecord.REJECTS_SELECTED
 
     def order(pair: tuple[Side, Side]) -> tuple[object, ...]:
         high, low = pair

@@ -44,6 +44,13 @@ def test_why_a_seed_has_no_pair():
     assert best_pair([REFERENCE, same], "b") is NoRecord.SAME_TEXT
 
 
+def test_what_the_final_data_set_holds_is_never_the_rejected_side():
+    worse, better = side("w", "worse"), side("b", "better")
+    assert best_pair([REFERENCE, better], "r", f"{REFERENCE.response} ") is NoRecord.REJECTS_SELECTED
+    assert best_pair([REFERENCE, worse, better], "r", REFERENCE.response) == (REFERENCE, worse)
+    assert best_pair([REFERENCE, worse, better], "w", worse.response) == (better, REFERENCE)
+
+
 SIDES = st.lists(
     st.builds(
         Side,
@@ -84,6 +91,18 @@ def test_a_pair_is_sound_whenever_there_is_a_sound_one_and_none_is_before_it(sid
             rivals = [pair for pair in rivals if (pair[0].verdict, pair[1].verdict) == ("better", "worse")]
         assert (high.pi or 0) == max(one.pi or 0 for one, _ in rivals)
         assert best_pair(sides[::-1], selected) == found
+
+
+@given(SIDES, st.sampled_from("abcdef"), st.sampled_from(["x", "y", "z", "w"]))
+def test_what_the_data_set_holds_is_as_if_nobody_had_put_it_lower(sides, selected, held):
+    pair, without = best_pair(sides, selected, held), best_pair(sides, selected)
+    if isinstance(without, NoRecord):
+        assert pair is without
+    elif isinstance(pair, NoRecord):
+        assert without[1].response.split() == held.split()
+    else:
+        assert pair[1].response.split() != held.split()
+        assert pair == without or without[1].response.split() == held.split()
 
 
 def candidate(name, pair_id, response, instruction="Why?", slot=1, status="ok"):
