@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -98,6 +99,13 @@ class Daemon:
         query = "mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }"
         answer = self.ask(query, s={**self._repository, "sensorName": sensor})
         assert answer["startSensor"]["__typename"] == "Sensor", answer
+
+    def process(self, run_id: str) -> int | None:
+        """The process that a run lives in, as Dagster notes it; None before it has begun."""
+        query = """query($r: ID!) { logsForRun(runId: $r) { ... on EventConnection { events { ... on EngineEvent { message } } } } }"""
+        said = " ".join(event.get("message", "") for event in self.ask(query, r=run_id)["logsForRun"]["events"])
+        found = re.findall(r"Started process for run \(pid: (\d+)\)", said)
+        return int(found[-1]) if found else None
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, oldest start first; ``partition`` is the shard or None."""

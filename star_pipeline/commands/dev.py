@@ -11,6 +11,7 @@ from star_pipeline.adapters.lock import hold_for_good
 from star_pipeline.config import load_config
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.console import LOCATION
 
 
 def serve(config: str, lake: Lake, host: str, port: int) -> None:
@@ -49,7 +50,7 @@ def prepare_instance(lake: Lake) -> None:
             print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
 
 
-def dagster_dev(host: str, port: int, module: str = "star_pipeline.definitions") -> list[str]:
+def dagster_dev(host: str, port: int, module: str = LOCATION) -> list[str]:
     """The command line of Dagster's UI and daemon on the definitions of ``module``."""
     return [sys.executable, "-m", "dagster", "dev", "-m", module, "--host", host, "--port", str(port)]
 

@@ -13,6 +13,7 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.instance import console
 from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
 from star_pipeline.instance.storage import KeptEngines, Runs, Schedules
 
@@ -53,7 +54,8 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
         if said.get(key) == named:
             # DAGSTER_HOME, where there is one, may be another lake's
             overrides[key] = {**named, "config": {"base_dir": os.path.join(home, *storage.BELOW_HOME)}}
-    instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
+    ref = InstanceRef.from_dir(home, overrides=overrides)
+    instance = dg.DagsterInstance.from_ref(console.at_the_console(ref) if at_the_console else ref)
     keep_one_at_a_time(instance)
     return instance
 

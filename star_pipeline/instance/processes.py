@@ -7,10 +7,13 @@ import time
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
-HOST_TAG, PID_TAG, STARTED_TAG = "star/host", "star/pid", "star/process_started"
-PROCESS_TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
+# hidden from the lists of runs in the UI, where they would crowd out what a run is about
+HOST_TAG, PID_TAG, STARTED_TAG = (f"{HIDDEN_TAG_PREFIX}star_{name}" for name in ("host", "pid", "process_started"))
+_FORMER = {HOST_TAG: "star/host", PID_TAG: "star/pid", STARTED_TAG: "star/process_started"}
+"""What earlier versions called them."""
+PROCESS_TAGS = (*_FORMER, *_FORMER.values())
 RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_TIMEOUT_S = 180.0
 
@@ -43,7 +46,7 @@ def fail_dead_runs(instance: dg.DagsterInstance, try_again: bool = True) -> list
 
 def why_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """Why a run that counts as running cannot be; None where it lives, or lives on another machine."""
-    if run.tags.get(HOST_TAG) not in (None, "", socket.gethostname()):
+    if _tag(run, HOST_TAG) not in ("", socket.gethostname()):
         return None
     process = _process(instance, run)
     if process is None:
@@ -61,9 +64,14 @@ def _process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, flo
         if pid is not None and str(pid.value).isdigit():
             return int(str(pid.value)), note.event_log_entry.timestamp
     try:
-        return int(run.tags[PID_TAG]), float(run.tags[STARTED_TAG])
-    except (KeyError, ValueError):
+        return int(_tag(run, PID_TAG)), float(_tag(run, STARTED_TAG))
+    except ValueError:
         return None
+
+
+def _tag(run: dg.DagsterRun, name: str) -> str:
+    """Empty where the run has no such tag, by its former or its present name."""
+    return run.tags.get(_FORMER[name]) or run.tags.get(name, "")
 
 
 def _alive(pid: int, begun_by: float) -> bool:

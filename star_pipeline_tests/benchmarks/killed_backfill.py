@@ -56,10 +56,10 @@ def kill_in_the_middle(daemon: Daemon, shard: str) -> str:
 
     def working() -> dict[str, Any] | None:
         found = [run for run in daemon.runs() if run["partition"] == shard and run["status"] == "STARTED"]
-        return found[0] if found and found[0]["tags"].get("star/pid") else None
+        return found[0] if found and daemon.process(found[0]["runId"]) else None
 
     run = daemon.until(f"run of {shard}", working, 1800)
-    os.kill(int(run["tags"]["star/pid"]), signal.SIGKILL)
+    os.kill(daemon.process(run["runId"]) or 0, signal.SIGKILL)
     return str(run["runId"])
 
 

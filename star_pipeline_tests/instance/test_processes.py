@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -9,12 +10,13 @@ import textwrap
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import TagType, get_tag_type
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import command_at_work, hold
 from star_pipeline.core.errors import LakeError
 from star_pipeline.instance import fail_dead_runs, open_instance
-from star_pipeline.instance.processes import process_tags, why_dead
+from star_pipeline.instance.processes import HOST_TAG, PID_TAG, process_tags, why_dead
 
 
 @pytest.fixture
@@ -64,12 +66,31 @@ def test_a_run_killed_before_it_could_tag_itself_is_failed(instance, sleeper):
 
 
 def test_a_run_tried_again_is_not_taken_for_the_one_whose_tags_it_inherited(instance, sleeper):
-    dead = {**process_tags(), "star/pid": "999999999"}
+    dead = {**process_tags(), PID_TAG: "999999999"}
     assert why_dead(instance, run_in(instance, sleeper.pid, dead)) is None
 
 
+def test_the_tags_are_hidden_in_the_lists_of_runs_and_those_of_earlier_versions_are_understood(instance, sleeper):
+    assert {get_tag_type(name) for name in process_tags()} == {TagType.HIDDEN}
+    run = instance.create_run_for_job(job, tags=process_tags(), status=dg.DagsterRunStatus.STARTED)
+    assert why_dead(instance, run) is None
+    former = {"star/host": socket.gethostname(), "star/pid": "999999999", "star/process_started": "1.00"}
+    run = instance.create_run_for_job(job, tags=former, status=dg.DagsterRunStatus.STARTED)
+    assert "process 999999999 of this run is gone" in why_dead(instance, run)
+
+
+def test_a_command_s_runs_are_those_of_the_code_location_that_dev_serves(lake):
+    with open_instance(lake, at_the_console=True) as instance:
+        assert job.execute_in_process(instance=instance, tags={"mine": "1"}).success
+        [run] = instance.get_runs()
+    assert run.remote_job_origin.repository_origin.get_label() == "__repository__@star_pipeline.definitions"
+    assert (run.tags["mine"], run.tags[".dagster/repository"]) == ("1", "__repository__@star_pipeline.definitions")
+    with open_instance(lake) as served:  # as dev and its daemon read them
+        assert served.get_runs()[0].remote_job_origin == run.remote_job_origin
+
+
 def test_runs_of_another_machine_are_left_alone(instance):
-    run = run_in(instance, 999_999_999, {**process_tags(), "star/host": "elsewhere"})
+    run = run_in(instance, 999_999_999, {**process_tags(), HOST_TAG: "elsewhere"})
     assert why_dead(instance, run) is None
 
 

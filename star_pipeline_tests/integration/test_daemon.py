@@ -75,7 +75,7 @@ def evening(tmp_path_factory):
             daemon.turn_on("seed_files")
             daemon.until("plan of shard 1", lambda: lake.has_table(tables.SAMPLING_PLAN, "000001-seeds"))
             [victim] = shard("000001-seeds")
-            os.kill(int(victim["tags"]["star/pid"]), signal.SIGKILL)
+            os.kill(daemon.process(victim["runId"]), signal.SIGKILL)
             daemon.until("shard 2", lambda: lake.has_table(tables.AGENT_PAIR_PROBABILITIES, "000002-seeds"))
             sent = len(server.requests)
             put_seeds(lake, EDITED)

@@ -14,6 +14,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
 from star_pipeline.definitions import build_defs
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.processes import PID_TAG, STARTED_TAG, process_tags
 from star_pipeline.partitions import SHARDS, prior_state
 from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import fake_resources, seed_rows
@@ -210,21 +211,19 @@ def test_materialize_takes_the_lock_too(loop):
     result = dg.materialize(assets, instance=loop.instance, resources=resources, partition_key=loop.shards[0])
     assert result.success
     tags = loop.instance.get_run_by_id(result.run_id).tags
-    assert tags["star/pid"].isdigit()
+    assert tags[PID_TAG].isdigit()
 
 
 def test_the_run_of_a_dead_process_is_failed_and_that_of_a_living_one_is_not(loop):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    from star_pipeline.instance.processes import process_tags
-
     job = loop.defs.resolve_job_def("take_in_seeds")
     tags = process_tags()
     gone = loop.instance.create_run_for_job(
-        job, tags={**tags, "star/pid": str(dead.pid)}, status=dg.DagsterRunStatus.STARTED
+        job, tags={**tags, PID_TAG: str(dead.pid)}, status=dg.DagsterRunStatus.STARTED
     )
     reused = loop.instance.create_run_for_job(
-        job, tags={**tags, "star/process_started": "1.00"}, status=dg.DagsterRunStatus.STARTED
+        job, tags={**tags, STARTED_TAG: "1.00"}, status=dg.DagsterRunStatus.STARTED
     )
     alive = loop.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
     assert set(fail_dead_runs(loop.instance)) == {gone.run_id, reused.run_id}

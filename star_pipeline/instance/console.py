@@ -1,0 +1,30 @@
+"""The instance of a command: its runs name the code location that ``star-pipeline dev`` serves, so that the UI lists them."""
+
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+from dagster._serdes import ConfigurableClassData
+
+LOCATION = "star_pipeline.definitions"
+"""The module with the definitions, and the name of the code location that it makes in Dagster's UI."""
+_REPOSITORY = "__repository__"
+
+
+class ConsoleInstance(dg.DagsterInstance):
+    """Dagster's timeline and its jobs' pages leave out a run that names no code location, as those executed in a process do not."""
+
+    def create_run_for_job(self, job_def: dg.JobDefinition, **named: Any) -> dg.DagsterRun:  # type: ignore[override]
+        origin = RemoteJobOrigin(
+            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), _REPOSITORY), job_def.name
+        )
+        tags = {**(named.get("tags") or {}), REPOSITORY_LABEL_TAG: f"{_REPOSITORY}@{LOCATION}"}
+        return super().create_run_for_job(job_def, **{**named, "remote_job_origin": origin, "tags": tags})
+
+
+def at_the_console(ref: InstanceRef) -> InstanceRef:
+    """The same instance, as a command opens it."""
+    made_by = ConfigurableClassData(ConsoleInstance.__module__, ConsoleInstance.__name__, "{}")
+    return ref._replace(custom_instance_class_data=made_by)
