@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from star_pipeline.adapters.belonging import write_made
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets import LOOP_ASSETS
 from star_pipeline.assets.face import failure, stamped
@@ -21,6 +22,8 @@ AGAIN: Mapping[str, str] = {"resample": "sampling_plan", "rescore": "ifd_scores"
 """What can be made again of a shard -> the asset that it begins with; all of the loop after it follows."""
 PUBLISHED = ("task_domains", "star_dataset", "inspection", "report")
 """What is made of all shards together, in order."""
+FREE = ("composite_scores", "memory_bank", "agent_pair_probabilities")
+"""What is made of a shard without any call, after its verdicts, in order."""
 _FOLDED_FROM = ("seed_shards", "sampling_plan", "composite_scores", "memory_bank")
 _THEN = "Several shards run in key order, in whatever order they are picked; then run `refold_snapshots`."
 
@@ -92,7 +95,7 @@ def fold_snapshots_anew(
                 well_formed(AGENT_PAIR_PROBABILITIES, table),
                 probabilities_consistent(rows, rows[0].parent_snapshot_id, config.evolution.floor),
             )
-            home.write_table(AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
+            write_made(home, AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
             tags = input_tags(context.instance, _FOLDED_FROM, shard, content_hash(table))
             # `prior_state` is not observed: the next shard's plan is drawn and paid
             context.log_event(
@@ -117,7 +120,7 @@ def fold_snapshots_anew(
 @dg.job(
     name="refold_snapshots",
     description="After a shard was made again: folds the pairs' probabilities of all later shards anew, in order, without any LLM call. "
-    "Nothing to select; plans that are drawn and paid stay as they are.",
+    "Nothing to select: start it from its Launchpad. Plans that are drawn and paid stay as they are.",
 )
 def refold_snapshots() -> None:
     fold_snapshots_anew()

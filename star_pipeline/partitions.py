@@ -15,8 +15,8 @@ shard_manifest = dg.AssetSpec(
     group_name="1_seeds",
     kinds={"parquet"},
     owners=OWNERS,
-    description="Which records a shard holds. `seed_catalog` observes it once for each new shard, so that a new shard does not "
-    "make the old ones stale. Nothing to materialise here.",
+    description="Which records a shard holds: what `seed_shards` reads. Nothing to materialise here: `seed_catalog` makes all of it, and "
+    "notes each new shard's version as an observation, so that a new shard does not make the old ones out of date.",
 )
 
 prior_state = dg.AssetSpec(
@@ -25,7 +25,7 @@ prior_state = dg.AssetSpec(
     group_name="2_generate",
     kinds={"parquet"},
     owners=OWNERS,
-    description="What a shard starts from: the pair probabilities (and the memory) after the shard before. "
-    "`agent_pair_probabilities[k-1]` observes `prior_state[k]`: this is the feedback of the loop, which Dagster would refuse "
-    "as a cycle between assets. Nothing to materialise here.",
+    description="What a shard starts from: the pair probabilities and the memory after the shard before. Nothing to materialise here: "
+    "`agent_pair_probabilities` of shard k-1 notes its version on `prior_state` of shard k as an observation. This is the feedback of the "
+    "loop, which Dagster would refuse as a cycle between assets; where it changes, just plan k goes out of date (*Unsynced*).",
 )

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -13,9 +15,18 @@ import pyarrow.parquet as pq
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.manifest import ShardOrigin, TableOrigin
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SHARD_TABLES, STAR_DATASET
+from star_pipeline.core.records import AgentSpend
+from star_pipeline.core.tables import (
+    AGENT_PAIR_PROBABILITIES,
+    REJECTED_ROWS,
+    SEED_CATALOG,
+    SHARD_TABLES,
+    STAR_DATASET,
+    TableSpec,
+)
 
 _PACKAGES = (
     "star-pipeline",
@@ -79,6 +90,32 @@ def is_published(lake: Lake, dataset_fingerprint: str) -> bool:
     manifest = read_manifest(lake)
     same = manifest is not None and manifest.get("dataset_fingerprint") == dataset_fingerprint
     return same and not dataset_problem(lake, manifest)
+
+
+def made_of(lake: Lake, spend: Iterable[AgentSpend]) -> str:
+    """Names all that is published from: every table's file, to the byte, and what was paid. The manifest records it."""
+    whole = [lake.table(spec) for spec in (SEED_CATALOG, REJECTED_ROWS) if lake.has_table(spec)]
+    hashes = [(path.name, *_sha256(path)) for path in whole]
+    hashes += [(spec.name, shard, *_sha256(lake.table(spec, shard))) for spec, shard in _shard_tables(lake)]
+    return identity.digest("made of", hashes, [asdict(row) for row in spend])
+
+
+def signatures(lake: Lake) -> dict[str, list[Any]]:
+    """shard -> what changes when any of its tables is written."""
+    found: dict[str, list[Any]] = {}
+    for spec, shard in _shard_tables(lake):
+        found.setdefault(shard, []).append((spec.name, lake.signature(spec, shard)))
+    return found
+
+
+def _shard_tables(lake: Lake) -> Iterator[tuple[TableSpec[Any], str]]:
+    return ((spec, shard) for spec in SHARD_TABLES for shard in lake.shards_of(spec))
+
+
+def _sha256(path: Any) -> Iterator[str]:
+    """The content's hash; nothing where the file has just gone."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        yield hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shard_origins(lake: Lake, shards: Iterable[str]) -> list[ShardOrigin]:

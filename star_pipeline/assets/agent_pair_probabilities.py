@@ -6,6 +6,7 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.assets.face import covers, lake_asset, made, plot
 from star_pipeline.assets.feedback import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
+from star_pipeline.assets.following import keeps_up_with
 from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
 from star_pipeline.core.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
@@ -23,6 +24,7 @@ from star_pipeline.resources import LakeResource, SettingsResource
     equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
+    follows=keeps_up_with("composite_scores"),
     checks=(CORRECT,),
 )
 def agent_pair_probabilities(

@@ -4,6 +4,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.assets.face import counts, lake_asset, made
+from star_pipeline.assets.following import keeps_up_with
 from star_pipeline.core.checks import (
     CORRECT,
     FALLBACKS,
@@ -27,6 +28,7 @@ from star_pipeline.resources import SettingsResource
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
     equation="Eq.5-Eq.7-Eq.1",
     spec=COMPOSITE_SCORES,
+    follows=keeps_up_with("judge_verdicts"),
     checks=(CORRECT, FALLBACKS),
 )
 def composite_scores(

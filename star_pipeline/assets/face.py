@@ -6,14 +6,16 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 from dagster._utils.warnings import PreviewWarning
 
+from star_pipeline.adapters.belonging import VERSION
 from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.lock import hold_publishing
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, together, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
@@ -49,7 +51,8 @@ def lake_asset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """``dg.asset`` with what the project's assets have in common.
 
-    ``locked`` assets run only while this process holds the lake, in the pool of one run; StarErrors end a step as one line.
+    ``locked`` assets run only while this process holds the lake, in the pool of one run; the others, which are made of all shards,
+    one at a time, whoever makes them. StarErrors end a step as one line.
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
     """
 
@@ -59,7 +62,9 @@ def lake_asset(
             try:
                 if locked:
                     inputs.pop("lake_lock").require()
-                with _less_garbage_collection():
+                lake = None if locked else inputs["lake"].open()
+                alone = hold_publishing(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
+                with alone, _less_garbage_collection():
                     result = function(context, **inputs)
             except Blocked as error:
                 yield check_result(error.finding)
@@ -158,10 +163,10 @@ def made(
 
     Where there are ``findings``, it is checked to be well formed as well.
     """
-    table = spec.to_arrow(rows)
+    table = stamped(spec.to_arrow(rows), settings, spec)
     return dg.MaterializeResult(
-        value=stamped(table, settings, spec),
-        data_version=dg.DataVersion(content_hash(table)),
+        value=table,
+        data_version=dg.DataVersion(table.schema.metadata[VERSION].decode()),
         metadata={
             "dagster/row_count": table.num_rows,
             **(metadata or {}),
@@ -203,11 +208,15 @@ def check_result(finding: Finding) -> dg.AssetCheckResult:
 
 
 def stamped(table: pa.Table, settings: StarConfig, spec: TableSpec[Any]) -> pa.Table:
-    """The table with the configuration that made it in its metadata: fingerprint, name and, in shards, the deciding settings.
+    """The table with its data version and the configuration that made it in its metadata: fingerprint, name and, in shards, settings.
 
     The final data set may be published, and the addresses of a team's servers are its own affair.
     """
-    origin = {"config_fingerprint": settings.fingerprint, "config_name": settings.name}
+    origin = {
+        VERSION.decode(): content_hash(table),
+        "config_fingerprint": settings.fingerprint,
+        "config_name": settings.name,
+    }
     if spec in SHARD_TABLES:
         origin["config_settings"] = json.dumps(settings.deciding, ensure_ascii=False, sort_keys=True)
     if spec.name == TASK_DOMAINS.name:

@@ -3,8 +3,10 @@
 import functools
 from collections.abc import Iterator, Sequence
 
+from star_pipeline.adapters.belonging import misfits
 from star_pipeline.adapters.lake import Lake, Signature
 from star_pipeline.config import StarConfig
+from star_pipeline.core.belonging import StaleTable
 from star_pipeline.core.errors import OrderError
 from star_pipeline.core.evolution import Snapshot, fold_shard, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.records import PairProbability
@@ -55,6 +57,30 @@ def follows(lake: Lake, shard: str) -> bool:
     rows = lake.read_table(AGENT_PAIR_PROBABILITIES, shard)
     pairs = tuple(row.pair_id for row in rows)
     return rows[0].parent_snapshot_id == prior_snapshot(lake, shard, pairs).snapshot_id
+
+
+def stale_tables(lake: Lake) -> Iterator[StaleTable]:
+    """The shards' tables that would be other ones if they were made now, in order; a changed configuration does not count."""
+    for shard in lake.catalog_shards():
+        for misfit in misfits(lake, shard):
+            yield StaleTable(
+                shard, misfit.table, f"made from other {misfit.source} than are there now", "star-pipeline run"
+            )
+        before = neighbour_shard(lake, shard, -1)
+        folded = all(lake.has_table(AGENT_PAIR_PROBABILITIES, key) for key in (shard, before or shard))
+        if not (folded and lake.has_table(SAMPLING_PLAN, shard)):
+            continue
+        pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+        prior = prior_snapshot(lake, shard, pairs).snapshot_id
+        if not follows(lake, shard):
+            because = "folded from a snapshot of the shard before that has changed since"
+            yield StaleTable(shard, AGENT_PAIR_PROBABILITIES.name, because, "refold_snapshots, or star-pipeline run")
+        plan = lake.read_arrow(SAMPLING_PLAN, shard, ["snapshot_id"]).column("snapshot_id")
+        if len(plan) and str(plan[0]) != prior:
+            because = "drawn from a snapshot of the shard before that has changed since; its candidates are paid"
+            yield StaleTable(
+                shard, SAMPLING_PLAN.name, because, f"star-pipeline run --resample {shard}, which pays anew"
+            )
 
 
 def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tuple[str, list[PairProbability]]]:

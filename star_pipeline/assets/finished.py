@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from star_pipeline.adapters.belonging import misfits
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.assets.face import all_shards_of
+from star_pipeline.core.belonging import JOINED, Misfit, refusal
+from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import CatalogEntry, StarRow
 from star_pipeline.core.selection import star_rows
-from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, SEED_SHARDS
+from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, JUDGE_VERDICTS, SEED_SHARDS
 
 _OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
-_PARTS = (SEED_SHARDS, *_OF_CANDIDATES)
-FINISHED = [all_shards_of(spec) for spec in _PARTS]
+_PARTS = (SEED_SHARDS, *_OF_CANDIDATES, JUDGE_VERDICTS)
+FINISHED = [all_shards_of(spec) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
 """What an asset depends on that asks for ``finished_rows``, beside the catalogue."""
 
 
@@ -31,19 +34,25 @@ class Finished:
 
 
 def finished_rows(lake: Lake) -> Finished:
-    """Read the selected rows. A shard that lacks a table, or is just being made again, is not done."""
+    """Read the selected rows. A shard that lacks a table is not done.
+
+    Raises LakeError, naming shards, tables and the remedy, where the tables of a shard do not belong together, as when one was made
+    again alone: a row would be joined from values that contradict each other.
+    """
     entries = {entry.seed_id: entry for entry in lake.catalog_rows()}
     shards = tuple(sorted({entry.shard for entry in entries.values()}))
     done: list[str] = []
     rows: list[StarRow] = []
+    apart: list[Misfit] = []
     for shard in shards:
         if not all(lake.has_table(spec, shard) for spec in _PARTS):
             continue
-        candidates, scores, composite = (lake.read_arrow(spec, shard) for spec in _OF_CANDIDATES)
-        ids = composite.column("candidate_id")
-        if not all(ids.equals(table.column("candidate_id")) for table in (candidates, scores)):
+        found = [misfit for misfit in misfits(lake, shard) if misfit.table in JOINED]
+        apart += found
+        if found:
             continue
         done.append(shard)
+        candidates, scores, composite = (lake.read_arrow(spec, shard) for spec in _OF_CANDIDATES)
         chosen = composite.column("selected")
         rows += star_rows(
             shard,
@@ -53,4 +62,6 @@ def finished_rows(lake: Lake) -> Finished:
             COMPOSITE_SCORES.from_arrow(composite.filter(chosen)),
             IFD_SCORES.from_arrow(scores.filter(chosen)),
         )
+    if apart:
+        raise LakeError(refusal(apart))
     return Finished(rows, entries, shards, tuple(done))

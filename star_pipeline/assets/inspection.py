@@ -4,6 +4,7 @@ import dagster as dg
 
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.assets.face import all_shards_of, covers, lake_asset, plot
+from star_pipeline.assets.feedback import stale_tables
 from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.star_dataset import star_dataset
 from star_pipeline.assets.task_domains import task_domains
@@ -30,7 +31,8 @@ def inspection(
 ) -> dg.MaterializeResult[None]:
     home = lake.open()
     spend = read_spend(home.journal_folder(settings.load().journal), home.lake_id)
-    sizes = build_inspection(home, spend)
+    stale = list(stale_tables(home))
+    sizes = build_inspection(home, spend, stale)
     return dg.MaterializeResult(
         metadata={
             "plot_cost_by_agent": plot(
@@ -39,5 +41,6 @@ def inspection(
             ),
             "path": dg.MetadataValue.path(str(home.inspection)),
             "rows": dg.MetadataValue.json(sizes),
+            "out_of_date": len(stale),
         }
     )

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from star_pipeline.assets.face import counts, lake_asset
+from star_pipeline.assets.following import keeps_up_with
 from star_pipeline.core import identity
 from star_pipeline.core.records import Candidate, CompositeScore
 from star_pipeline.core.selection import memory_entries
@@ -15,6 +16,7 @@ from star_pipeline.resources import EmbedderResource, MemoryResource, SettingsRe
     "Puts the shard's selected instructions, their embeddings and the pair that made each into LanceDB (table `instructions`). "
     "`sampling_plan` of later shards looks up the nearest ones; only `best` rows with pi >= `memory.min_pi` are remembered. "
     "Of a conversation it holds the turn that was improved, without what came before.",
+    follows=keeps_up_with("composite_scores"),
     kinds=frozenset({"lancedb"}),
 )
 def memory_bank(

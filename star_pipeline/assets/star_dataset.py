@@ -2,11 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.adapters.dataset_files import numerics, shard_origins, source_hashes, versions, write_dataset
+from star_pipeline.adapters.dataset_files import made_of as all_of
+from star_pipeline.adapters.dataset_files import (
+    numerics,
+    shard_origins,
+    signatures,
+    source_hashes,
+    versions,
+    write_dataset,
+)
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.assets.face import SIMILARITY, all_shards_of, blocking, counts, lake_asset, made, stamped
@@ -15,12 +24,12 @@ from star_pipeline.assets.following import FOLLOW
 from star_pipeline.assets.seed_catalog import seed_catalog
 from star_pipeline.assets.task_domains import task_domains
 from star_pipeline.config import StarConfig
-from star_pipeline.core.checks import CORRECT
+from star_pipeline.core.checks import CORRECT, listed
 from star_pipeline.core.dataset_card import CardFacts, dataset_card
 from star_pipeline.core.dataset_checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.manifest import configurations, manifest
-from star_pipeline.core.records import LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.records import AgentSpend, LeftOutRow, StarRow, TaskDomain
 from star_pipeline.core.selection import kept_rows
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
@@ -65,7 +74,8 @@ _LINEAGE = {
     "The final data set for trainers: the selected candidate of every live seed as chat `messages`, with its scores and where it comes "
     "from. One Parquet file (it loads straight into `datasets` and TRL), a data set card and a manifest, which names both by their hashes "
     "and what they were made from. Rows that the settings under `dataset` leave out are in the table `left_out_rows`; shards that are not "
-    "done are left out and counted.",
+    "done are left out and counted. Where the tables of a shard do not belong together, since one was made again alone, nothing is "
+    "written: the line names them, and the data set stays as it was.",
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
@@ -77,6 +87,7 @@ def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     config, home = settings.load(), lake.open()
+    before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
     made_of = finished_rows(home)
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
@@ -103,8 +114,16 @@ def star_dataset(
     )
     if blocking(result) or result.value is None:
         return result
+    data = home.encoded(STAR_DATASET, result.value)
+    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data)
+    after = signatures(home)
+    if torn := [shard for shard in made_of.done if before.get(shard) != after.get(shard)]:
+        raise LakeError(
+            f"tables of {listed(torn)} were written while the data set was made from them, so it would mix old and new; wait until "
+            "the shards are done, then materialise star_dataset again, or run: star-pipeline run"
+        )
     home.write_table(LEFT_OUT_ROWS, stamped(LEFT_OUT_ROWS.to_arrow(left_out), config, LEFT_OUT_ROWS))
-    _write(home, config, made_of, rows, left_out, domains, result.value)
+    write_dataset(home, data, card, told)
     # written above, so that the manifest, which names the others, comes last
     return dg.MaterializeResult(
         metadata=result.metadata, data_version=result.data_version, check_results=result.check_results
@@ -134,17 +153,17 @@ def _leaders(
     return {row.seed_id: row.near_duplicate_of for row in domains}
 
 
-def _write(
+def _beside(
     home: Lake,
     config: StarConfig,
     made_of: Finished,
     rows: Sequence[StarRow],
     left_out: Sequence[LeftOutRow],
     domains: Sequence[TaskDomain],
-    table: pa.Table,
-) -> None:
-    """Data, card and manifest."""
-    data = home.encoded(STAR_DATASET, table)
+    spend: Sequence[AgentSpend],
+    data: bytes,
+) -> tuple[bytes, dict[str, Any]]:
+    """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
     dataset = config.dataset.model_dump(mode="json")
     judged = [
@@ -175,11 +194,12 @@ def _write(
         shards=origins,
         sources=source_hashes(home),
         entries=made_of.entries,
-        spend=read_spend(home.journal_folder(config.journal), home.lake_id),
+        spend=spend,
+        made_of=all_of(home, spend),
         numerics=numerics(home),
         versions=versions(),
     )
-    write_dataset(home, data, dataset_card(rows, facts).encode(), told)
+    return dataset_card(rows, facts).encode(), told
 
 
 def _column_lineage() -> dg.TableColumnLineage:

@@ -18,13 +18,14 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.seed_files import passed_over, seed_files, would_hold
+from star_pipeline.assets.feedback import stale_tables
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.records import Message
-from star_pipeline.core.tables import SEED_CATALOG, STAR_DATASET
+from star_pipeline.core.tables import SAMPLING_PLAN, SEED_CATALOG, STAR_DATASET
 
 Finding = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
@@ -87,7 +88,7 @@ def _lake(lake: Lake) -> Iterator[Finding]:
     lake.prepare()
     probe = lake.root / ".doctor"
     lake.write_bytes(probe, b"x")
-    probe.unlink()
+    probe.unlink(missing_ok=True)
     free = shutil.disk_usage(lake.local(lake.root)).free / 1e9
     if free < _LEAST_FREE_GB:
         yield False, f"{lake.root}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
@@ -119,6 +120,14 @@ def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[F
 
 
 def _dataset(lake: Lake) -> Iterator[Finding]:
+    stale = list(stale_tables(lake))
+    for row in (row for row in stale if row.asset != SAMPLING_PLAN.name):
+        yield False, f"{row.asset}[{row.shard}]: {row.because}; bring it up to date: {row.remedy}"
+    if plans := [row for row in stale if row.asset == SAMPLING_PLAN.name]:
+        yield (
+            True,
+            f"{len(plans):,} paid plans, such as that of {plans[0].shard}: {plans[0].because}; they stay as they are",
+        )
     manifest = read_manifest(lake)
     if manifest is None and not lake.has_table(STAR_DATASET):
         yield True, "none yet"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from star_pipeline.adapters.belonging import misfits
 from star_pipeline.adapters.export_files import ENDINGS, WRITERS, ending_of, write_records
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.core.belonging import JOINED
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.exports import FORMS, SCORE_FIELDS, ExportForm, NoRecord, Record, Remark, scores
 from star_pipeline.core.preferences import PREFERENCE_SCORE_FIELDS, preference_records
@@ -124,11 +126,10 @@ def _by_row(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutc
 def _pairs(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record | NoRecord]:
     for shard, rows in groupby(lake.rows(STAR_DATASET), key=_shard):
         whole = all(lake.has_table(spec, shard) for spec in _OF_PAIRS)
-        candidates = lake.read_table(CANDIDATES, shard) if whole else []
-        composite = lake.read_table(COMPOSITE_SCORES, shard) if whole else []
-        if not whole or [row.candidate_id for row in candidates] != [row.candidate_id for row in composite]:
+        if not whole or any(misfit.table in JOINED for misfit in misfits(lake, shard)):
             yield from (NoRecord.IN_THE_MAKING for _ in rows)
             continue
+        candidates, composite = lake.read_table(CANDIDATES, shard), lake.read_table(COMPOSITE_SCORES, shard)
         seeds, verdicts = lake.read_table(SEED_SHARDS, shard), lake.read_table(JUDGE_VERDICTS, shard)
         for record in preference_records(rows, seeds, candidates, verdicts, composite, with_scores):
             if not isinstance(record, NoRecord):

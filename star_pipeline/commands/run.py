@@ -8,8 +8,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
-from star_pipeline.adapters.dataset_files import is_published
+from star_pipeline.adapters.belonging import misfits
+from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
@@ -31,7 +33,7 @@ from star_pipeline.definitions import build_defs
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import process_tags
-from star_pipeline.jobs import AGAIN, LOOP, PUBLISHED
+from star_pipeline.jobs import AGAIN, FREE, LOOP, PUBLISHED
 from star_pipeline.partitions import SHARDS
 from star_pipeline.resources import ProgressResource, SettingsResource
 
@@ -181,16 +183,21 @@ class _Work:
         return True
 
     def publish(self) -> bool:
-        """Rebuild what is made of all shards where a shard, the catalogue, a setting under ``dataset`` or this program is newer."""
-        made_of = ("seed_catalog", *LOOP)
-        newest = max((self._last(name) for name in made_of), default=0)
-        oldest = min(self._last(name) for name in PUBLISHED)
+        """Rebuild what is made of all shards where a table, a setting under ``dataset`` or this program has changed since."""
         there = self._lake.has_table(TASK_DOMAINS) and is_current(self._lake) and self._lake.report.exists()
-        if oldest > newest and there and is_published(self._lake, self._settings.dataset_fingerprint):
+        if there and is_published(self._lake, self._settings.dataset_fingerprint) and self._published_these():
             return False
         self._progress.note("publishing the final data set, the inspection file and the report")
         self._execute("publish")
         return True
+
+    def _published_these(self) -> bool:
+        """Nothing was made since; or what was is what was there before, to the byte, as where an unchanged judge judged again."""
+        last = [self._last(name) for name in PUBLISHED]
+        if min(last) > max(self._last(name) for name in ("seed_catalog", *LOOP)):
+            return True
+        spend = read_spend(self._lake.journal_folder(self._settings.journal), self._lake.lake_id)
+        return last == sorted(last) and (read_manifest(self._lake) or {}).get("made_of") == made_of(self._lake, spend)
 
     def _check_before_paying(self, pending: Sequence[str]) -> None:
         """Once, before the first work that costs: what would stop the run after money has been spent. Raises StarError."""
@@ -231,6 +238,8 @@ class _Work:
         A plan whose candidates are paid is never drawn again, unless that was asked for.
         """
         pending: list[str] = []
+        # what is paid or slow is not made again because a table beside it is damaged: the checks stop there, and name it
+        apart = {found.table for found in misfits(self._lake, shard) if found.says_so or found.table in FREE}
         for name in LOOP:
             own = self._ids[name].get(shard)
             gone = not self._there(name, shard)
@@ -238,7 +247,7 @@ class _Work:
             older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
             if name == SAMPLING_PLAN.name:
                 older = own is not None and not gone and self._unpaid_plan_is_outdated(shard)
-            if own is None or gone or older or name in self._again.get(shard, ()):
+            if own is None or gone or older or name in apart or name in self._again.get(shard, ()):
                 pending.append(name)
         if "agent_pair_probabilities" not in pending and self._snapshot_is_outdated(shard):
             pending.append("agent_pair_probabilities")

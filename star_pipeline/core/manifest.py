@@ -93,13 +93,14 @@ def manifest(
     sources: Mapping[str, str],
     entries: Mapping[str, CatalogEntry],
     spend: Sequence[AgentSpend],
+    made_of: str,
     numerics: Any,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Plain data for JSON; the same lake gives the same manifest, since it holds no time.
 
     ``dataset`` are the settings that decide what is published, ``sources`` seed file -> SHA-256. ``spend`` is the journal's, of
-    everything that this lake has paid, tokens and USD.
+    everything that this lake has paid, tokens and USD; ``made_of`` names all that was published from.
     """
     live = Counter(entry.source for entry in entries.values() if entry.live)
     used = Counter(row.source for row in rows)
@@ -112,6 +113,7 @@ def manifest(
         "dataset_fingerprint": dataset_fingerprint,
         "left_out": dict(sorted(Counter(row.reason for row in left_out).items())),
         "configurations": [asdict(used_here) for used_here in configurations(shards)],
+        "made_of": made_of,
         "shards": [
             {
                 "shard": shard.shard,

@@ -2,16 +2,17 @@
 
 import glob
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.unfinished import unfinished
+from star_pipeline.core.belonging import STALE_TABLES, StaleTable
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import AgentSpend
 from star_pipeline.core.tables import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
-_TABLES: tuple[TableSpec[Any], ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS)
+_TABLES: tuple[TableSpec[Any], ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES)
 TABLE_NAMES = tuple(spec.name for spec in _TABLES)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
@@ -91,16 +92,18 @@ def _layout() -> str:
     return hashlib.sha256(repr((tables, sorted(texts))).encode()).hexdigest()[:16]
 
 
-def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, int]:
+def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequence[StaleTable] = ()) -> dict[str, int]:
     """Write the inspection file; returns the rows of each table. A table without files is there, and empty.
 
-    ``spend`` is what the journal says that the lake has paid. Raises LakeError where the file cannot be written.
+    ``spend`` is what the journal says that the lake has paid, ``stale`` the shards' tables that are out of date.
+
+    Raises LakeError where the file cannot be written.
     """
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
-    partial = lake.inspection.with_name(f".inspect.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial.duckdb")
     try:
-        with duckdb.connect(lake.local(partial)) as database:
+        # with DuckDB's own files beside it, which go with the folder
+        with unfinished(Path(lake.local(lake.inspection))) as place, duckdb.connect(str(place)) as database:
             database.begin()  # one for all: each statement of its own would wait for the disk
             create_tables(database)
             for spec in SHARD_TABLES:
@@ -108,19 +111,16 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = ()) -> dict[str, 
             for spec in _WHOLE_TABLES:
                 _fill(database, spec, [_file(lake, spec)] if lake.has_table(spec) else [])
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
+            _insert(database, STALE_TABLES.name, STALE_TABLES.to_arrow(stale))
             _record_origins(database, lake)
             create_queries(database)
             database.execute(f"CREATE MACRO layout() AS '{_layout()}'")
             sizes = {spec.name: _count(database, spec.name) for spec in _TABLES}
             database.commit()
-        os.replace(lake.local(partial), lake.local(lake.inspection))
     except (OSError, duckdb.IOException) as error:
         raise LakeError(
             f"cannot write {lake.inspection}: {error}; free some space or mend the permissions, then run again"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return sizes
 
 

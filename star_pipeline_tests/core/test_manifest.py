@@ -48,6 +48,7 @@ def test_configurations_are_counted_by_tables_the_most_first_and_settings_may_be
 def test_the_manifest_is_plain_data_and_the_same_for_the_same_lake():
     def made():
         return manifest(
+            made_of="m",
             name="mine",
             lake_id="l",
             schema=STAR_DATASET.schema,
