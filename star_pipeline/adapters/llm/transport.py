@@ -1,26 +1,21 @@
 """One call through litellm's ``acompletion``: no retries, no cache, no limits; a reply, or a failure told apart."""
 
 import asyncio
-import functools
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
+from star_pipeline.adapters.llm.wire import guard, reason, tokens
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.replies import is_broken_off
-
-_TEXT_PARTS, _REASONING_PARTS = (
-    ("text", "output_text"),
-    ("thinking", "reasoning", "reasoning_text", "redacted_thinking"),
-)
 
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.
@@ -36,6 +31,7 @@ def load_litellm() -> Any:
     os.environ.setdefault("LITELLM_LOG", "ERROR")
     import litellm
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
 
     from star_pipeline.adapters.offline.provider import register
 
@@ -49,46 +45,34 @@ def load_litellm() -> Any:
         )
     for name in found:
         setattr(AsyncHTTPHandler, name, _not_again)
-    _take_parts(litellm.Message)
+    _guard_clients(AsyncHTTPHandler, BaseOpenAILLM)
     register()
     return litellm
 
 
+def _guard_clients(handler: Any, openais: Any) -> None:
+    """Let ``wire`` look at the replies of every HTTP client that litellm makes, before litellm does."""
+    if hasattr(handler, "guarded"):
+        return
+    if not (hasattr(handler, "create_client") and hasattr(openais, "_get_async_http_client")):
+        raise ConfigError(
+            f"litellm {version('litellm')} makes its HTTP clients in another place, and their replies have to be looked at so that no "
+            "redirect takes a key elsewhere; install a litellm that is known to do (1.106 is), or a newer star-pipeline"
+        )
+    handler.guarded = True
+    handler.create_client = _guarded(handler.create_client)
+    openais._get_async_http_client = staticmethod(_guarded(openais._get_async_http_client))
+
+
+def _guarded(make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*given: Any, **named: Any) -> Any:
+        return guard(make(*given, **named))
+
+    return made
+
+
 async def _not_again(*_: Any, **__: Any) -> Any:
     raise  # litellm calls this while it handles the failure, which is raised here once more
-
-
-def _take_parts(message: Any) -> None:
-    """Let litellm's class for a message take content that is a list of parts, as some servers send it, which it refuses."""
-    plain = message.__init__
-    if hasattr(plain, "takes_parts"):
-        return
-
-    @functools.wraps(plain)
-    def taking(self: Any, content: Any = None, *rest: Any, **named: Any) -> None:
-        if isinstance(content, list):
-            content, thought = _joined(content)
-            named["reasoning_content"] = named.get("reasoning_content") or thought or None
-        plain(self, content, *rest, **named)
-
-    taking.takes_parts = True  # type: ignore[attr-defined]
-    message.__init__ = taking
-
-
-def _joined(parts: list[Any]) -> tuple[str, str]:
-    """(the text, the reasoning) of a message's parts; what is neither, such as a picture, is left out."""
-    text: list[str] = []
-    thought: list[str] = []
-    for part in parts:
-        if isinstance(part, str):
-            text.append(part)
-        elif isinstance(part, dict) and part.get("type") in (*_REASONING_PARTS, *_TEXT_PARTS, None):
-            kind = part.get("type")
-            inner = part.get(str(kind)) if kind in _REASONING_PARTS else None
-            inner = inner if isinstance(inner, str | list) else part.get("text", part.get("content"))
-            said = "".join(_joined(inner)) if isinstance(inner, list) else inner if isinstance(inner, str) else ""
-            (thought if kind in _REASONING_PARTS else text).append(said)
-    return "".join(text), "".join(thought)
 
 
 @dataclass(frozen=True)
@@ -142,14 +126,13 @@ class Transport:
             told = f"the server broke the reply off (finish reason {finish_reason!r})"
             raise Failure("broken_off", f"{agent.model}: {told}", True)
         usage = getattr(response, "usage", None)
-        prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
-        completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
-        counted = bool(prompt_tokens or completion_tokens)
+        counts = [tokens(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens")]
+        counted = None not in counts and any(counts)
         return Answer(
             self._mask_key(_text(message)),
             finish_reason,
-            prompt_tokens if counted else None,
-            completion_tokens if counted else None,
+            counts[0] if counted else None,
+            counts[1] if counted else None,
             latency_s,
         )
 
@@ -170,7 +153,7 @@ def _finish_reason(choice: Any, message: Any) -> str:
         named = "stop" if native is None else str(native)
     if not message.content and getattr(message, "refusal", None):
         return "refusal"
-    return str(named)
+    return reason(named)
 
 
 def _fixed_arguments(agent: AgentConfig) -> dict[str, Any]:
