@@ -45,7 +45,7 @@ def build_defs(
         "lake": root,
         "settings": settings,
         "lake_lock": LakeLockResource(lake=root),
-        "chat": ChatResource(settings=settings, lake=root),
+        "chat": ChatResource(settings=settings, lake=root, progress=progress),
         "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
         "embedder": EmbedderResource(settings=settings),
         "memory": MemoryResource(lake=root, settings=settings),

@@ -75,16 +75,22 @@ class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     settings: SettingsResource
     lake: LakeResource
+    progress: ProgressResource
 
     def chat(self) -> ChatModel:
         """To be made, and closed, inside the event loop that uses it."""
         from star_pipeline.adapters.llm.chat import LitellmChat
         from star_pipeline.adapters.llm.journal import Journal
+        from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
+
+        def tell(text: str) -> None:
+            self.progress.progress().note(text)
+            dg.get_dagster_logger().warning(text)
 
         config, lake = self.settings.load(), self.lake.open()
         journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
         try:
-            return LitellmChat(config.agents_in_use, journal, config.budget.usd)
+            return LitellmChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
         except BaseException:
             journal.close()
             raise

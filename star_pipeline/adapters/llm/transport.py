@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
 from star_pipeline.adapters.llm.wire import guard, reason, tokens
@@ -20,6 +21,10 @@ from star_pipeline.core.replies import is_broken_off
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.
 _SENDS_AGAIN = ("single_connection_request", "single_connection_post_request")
+
+
+NO_KEY = "none"
+_OPENAIS_CLIENT = ("openai", "text-completion-openai", "custom_openai", "litellm_proxy")
 
 
 def load_litellm() -> Any:
@@ -94,15 +99,12 @@ class Transport:
         self._agents = agents
         self._acompletion = litellm.acompletion
         self._mask, self._mask_key = masker(agents), key_masker(agents)
-        self._fixed = {name: _fixed_arguments(agent) for name, agent in agents.items()}
+        self._fixed = {name: _fixed_arguments(litellm, agent) for name, agent in agents.items()}
 
-    async def send(self, request: ChatRequest) -> Answer:
+    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
         """Raises Failure."""
         agent = self._agents[request.agent]
-        given = {**self._fixed[request.agent], **request.params}
-        given["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
-        if request.sample:
-            given["seed"] = request.sample
+        given = {**self._fixed[request.agent], **form.params(request, agent), "messages": form.messages(request)}
         began = time.monotonic()
         try:
             async with asyncio.timeout(agent.timeout_s):
@@ -156,17 +158,37 @@ def _finish_reason(choice: Any, message: Any) -> str:
     return reason(named)
 
 
-def _fixed_arguments(agent: AgentConfig) -> dict[str, Any]:
+def _fixed_arguments(litellm: Any, agent: AgentConfig) -> dict[str, Any]:
     given: dict[str, Any] = {
         "model": agent.model,
         "timeout": agent.timeout_s,
         "max_retries": 0,
         "num_retries": 0,
         "drop_params": True,
-        **agent.params,
     }
     if agent.api_base:
         given["api_base"] = agent.api_base
-    if agent.api_key_env:
-        given["api_key"] = os.environ[agent.api_key_env]
+    key = key_of(litellm, agent)
+    if agent.api_key_env or key == NO_KEY:
+        given["api_key"] = key
     return given
+
+
+def key_of(litellm: Any, agent: AgentConfig) -> str:
+    """The key that the agent's server is sent; NO_KEY where a server of one's own has none, and OpenAI's client wants one;
+    empty where the provider's own client looks for it."""
+    if agent.api_key_env:
+        return os.environ.get(agent.api_key_env, "")
+    if not agent.api_base or agent.model.startswith("offline/"):
+        return ""
+    try:
+        _, provider, found, _ = litellm.get_llm_provider(agent.model, api_base=agent.api_base)
+    except Exception:  # litellm says so when it is asked
+        return ""
+    usual = [f"{provider.upper()}_API_KEY", *litellm.validate_environment(agent.model)["missing_keys"]]
+    if provider in _OPENAIS_CLIENT:
+        usual.append("OPENAI_API_KEY")
+    elif provider not in litellm.openai_compatible_providers:
+        return ""
+    known = next((os.environ[name] for name in usual if os.environ.get(name)), "")
+    return known or found or NO_KEY
