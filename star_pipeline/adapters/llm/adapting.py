@@ -121,7 +121,7 @@ class Adaptation:
         given = form.params(request, agent)
         named = refused_parameter(failure.said.lower(), given) if failure.kind == "bad_request" else None
         named = named or beyond_the_context(failure.said.lower(), given)
-        if named and (named, repr(given[named])) not in self._taken and not named == "seed":
+        if named and (named, repr(given[named])) not in self._taken and named != "seed":
             section = "judge.params" if named in request.params else f"agents.{name}.params"
             raise AgentDown(
                 f"agent {name}: its server refuses {named}: {given[named]!r}: {failure}; change it or take it out in {section}, "

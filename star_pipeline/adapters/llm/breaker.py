@@ -1,6 +1,5 @@
 """An agent out of reach: first one probe at a time, then the run stops with one line, instead of failing ten thousand times."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -23,15 +23,15 @@ CREATE TABLE ledger(
     PRIMARY KEY(lake, agent, stage)
 ) WITHOUT ROWID;
 """
-_ADD = """
+_ADD = f"""
 INSERT INTO ledger(lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
-    replies = replies + excluded.replies, prompt_bytes = min(prompt_bytes + excluded.prompt_bytes, {most}),
-    prompt_tokens = min(prompt_tokens + excluded.prompt_tokens, {most}),
-    completion_tokens = min(completion_tokens + excluded.completion_tokens, {most}),
-    spent = min(spent + excluded.spent, {most}), reserved = min(reserved + excluded.reserved, {most})
-""".format(most=MOST)
+    replies = replies + excluded.replies, prompt_bytes = min(prompt_bytes + excluded.prompt_bytes, {MOST}),
+    prompt_tokens = min(prompt_tokens + excluded.prompt_tokens, {MOST}),
+    completion_tokens = min(completion_tokens + excluded.completion_tokens, {MOST}),
+    spent = min(spent + excluded.spent, {MOST}), reserved = min(reserved + excluded.reserved, {MOST})
+"""
 _ROWS = """
 SELECT lake, agent, stage, 1, prompt_bytes, prompt_tokens, completion_tokens, pico, 0 FROM reply
 UNION ALL

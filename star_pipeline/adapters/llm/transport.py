@@ -22,7 +22,6 @@ from star_pipeline.core.replies import is_broken_off
 # once. The first is its name today, the second that of earlier versions.
 _SENDS_AGAIN = ("single_connection_request", "single_connection_post_request")
 
-
 NO_KEY = "none"
 _OPENAIS_CLIENT = ("openai", "text-completion-openai", "custom_openai", "litellm_proxy")
 
