@@ -51,6 +51,8 @@ class Breaker:
         self._pause_s = 0.0
         self._turn = AdaptiveSlots(1, False, clock)
         self._given_up: AgentDown | None = None
+        self.answered_before = False
+        """In another process: the few requests that a run has left may be those that always fail."""
 
     def try_anew(self) -> None:
         """A new stage begins: an agent that was given up gets another chance."""
@@ -104,10 +106,9 @@ class Breaker:
         if failure.kind not in _REFUSED_FOR_GOOD:
             return
         self._refused_requests += 1
-        if self._refused_requests >= (_LATER if self._answered else _REFUSED_FOR_GOOD[failure.kind]):
-            times = (
-                f"its last {self._refused_requests} requests failed" if self._answered else "it has not answered once"
-            )
+        answered = self._answered or (self.answered_before and failure.kind in _OUTAGE)
+        if self._refused_requests >= (_LATER if answered else _REFUSED_FOR_GOOD[failure.kind]):
+            times = f"its last {self._refused_requests} requests failed" if answered else "it has not answered once"
             raise self._down(times, failure)
 
     def _alive(self) -> None:

@@ -67,6 +67,9 @@ class LitellmChat:
             name: _Agent(agent, price(litellm, agent) or FREE, servers.of(name, agent))
             for name, agent in agents.items()
         }
+        for row in journal.spend():
+            if row.agent in self._agents and row.replies:
+                self._agents[row.agent].server.breaker.answered_before = True
         self._tell, self._told_of_waits = tell, set[str]()
         self._asked: dict[bytes, asyncio.Task[Entry]] = {}
         self._sending: set[asyncio.Task[Entry]] = set()
