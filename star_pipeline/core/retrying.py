@@ -10,7 +10,7 @@ from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, JudgeVerdict,
 MAY_PASS = frozenset(
     {
         "authentication", "permission", "quota", "not_found", "redirected",  # the agent's, until somebody mends it
-        "rate_limit", "connection", "timeout", "unavailable", "server_error",  # tries were used up
+        "rate_limit", "connection", "timeout", "unavailable", "server_error", "broken_off",  # tries were used up
         "bad_request", "malformed_reply",  # only where the rows tell that they are not the request's or the reply's own
     }
 )  # fmt: skip

@@ -94,7 +94,9 @@ def classify(error: Exception, agent: AgentConfig, mask: Callable[[str], str]) -
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, Failure):  # ours: raised before litellm read the reply
-            return Failure(cause.kind, f"{agent.model}: {cause}", cause.passing, maybe_billed=cause.maybe_billed)
+            return Failure(
+                cause.kind, f"{agent.model}: {mask(str(cause))}", cause.passing, maybe_billed=cause.maybe_billed
+            )
     names = {family.__name__ for cause in causes for family in type(cause).__mro__}
     response = _response(causes)
     message = f"{agent.model}: {_short(mask(str(error)))}"

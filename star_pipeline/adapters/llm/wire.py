@@ -5,15 +5,16 @@ finish reason, a content in parts). Here such fields are put right, or left out,
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure
 
 MOST_TOKENS = 10**9
 """No reply has more: a larger count says nothing."""
-_MOST_BYTES = 32 * 2**20
-_LONGEST_REASON = 64
+_MOST_BYTES, _MOST_OF_AN_ERROR = 32 * 2**20, 8192
+_LONGEST_REASON, _DEEPEST = 64, 8
+_TEXT_PARTS, _REASONING_PARTS = ("text", "output_text"), ("thinking", "reasoning", "reasoning_text")
 
 
 def guard(client: Any) -> Any:
@@ -35,22 +36,29 @@ async def look_at(response: Any) -> None:
                 False,
                 maybe_billed=False,
             )
-    if response.status_code != 200 or not response.request.url.path.endswith("/chat/completions"):
-        return
-    if "event-stream" in response.headers.get("content-type", "").lower():
-        return
     body = await response.aread()
+    if response.status_code != 200:
+        response._content = body[
+            :_MOST_OF_AN_ERROR
+        ]  # litellm would look through all of it for secrets, on the event loop
+        return
+    if not response.request.url.path.endswith("/chat/completions"):
+        return
     if len(body) > _MOST_BYTES:
         raise Failure("malformed_reply", f"the reply has {len(body):,} bytes; expected at most {_MOST_BYTES:,}", True)
     try:
         said = json.loads(body.decode(json.detect_encoding(body), "replace"), parse_int=_whole)
     except ValueError:
-        return  # litellm says so
+        raise Failure("malformed_reply", f"the reply is no JSON ({len(body):,} bytes)", True) from None
     except RecursionError:
         raise Failure("malformed_reply", "the reply is nested too deeply to be read", True) from None
     tidied = tidy(said)
+    if not (isinstance(tidied, dict) and (tidied.get("choices") or tidied.get("error"))):
+        raise Failure("malformed_reply", f"the reply holds no choices ({len(body):,} bytes)", True)
     if tidied is not said:
         response._content = json.dumps(tidied).encode()
+    elif not tidied.get("choices"):
+        response._content = body[:_MOST_OF_AN_ERROR]
 
 
 def tidy(said: Any) -> Any:
@@ -115,24 +123,36 @@ def _choice(said: Any) -> dict[str, Any] | None:
         if "text" not in said:
             return None
         message = {"content": said["text"]}
-    kept: dict[str, Any] = {"role": "assistant", "content": text(message.get("content"))}
+    content, thought = parts_of(message.get("content"))
+    kept: dict[str, Any] = {"role": "assistant", "content": content}
     for name in ("reasoning_content", "reasoning", "refusal"):
         if isinstance(message.get(name), str):
             kept[name] = message[name]
+    if thought:
+        kept["reasoning_content"] = kept.get("reasoning_content") or thought
     return {"index": 0, "finish_reason": reason(said.get("finish_reason")), "message": kept}
 
 
-def text(content: Any) -> str | None:
-    """A message's text; of a content in parts, the parts that are text."""
+def parts_of(content: Any, depth: int = 0) -> tuple[str | None, str]:
+    """(the text, the reasoning) of a message's content, which may come in parts; what is neither is left out."""
     if isinstance(content, str | None):
-        return content
-    if isinstance(content, Iterable) and not isinstance(content, Mapping):
-        parts = [part if isinstance(part, str) else part.get("text") for part in content if _is_text(part)]
-        return "".join(part for part in parts if isinstance(part, str)) or None
+        return content, ""
+    if isinstance(content, list) and depth < _DEEPEST:
+        both = [_part(part, depth) for part in content]
+        return "".join(text for text, _ in both) or None, "".join(thought for _, thought in both)
     if isinstance(content, Mapping):
-        return content["text"] if isinstance(content.get("text"), str) else None
-    return None if isinstance(content, bool) else str(content)
+        return parts_of([content], depth)
+    return (None if isinstance(content, bool | list) else str(content)), ""
 
 
-def _is_text(part: Any) -> bool:
-    return isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") in ("text", "output_text"))
+def _part(part: Any, depth: int) -> tuple[str, str]:
+    if isinstance(part, str):
+        return part, ""
+    kind = part.get("type", "text") if isinstance(part, Mapping) else None
+    if kind in _TEXT_PARTS:
+        inner = part.get("text", part.get("content"))
+        return (inner, "") if isinstance(inner, str) else ("", "")
+    if kind in _REASONING_PARTS:
+        inner = part.get(kind, part.get("text", part.get("content")))
+        return "", "".join(said or "" for said in parts_of(inner, depth + 1))
+    return "", ""
