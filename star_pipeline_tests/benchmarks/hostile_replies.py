@@ -9,6 +9,7 @@ for a reply that was had, or the event loop stood still for longer than a second
 import argparse
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import sys
 import tempfile
@@ -76,6 +77,12 @@ async def ask_all(
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
+    async def pulse() -> None:
+        """Good replies now and then, or a server that has only bad ones left is taken for dead, and rightly."""
+        for number in itertools.count(1):
+            await chat.complete(ChatRequest("a", (Message("user", "question 0."),), "t", "v", sample=number))
+            await asyncio.sleep(0.02)
+
     chat = LitellmChat({"a": agent(url)}, Journal(folder, "lake"), 1e5, at_once)
     async with contextlib.aclosing(chat), watched(told):
 
@@ -95,6 +102,7 @@ async def ask_all(
             told.lost += [number] if good is not None and reply.text != good else []
 
         await one(0)
+        beating = asyncio.create_task(pulse())
         await asyncio.gather(*map(one, numbers))
         told.phase = "judging"
         for row in await Judge(chat, PromptLibrary({}), JudgeRules("a", 2, "tie", False)).verdicts(
@@ -103,6 +111,7 @@ async def ask_all(
             told.verdicts[row.verdict] = told.verdicts.get(row.verdict, 0) + 1
             if row.pi_llm is None and not row.error:
                 told.silent.append(row.candidate_id)
+        beating.cancel()
     return told
 
 
