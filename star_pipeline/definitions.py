@@ -13,7 +13,6 @@ from star_pipeline.io_managers import LakeTables
 from star_pipeline.jobs import JOBS
 from star_pipeline.partitions import prior_state, shard_manifest
 from star_pipeline.resources import (
-    ChatResource,
     EmbedderResource,
     LakeLockResource,
     LakeResource,
@@ -21,6 +20,7 @@ from star_pipeline.resources import (
     ProgressResource,
     ScorerResource,
     SettingsResource,
+    ToldChatResource,
 )
 
 DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
@@ -45,7 +45,7 @@ def build_defs(
         "lake": root,
         "settings": settings,
         "lake_lock": LakeLockResource(lake=root),
-        "chat": ChatResource(settings=settings, lake=root),
+        "chat": ToldChatResource(settings=settings, lake=root, progress=progress),
         "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
         "embedder": EmbedderResource(settings=settings),
         "memory": MemoryResource(lake=root, settings=settings),

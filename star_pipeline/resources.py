@@ -76,18 +76,35 @@ class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     settings: SettingsResource
     lake: LakeResource
 
+    def tell(self, text: str) -> None:
+        """What a user should know of an agent, in a line of the run's log."""
+        dg.get_dagster_logger().warning(text)
+
     def chat(self) -> ChatModel:
         """To be made, and closed, inside the event loop that uses it."""
         from star_pipeline.adapters.llm.chat import LitellmChat
         from star_pipeline.adapters.llm.journal import Journal
+        from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
         config, lake = self.settings.load(), self.lake.open()
         journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
         try:
-            return LitellmChat(config.agents_in_use, journal, config.budget.usd)
+            return LitellmChat(
+                config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=self.tell
+            )
         except BaseException:
             journal.close()
             raise
+
+
+class ToldChatResource(ChatResource):
+    """The same, for a run that somebody watches."""
+
+    progress: ProgressResource
+
+    def tell(self, text: str) -> None:
+        self.progress.progress().note(text)
+        super().tell(text)
 
 
 class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -48,7 +48,9 @@ def judge_verdicts(
     config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
     require(whole("ifd_scores", candidates, ifd_scores))
     knobs = config.judge
-    rules = JudgeRules(knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params)
+    rules = JudgeRules(
+        knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional
+    )
 
     async def judge() -> list[JudgeVerdict]:
         async with aclosing(chat.chat()) as model:

@@ -3,11 +3,7 @@
 Seeds that are not there yet are nothing wrong: a lake is looked at before it has some.
 """
 
-import json
-import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +16,6 @@ from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.seed_files import passed_over, seed_files, would_hold
 from star_pipeline.assets.feedback import stale_tables
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
@@ -165,6 +160,7 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
 
 
 def _agents(settings: StarConfig) -> Iterator[Finding]:
+    from star_pipeline.adapters.llm.endpoint import describe_endpoint
     from star_pipeline.adapters.llm.prices import FREE, price, require_bounds
     from star_pipeline.adapters.llm.secrets import missing_keys
     from star_pipeline.adapters.llm.transport import load_litellm
@@ -181,33 +177,10 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
         if missing:
             yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"
         elif agent.api_base:
-            problem = _endpoint_problem(agent)
-            yield not problem, f"{name} ({agent.model}) at {agent.api_base}: {problem or 'answers'}; {priced}"
+            well, found = describe_endpoint(litellm, agent)
+            yield well, f"{name} ({agent.model}) at {agent.api_base}: {found}; {priced}"
         else:
             yield True, f"{name} ({agent.model}): {priced}"
-
-
-def _endpoint_problem(agent: AgentConfig) -> str:
-    """Why the server's list of models (free of charge) cannot be had; empty where it can, or the server has no such list."""
-    key = os.environ.get(agent.api_key_env or "", "")
-    request = urllib.request.Request(f"{str(agent.api_base).rstrip('/')}/models")
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            listed = json.load(response).get("data", [])
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return f"rejects the key (HTTP {error.code}); check {agent.api_key_env or 'api_key_env'}"
-        return "" if error.code in (404, 405, 501) else f"HTTP {error.code}; look at the server's log"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return f"no answer ({reason}); start the server or correct api_base"
-    names = [str(entry.get("id")) for entry in listed if isinstance(entry, dict)]
-    wanted = agent.model.split("/", 1)[-1]
-    if agent.model.startswith("hosted_vllm/") and names and wanted not in names:
-        return f"serves {', '.join(names[:5])}, not {wanted}; correct the model's name"
-    return ""
 
 
 def _models(settings: StarConfig, lake: Lake) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
 from star_pipeline.assets.feedback import REFOLD_TAG, follows
 from star_pipeline.assets.seed_catalog import look
+from star_pipeline.commands.unmade import Unmade
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.catalog import CatalogUpdate
 from star_pipeline.core.errors import ConfigError, StarError
@@ -46,7 +47,8 @@ class RunFailed(StarError):
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a ``run`` did; ``shards`` are those it worked on, ``warnings`` the checks that did not pass, a line each."""
+    """What a ``run`` did; ``shards`` are those it worked on, ``warnings`` the checks that did not pass, a line each; ``to_try``
+    the rows that another run tries again, a line each table."""
 
     update: CatalogUpdate
     taken_in: tuple[str, ...]
@@ -54,6 +56,7 @@ class RunOutcome:
     published: bool
     seconds: float
     warnings: tuple[str, ...] = ()
+    to_try: tuple[str, ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -97,7 +100,8 @@ def run_pipeline(
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
             ]
             published = work.publish()
-    return RunOutcome(update, tuple(taken_in), tuple(worked), published, time.monotonic() - began, work.warnings)
+    seconds = time.monotonic() - began
+    return RunOutcome(update, tuple(taken_in), tuple(worked), published, seconds, work.warnings, work.to_try)
 
 
 class _Work:
@@ -134,6 +138,7 @@ class _Work:
         self._ids: dict[str, dict[str, int]] = {}
         self._again: dict[str, set[str]] = {}
         self._warned: dict[tuple[str, str], list[str]] = {}
+        self._unmade = Unmade(lake, settings, "chat" in self._replaced)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -142,6 +147,10 @@ class _Work:
             f"{asset}, {check}: {said[-1]}" + (f"; so in {len(said):,} shards" if len(said) > 1 else "")
             for (asset, check), said in self._warned.items()
         )
+
+    @property
+    def to_try(self) -> tuple[str, ...]:
+        return self._unmade.left
 
     def take_in(self, update: CatalogUpdate, shards: Sequence[str]) -> None:
         """Bring the catalogue up to date where that is needed, and look up what has been made of the shards."""
@@ -180,6 +189,7 @@ class _Work:
         self._progress.note(f"shard {shard} ({place}): {what}")
         refold = pending == [AGENT_PAIR_PROBABILITIES.name]
         self._execute("process_shard", shard, pending, {REFOLD_TAG: "true"} if refold else {})
+        self._unmade.look_again(shard)
         return True
 
     def publish(self) -> bool:
@@ -240,6 +250,7 @@ class _Work:
         pending: list[str] = []
         # what is paid or slow is not made again because a table beside it is damaged: the checks stop there, and name it
         apart = {found.table for found in misfits(self._lake, shard) if found.says_so or found.table in FREE}
+        unmade = self._unmade.of(shard)
         for name in LOOP:
             own = self._ids[name].get(shard)
             gone = not self._there(name, shard)
@@ -247,7 +258,8 @@ class _Work:
             older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
             if name == SAMPLING_PLAN.name:
                 older = own is not None and not gone and self._unpaid_plan_is_outdated(shard)
-            if own is None or gone or older or name in apart or name in self._again.get(shard, ()):
+            wanted = name in apart or name in unmade or name in self._again.get(shard, ())
+            if own is None or gone or older or wanted:
                 pending.append(name)
         if "agent_pair_probabilities" not in pending and self._snapshot_is_outdated(shard):
             pending.append("agent_pair_probabilities")

@@ -16,7 +16,8 @@ from star_pipeline.inspection.build import open_inspection
 
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str = DEFAULT_CONFIG) -> bool:
-    """Print it; returns whether every live seed has its row in the final data set, or was left out on purpose.
+    """Print it; returns whether the result is what was asked for: every live seed has its row in the final data set, or was left
+    out on purpose, and no row failed for a reason that another run may not meet.
 
     ``config`` is the one that the run was given, for the command that opens the UI.
     """
@@ -114,7 +115,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     missing = live - final - kept_out
     if missing:
         console.print(f"{missing:,} of {live:,} live seeds have no row in the final data set", style="red")
-    return bool(missing == 0)
+    for line in outcome.to_try:
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    return bool(missing == 0) and not outcome.to_try
 
 
 def _paid(cost: float, paid: float, unsettled: float) -> str:

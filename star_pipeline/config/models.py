@@ -139,6 +139,11 @@ class JudgeConfig(Section):
         default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges"
     )
 
+    @property
+    def optional(self) -> frozenset[str]:
+        """Parameters that are there by default only: a judge that refuses them goes without."""
+        return frozenset() if "params" in self.model_fields_set else frozenset(self.params)
+
 
 class EvolutionConfig(Section):
     rate: float = Field(1e-3, ge=0, le=1, description="β of Eq. 8; 0 switches evolution off")

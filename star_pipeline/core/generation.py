@@ -105,7 +105,7 @@ class Generator:
                 answered[question] = asyncio.ensure_future(self._respond(*question, seed))
             return instruction, await answered[question]
 
-        made = await asyncio.gather(*map(make, rows))
+        made = await gather_all(map(make, rows))
         booked: set[int] = set()
         return [_candidate_row(row, *made[number], booked) for number, row in enumerate(rows)]
 

@@ -18,13 +18,17 @@ from star_pipeline.core.verdicts import OnReversal, Outcome, combine, outcome, p
 
 @dataclass(frozen=True)
 class JudgeRules:
-    """What Eq. 6 needs of a configuration; ``attempts`` is the number of tries per order to get a readable verdict."""
+    """What Eq. 6 needs of a configuration; ``attempts`` is the number of tries per order to get a readable verdict.
+
+    ``optional`` names those of ``params`` that are only defaults: a judge that refuses them goes without.
+    """
 
     agent: str
     attempts: int
     on_reversal: OnReversal
     skip_nonpositive_gap: bool
     params: Mapping[str, Any] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class _Order:
         return self.replies[-1].text.encode("utf-8", "replace").decode() if self.replies else None
 
 
-_Asked = dict[tuple[str, str | None, str | None], "asyncio.Future[tuple[_Order, _Order]]"]
+_Asked = dict[tuple[str, str | None, str | None], "asyncio.Future[list[_Order]]"]
+_SIDES: tuple[Literal["A", "B"], ...] = ("A", "B")
 
 
 def references(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[str, Reference | None]:
@@ -147,10 +152,8 @@ class Judge:
         key = (candidate.seed_id, candidate.instruction, candidate.response)
         shared = key in asked
         if not shared:
-            asked[key] = asyncio.gather(
-                self._ask(candidate, seed, reference, template, "A"),
-                self._ask(candidate, seed, reference, template, "B"),
-            )
+            orders = (self._ask(candidate, seed, reference, template, side) for side in _SIDES)
+            asked[key] = asyncio.ensure_future(gather_all(orders))
         first, swapped = await asked[key]
         if shared:
             first, swapped = first.shared(), swapped.shared()
@@ -196,6 +199,7 @@ class Judge:
                 sample,
                 stage="judge",
                 purpose=f"judge/{seed.seed_id}/{texts}/{candidate_is}/{sample}",
+                optional=self._rules.optional,
             )
             try:
                 reply = await self._chat.complete(request)

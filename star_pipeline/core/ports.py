@@ -11,6 +11,7 @@ from star_pipeline.core.records import MemoryEntry, Message, Neighbour
 class ChatRequest:
     """One LLM request. ``sample`` counts the times the same question is asked for another answer.
 
+    ``optional`` names parameters that nobody set: a server that refuses them goes without.
     All that decides the reply is in here or in the agent's configuration, so that a journal can key on it. ``stage`` (rewrite,
     respond, judge) and ``purpose``, which names the one thing in the lake that the reply is for, decide nothing: its cost is
     booked there.
@@ -24,6 +25,7 @@ class ChatRequest:
     sample: int = 0
     stage: str = ""
     purpose: str = ""
+    optional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,32 @@
 """An agent out of reach: first one probe at a time, then the run stops with one line, instead of failing ten thousand times."""
 
-import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.failures import Failure, remedy
+from star_pipeline.adapters.llm.limits import AdaptiveSlots
+from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown
 
 _OUTAGE = {"connection", "timeout", "unavailable", "server_error", "malformed_reply"}
 """Tries that fail like this may fail because the server is gone, whatever was asked."""
-_REFUSED_FOR_GOOD = {"authentication": 1, "permission": 1, "quota": 1, "connection": 2, "not_found": 3}
+_REFUSED_FOR_GOOD = {
+    "authentication": 1, "permission": 1, "quota": 1, "redirected": 1, "connection": 2, "not_found": 3,
+}  # fmt: skip
 """How many requests may fail for good in this way before an agent that has never answered counts as dead."""
 _LATER = 5
 """The same for an agent that has answered, and its requests in a row."""
 _TIMEOUTS = 2
 _FEWEST, _MOST = 5, 10
 _LONGEST_PAUSE_S = 5.0
+_LONGEST_WISH_S, _CENTURY_S = 300.0, 100 * 365 * 86400.0
+"""A server that asks to be left alone for longer than this, and than ``patience_s``, is not waited for."""
 
 
 class Breaker:
-    """One agent's. Suspect after 5 to 10 tries failed in a row, and dead once nothing was answered for ``patience_s`` besides.
+    """One agent's, in whatever event loop. Suspect after 5 to 10 tries failed in a row, and dead once nothing was answered for
+    ``patience_s`` besides.
 
     What concerns one request (bad request, too long, filtered) never counts; nor does a server that says 429: it lives.
     """
@@ -31,8 +38,9 @@ class Breaker:
         patience_s: float,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
+        agent: AgentConfig | None = None,
     ) -> None:
-        self._name = name
+        self._name, self._agent = name, agent
         self._enough = min(_MOST, max(_FEWEST, most_at_once))
         self._patience_s = patience_s
         self._sleep, self._clock = sleep, clock
@@ -41,7 +49,16 @@ class Breaker:
         self._refused_requests = 0
         self._since = 0.0
         self._pause_s = 0.0
-        self._turn = asyncio.Lock()
+        self._turn = AdaptiveSlots(1, False, clock)
+        self._given_up: AgentDown | None = None
+        self.answered_before = False
+        """In another process: the few requests that a run has left may be those that always fail."""
+
+    def try_anew(self) -> None:
+        """A new stage begins: an agent that was given up gets another chance."""
+        if self._given_up:
+            self._given_up = None
+            self._alive()
 
     @property
     def suspect(self) -> bool:
@@ -53,12 +70,15 @@ class Breaker:
         if not self.suspect:
             yield False
             return
-        async with self._turn:
+        await self._turn.acquire()
+        try:
             if self.suspect:
                 self._pause_s = min(max(2 * self._pause_s, 0.5), _LONGEST_PAUSE_S)
                 await self._sleep(self._pause_s)
                 yield True
                 return
+        finally:
+            self._turn.release()
         yield False
 
     def answered(self) -> None:
@@ -67,6 +87,9 @@ class Breaker:
 
     def failed(self, failure: Failure, began: float) -> None:
         """A try that was sent at ``began`` failed. Raises AgentDown."""
+        wish_s = failure.retry_after or 0.0
+        if wish_s > max(_LONGEST_WISH_S, self._patience_s):
+            raise self._not_now(wish_s, failure)
         if failure.kind not in _OUTAGE:
             if failure.kind not in _REFUSED_FOR_GOOD:
                 self._alive()
@@ -83,10 +106,9 @@ class Breaker:
         if failure.kind not in _REFUSED_FOR_GOOD:
             return
         self._refused_requests += 1
-        if self._refused_requests >= (_LATER if self._answered else _REFUSED_FOR_GOOD[failure.kind]):
-            times = (
-                f"its last {self._refused_requests} requests failed" if self._answered else "it has not answered once"
-            )
+        answered = self._answered or (self.answered_before and failure.kind in _OUTAGE)
+        if self._refused_requests >= (_LATER if answered else _REFUSED_FOR_GOOD[failure.kind]):
+            times = f"its last {self._refused_requests} requests failed" if answered else "it has not answered once"
             raise self._down(times, failure)
 
     def _alive(self) -> None:
@@ -94,7 +116,17 @@ class Breaker:
         self._pause_s = 0.0
 
     def _down(self, what: str, failure: Failure) -> AgentDown:
-        return AgentDown(
-            f"agent {self._name}: {what} ({failure.kind}): {failure}; mend its model, api_base, key or server (see star-pipeline "
+        self._given_up = AgentDown(
+            f"agent {self._name}: {what} ({failure.kind}): {failure}; {remedy(failure.kind, self._agent)} (see star-pipeline "
             "doctor), then run again: what was answered stays"
         )
+        return self._given_up
+
+    def _not_now(self, wish_s: float, failure: Failure) -> AgentDown:
+        long = f"{wish_s / 3600:,.1f} h" if wish_s >= 2 * 3600 else f"{wish_s / 60:,.0f} min"
+        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + min(wish_s, _CENTURY_S)))
+        self._given_up = AgentDown(
+            f"agent {self._name}: it asks to be left alone for {long} ({failure.kind}): {failure}; run again after {at}, or let "
+            "another agent do its work: what was answered stays"
+        )
+        return self._given_up

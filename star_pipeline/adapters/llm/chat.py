@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from star_pipeline.adapters.backoff import wait_s
-from star_pipeline.adapters.llm.breaker import Breaker
+from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
-from star_pipeline.adapters.llm.limits import Gate, Pass
+from star_pipeline.adapters.llm.limits import Pass
 from star_pipeline.adapters.llm.prices import (
     FREE,
     PICO,
@@ -22,25 +22,26 @@ from star_pipeline.adapters.llm.prices import (
     require_bounds,
     worst_pico,
 )
+from star_pipeline.adapters.llm.servers import Server, Servers
 from star_pipeline.adapters.llm.transport import Answer, Transport, load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError, StarError
 from star_pipeline.core.ports import ChatReply, ChatRequest
 
-_GRACE_S = 10.0
+_GRACE_S, _LONG_WAIT_S = 10.0, 30.0
 
 
 @dataclass(frozen=True)
 class _Agent:
     config: AgentConfig
     price: Price
-    gate: Gate
-    breaker: Breaker
+    server: Server
 
 
 class LitellmChat:
     """The port's chat model, for one event loop: made in it, and closed in it.
 
+    What ``servers`` know outlives it. ``tell`` is told, in a line, what a user should know: how a server is humoured, long waits.
     Raises ConfigError where a key is not set, or ``budget_usd`` is and an agent has no price or no ``max_tokens``.
     """
 
@@ -51,6 +52,8 @@ class LitellmChat:
         budget_usd: float | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        servers: Servers | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         litellm = load_litellm()
         self._transport = Transport(litellm, agents)
@@ -59,15 +62,15 @@ class LitellmChat:
         self._journal = journal
         self._budget = Budget(journal, budget_usd) if budget_usd is not None else None
         self._sleep, self._clock = sleep, clock
+        servers = servers or Servers(sleep, clock)
         self._agents = {
-            name: _Agent(
-                agent,
-                price(litellm, agent) or FREE,
-                Gate(agent, clock),
-                Breaker(name, agent.max_concurrency, agent.patience_s, sleep, clock),
-            )
+            name: _Agent(agent, price(litellm, agent) or FREE, servers.of(name, agent))
             for name, agent in agents.items()
         }
+        for row in journal.spend():
+            if row.agent in self._agents and row.replies:
+                self._agents[row.agent].server.breaker.answered_before = True
+        self._tell, self._told_of_waits = tell, set[str]()
         self._asked: dict[bytes, asyncio.Task[Entry]] = {}
         self._sending: set[asyncio.Task[Entry]] = set()
         self._stopped: StarError | None = None
@@ -123,60 +126,89 @@ class LitellmChat:
         )
 
     async def _answer(self, key: bytes, request: ChatRequest) -> Entry:
-        """Send, again if the failure may pass, at most ``max_tries`` times; probes of a suspect agent do not count."""
+        """Send, again if the failure may pass, at most ``max_tries`` times; probes of a suspect agent do not count, nor do
+        requests that are put in another way."""
         agent = self._agents[request.agent]
-        size, most = prompt_bytes(request), max_tokens({**agent.config.params, **request.params})
         counted = sent = 0
+        tried = [agent.server.adaptation.form]
+        first: Failure | None = None
         while True:
-            async with agent.gate.enter(size, most) as leave, agent.breaker.turn() as probing:
-                if sent == 0 and (known := self._journal.find(key)):  # another process may have asked meanwhile
-                    return known
-                sent += 1
-                counted += not probing
-                try:
-                    return await self._try(key, request, agent, leave, sent)
-                except Failure as error:
-                    failure = error
-                leave.failed(failure.kind)
-                try:
-                    agent.breaker.failed(failure, leave.began)
+            try:
+                async with agent.server.gate.slot() as leave, agent.server.breaker.turn() as probing:
+                    if sent == 0 and (known := self._journal.find(key)):  # another process may have asked meanwhile
+                        return known
+                    sent += 1
+                    counted += not probing
+                    try:
+                        return await self._try(key, request, agent, leave, sent, tried[-1])
+                    except Failure as error:
+                        failure = error
+                    leave.failed(failure.kind)
+                    agent.server.breaker.failed(failure, leave.began)
+                    other = agent.server.adaptation.another(request, agent.config, tried, failure)
+                    if other:
+                        first = first or failure
+                        tried.append(other)
+                        counted -= not probing
+                        continue
                     if not failure.passing or counted >= agent.config.max_tries:
-                        agent.breaker.gave_up(failure)
+                        failure = first or failure
+                        agent.server.breaker.gave_up(failure)
+                        agent.server.adaptation.refused(request.agent, request, agent.config, tried[0], failure)
                         raise CallError(failure.kind, str(failure), sent)
-                except StarError as error:
-                    if not isinstance(error, CallError):
-                        self._stopped = error
-                    raise
-            await self._sleep(wait_s(counted, failure.retry_after))
+            except CallError:
+                raise
+            except StarError as error:
+                self._stopped = self._stopped or error
+                raise
+            seconds = wait_s(counted, failure.retry_after)
+            if seconds >= _LONG_WAIT_S and request.agent not in self._told_of_waits:
+                self._told_of_waits.add(request.agent)
+                self._tell(f"agent {request.agent} asks to be asked again in {seconds:.0f} s; waiting ({failure})")
+            await self._sleep(seconds)
 
-    async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int) -> Entry:
+    async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, form: Form) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure."""
         self._go_on()
-        self._sending.add(asyncio.current_task())  # type: ignore[arg-type]
-        try:
-            if self._budget is None or agent.price == FREE:
-                return await self._send(key, request, agent, leave, sent, None)
-            worst = worst_pico(request, agent.config, agent.price)
-            async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
-                if self._stopped:
-                    await self._budget.release(reservation)
-                return await self._send(key, request, agent, leave, sent, reservation)
-        except StarError as error:
-            self._stopped = self._stopped or error
-            raise
-        finally:
-            self._sending.discard(asyncio.current_task())  # type: ignore[arg-type]
+        if self._budget is None or agent.price == FREE:
+            await self._turn(request, agent, leave)
+            return await self._send(key, request, agent, leave, sent, form, None)
+        worst = worst_pico(request, agent.config, agent.price)
+        async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
+            try:
+                await self._turn(request, agent, leave)
+            except BaseException:
+                await self._budget.release(reservation)
+                raise
+            return await self._send(key, request, agent, leave, sent, form, reservation)
+
+    async def _turn(self, request: ChatRequest, agent: _Agent, leave: Pass) -> None:
+        """Wait for the request's turn in the minute. Raises what has ended the run meanwhile."""
+        await leave.turn(prompt_bytes(request), max_tokens({**agent.config.params, **request.params}))
+        self._go_on()
 
     async def _send(
-        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, reservation: int | None
+        self,
+        key: bytes,
+        request: ChatRequest,
+        agent: _Agent,
+        leave: Pass,
+        sent: int,
+        form: Form,
+        reservation: int | None,
     ) -> Entry:
-        self._go_on()
-        leave.began = self._clock()
-        answer = await self._transport.send(request)
-        agent.breaker.answered()
-        entry = self._entry(request, agent, answer, sent)
-        leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
-        return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
+        this: asyncio.Task[Entry] = asyncio.current_task()  # type: ignore[assignment]
+        self._sending.add(this)
+        try:
+            answer = await self._transport.send(request, form)
+            agent.server.breaker.answered()
+            for news in agent.server.adaptation.took(request.agent, request, agent.config, form):
+                self._tell(news)
+            entry = self._entry(request, agent, answer, sent)
+            leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
+            return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
+        finally:
+            self._sending.discard(this)
 
     def _go_on(self) -> None:
         """Raises what has ended the run, if anything has; a copy, since each raising lengthens an error's traceback."""

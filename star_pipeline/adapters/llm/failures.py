@@ -2,10 +2,11 @@
 
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from json import JSONDecodeError
+from typing import Any
 
-from star_pipeline.adapters.backoff import retry_after_s
+from star_pipeline.adapters.backoff import retry_after_s, retry_after_said
 from star_pipeline.config.models import AgentConfig
 
 PERMANENT = {
@@ -33,7 +34,14 @@ PASSING = {
 }
 _NEVER_REACHED = ("ClientConnectorError", "ConnectTimeout", "PoolTimeout")
 _BROKEN = ("unable to get json response", "invalid response object", "empty or invalid response")
-_NO_MONEY = ("insufficient_quota", "exceeded your current quota", "credit balance", "billing")
+_GOOGLES = "exceeded your current quota"
+"""Google says so of a minute's quota as well, and when it is renewed."""
+_NO_MONEY = ("insufficient_quota", _GOOGLES, "credit balance", "insufficient balance", "arrearage")
+_NO_MONEY += ("insufficient_balance", "insufficient account balance", "insufficient credit", "insufficient funds")
+_NO_MONEY += ("out of credits", "more credits", "not enough credits", "payment required", "余额不足", "欠费")
+_MONEY_OR_TIME = (*_NO_MONEY, "billing", "per day", "per-day", "daily limit", "daily quota", "(rpd)", "(tpd)")
+"""What a 429 says that waiting a minute does not help with."""
+_NO_KEY = re.compile(r"missing credentials|missing .{0,40}api.?key|api.?key .{0,40}(must be set|not set|is required)")
 _FILTERED = ("content_filter", "content management policy", "content policy")
 TOO_LONG = re.compile(
     r"context (length|window|size)|max_model_len|maximum model length|too long|exceeds? .*(context|length)",
@@ -44,31 +52,60 @@ _BILLED_KINDS = {"content_filter", "context_too_long"}
 """Refusals that some providers bill: Azure does, since the prompt was processed."""
 _BILLED_STATUSES = {408, 504}
 """Somebody gave up waiting; whoever worked on the request may have finished it."""
-_LONGEST_MESSAGE = 300
+_LONGEST_MESSAGE, _LONGEST_SAID = 300, 4000
+
+
+def remedy(kind: str, agent: AgentConfig | None = None) -> str:
+    """What to do about an agent that fails for good in this way."""
+    if kind == "quota":
+        return "top its account up or wait until its quota is renewed, or let another agent do its work"
+    if kind == "authentication" and agent and agent.api_key_env:
+        return f"put a valid key into {agent.api_key_env}"
+    if kind == "authentication" and agent and agent.api_base:
+        return (
+            "its server wants a key, and no api_key_env is set: name there the environment variable that holds the key"
+        )
+    return "mend its model, api_base, key or server"
 
 
 class Failure(Exception):
     """One try failed.
 
     ``passing``: another try may succeed. ``retry_after``: the server's wish in seconds. ``maybe_billed``: False only where
-    the request certainly cost nothing: it never reached the server, or was refused.
+    the request certainly cost nothing: it never reached the server, or was refused. ``said``: the server's words, at length.
     """
 
     def __init__(
-        self, kind: str, message: str, passing: bool, retry_after: float | None = None, maybe_billed: bool = True
+        self,
+        kind: str,
+        message: str,
+        passing: bool,
+        retry_after: float | None = None,
+        maybe_billed: bool = True,
+        said: str = "",
     ) -> None:
         super().__init__(message)
         self.kind, self.passing, self.retry_after, self.maybe_billed = kind, passing, retry_after, maybe_billed
+        self.said = said
 
 
 def classify(error: Exception, agent: AgentConfig, mask: Callable[[str], str]) -> Failure:
     """The failure behind what litellm raised. litellm gives resets and broken JSON the status 500: the causes tell more."""
     causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, Failure):  # ours: raised before litellm read the reply
+            return Failure(
+                cause.kind, f"{agent.model}: {mask(str(cause))}", cause.passing, maybe_billed=cause.maybe_billed
+            )
     names = {family.__name__ for cause in causes for family in type(cause).__mro__}
-    headers = _headers(causes)
+    response = _response(causes)
     message = f"{agent.model}: {_short(mask(str(error)))}"
-    if headers is not None:
-        return _refused(error, message, headers)
+    if response is not None:
+        return _refused(error, message, response, mask)
+    if _NO_KEY.search(
+        str(error)[:_LONGEST_SAID].lower()
+    ):  # litellm, or the provider's own client, before anything was sent
+        return Failure("authentication", message, False, maybe_billed=False)
     if any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in causes):
         address = agent.api_base or "its address"
         return Failure("connection", f"{agent.model}: nobody answers at {address}", True, maybe_billed=False)
@@ -86,20 +123,37 @@ def classify(error: Exception, agent: AgentConfig, mask: Callable[[str], str]) -
     return Failure(kind, message if kind != "unexpected" else f"{message} ({type(error).__name__})", passing)
 
 
-def _refused(error: Exception, message: str, headers: Mapping[str, str]) -> Failure:
+def _refused(error: Exception, message: str, response: Any, mask: Callable[[str], str]) -> Failure:
     """The server answered with an error status."""
     kind, passing = _by_name(error)
-    status, said = getattr(error, "status_code", None), message.lower()
-    if status == 403:  # for which litellm has a class, and raises another
-        kind, passing = "permission", False
-    elif kind == "rate_limit" and any(phrase in said for phrase in _NO_MONEY):
+    status, said = response.status_code, mask(f"{error} {_body(response)}"[:_LONGEST_SAID])
+    low = said.lower()
+    if 300 <= status < 400:
+        kind, passing = "redirected", False
+        message = f"{message} (sent on to another address; write the one that answers itself in api_base)"
+    elif status == 402 or any(phrase in low for phrase in (_MONEY_OR_TIME if status == 429 else _NO_MONEY)):
         kind, passing = "quota", False
-    elif kind == "bad_request" and any(phrase in said for phrase in _FILTERED):
+    elif status == 403:  # for which litellm has a class, and raises another
+        kind, passing = "permission", False
+    elif kind == "bad_request" and any(phrase in low for phrase in _FILTERED):
         kind, passing = "content_filter", False
-    elif kind == "bad_request" and TOO_LONG.search(said):
+    elif kind == "bad_request" and TOO_LONG.search(low):
         kind = "context_too_long"
     billed = kind in _BILLED_KINDS or status in _BILLED_STATUSES
-    return Failure(kind, message, passing, retry_after_s(headers.get("retry-after")), billed)
+    wish = retry_after_s(response.headers.get("retry-after"))
+    if wish is None and status == 429:
+        wish = retry_after_said(low)
+    # a limit of the day that is renewed soon is waited for like any other
+    if status == 429 and wish is not None and not any(phrase in low for phrase in _NO_MONEY if phrase != _GOOGLES):
+        kind, passing = "rate_limit", True
+    return Failure(kind, message, passing, wish, billed, said)
+
+
+def _body(response: Any) -> str:
+    try:
+        return str(response.text[:_LONGEST_SAID])
+    except Exception:  # it was not read, or is not text
+        return ""
 
 
 def _by_name(error: Exception) -> tuple[str, bool]:
@@ -117,12 +171,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _headers(causes: list[BaseException]) -> Mapping[str, str] | None:
-    """The headers of an HTTP reply that really came: litellm makes up replies, which have none."""
+def _response(causes: list[BaseException]) -> Any:
+    """The HTTP reply that really came: litellm makes up replies, which have no headers."""
     for cause in causes:
-        headers = getattr(getattr(cause, "response", None), "headers", None)
-        if headers:
-            return headers  # type: ignore[no-any-return]
+        response = getattr(cause, "response", None)
+        if getattr(response, "headers", None):
+            return response
     return None
 
 

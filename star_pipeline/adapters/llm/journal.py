@@ -14,14 +14,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from star_pipeline.adapters.llm import ledger
 from star_pipeline.adapters.llm.prices import PICO
 from star_pipeline.config.models import AgentConfig
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import CallError, LakeError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import AgentSpend
 
@@ -114,7 +114,9 @@ class Journal:
         """Store a reply, book its cost and settle its reservation, at once; returns the reply to use, once it is on disk.
 
         Where another process has answered the same request meanwhile, its reply is the one to use; ours is booked all the same.
+        Raises CallError where this reply alone cannot be stored.
         """
+        entry = _storable(entry)
         mine = await self.write(lambda db: _add(db, key, request, model, prompt_bytes, entry, reservation))
         return entry if mine else self.find(key) or entry
 
@@ -157,16 +159,35 @@ class Journal:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                results = await self._commit([change for change, _ in batch])
-            except (sqlite3.Error, OSError) as error:
-                trouble = self._trouble(str(error))
-                for _, future in batch:
+                await self._settle(batch)
+            except BaseException as error:  # nobody may be left waiting, whatever happened
+                for _, future in (*batch, *self._waiting):
                     if not future.done():
-                        future.set_exception(trouble)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
+                        future.set_exception(LakeError(f"journal {self.path}: {type(error).__name__} while writing"))
+                self._waiting = []
+                raise
+
+    async def _settle(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]) -> None:
+        """Commit what waits together; where one of them cannot be written, each alone, so that it takes no other along."""
+        try:
+            results = await self._commit([change for change, _ in batch])
+        except Exception as error:
+            if _of_the_storage(error):
+                failed: Exception = self._trouble(str(error))
+            elif len(batch) > 1:
+                for one in batch:
+                    await self._settle([one])
+                return
+            else:
+                reason = f"{type(error).__name__}: {error}"
+                failed = CallError("malformed_reply", f"it cannot be written to the journal ({reason})")
+            for _, future in batch:
                 if not future.done():
-                    future.set_result(result)
+                    future.set_exception(failed)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
     async def _commit(self, changes: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         await self._begin()
@@ -306,7 +327,7 @@ def _add(
     reservation: int | None,
 ) -> bool:
     row = (
-        entry.lake, request.agent, request.stage, entry.purpose, model, request.template, request.sample,
+        entry.lake, request.agent, request.stage, entry.purpose, _words(model), request.template, request.sample,
         entry.text.encode("utf-8", "surrogatepass"), entry.finish_reason, prompt_bytes, entry.prompt_tokens,
         entry.completion_tokens, entry.pico, entry.latency_s, entry.attempts, time.time(),
     )  # fmt: skip
@@ -319,6 +340,32 @@ def _add(
     numbers = (prompt_bytes, entry.prompt_tokens, entry.completion_tokens, entry.pico)
     ledger.book(db, entry.lake, request.agent, request.stage, numbers)
     return mine
+
+
+def _of_the_storage(error: Exception) -> bool:
+    """The database or the disk is at fault, and not what was to be written."""
+    return isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _storable(entry: Entry) -> Entry:
+    """Numbers that fit into 64 bits and are none below 0, words without half characters; the text is kept as it is."""
+    return replace(
+        entry,
+        finish_reason=_words(entry.finish_reason),
+        purpose=_words(entry.purpose),
+        prompt_tokens=_number(entry.prompt_tokens),
+        completion_tokens=_number(entry.completion_tokens),
+        pico=_number(entry.pico),
+    )
+
+
+def _words(said: Any) -> str:
+    return str(said).encode("utf-8", "replace").decode()
+
+
+def _number(said: Any) -> int:
+    number = int(said) if isinstance(said, int | float) and said == said and abs(said) != float("inf") else 0
+    return min(max(number, 0), ledger.MOST)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -9,6 +9,8 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
+MOST = 2**63 - 1
+"""What SQLite can hold: a sum stays there, since one beyond it would be a float, or an error."""
 TABLES = """
 CREATE TABLE reservation(
     id INTEGER PRIMARY KEY, lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL, pico INTEGER NOT NULL,
@@ -21,23 +23,19 @@ CREATE TABLE ledger(
     PRIMARY KEY(lake, agent, stage)
 ) WITHOUT ROWID;
 """
-_ADD = """
+_ADD = f"""
 INSERT INTO ledger(lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
-    replies = replies + excluded.replies, prompt_bytes = prompt_bytes + excluded.prompt_bytes,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens,
-    spent = spent + excluded.spent, reserved = reserved + excluded.reserved
+    replies = replies + excluded.replies, prompt_bytes = min(prompt_bytes + excluded.prompt_bytes, {MOST}),
+    prompt_tokens = min(prompt_tokens + excluded.prompt_tokens, {MOST}),
+    completion_tokens = min(completion_tokens + excluded.completion_tokens, {MOST}),
+    spent = min(spent + excluded.spent, {MOST}), reserved = min(reserved + excluded.reserved, {MOST})
 """
-_RECOUNT = """
-SELECT lake, agent, stage, sum(replies), sum(prompt_bytes), sum(prompt_tokens), sum(completion_tokens), sum(spent), sum(reserved)
-FROM (
-    SELECT lake, agent, stage, 1 AS replies, prompt_bytes, prompt_tokens, completion_tokens, pico AS spent, 0 AS reserved FROM reply
-    UNION ALL
-    SELECT lake, agent, stage, 0, 0, 0, 0, 0, pico FROM reservation
-)
-GROUP BY lake, agent, stage
+_ROWS = """
+SELECT lake, agent, stage, 1, prompt_bytes, prompt_tokens, completion_tokens, pico, 0 FROM reply
+UNION ALL
+SELECT lake, agent, stage, 0, 0, 0, 0, 0, pico FROM reservation
 """
 _NUMBERS = "lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved"
 
@@ -62,10 +60,8 @@ class Spend:
 
 def totals(db: sqlite3.Connection, lake: str) -> tuple[int, int]:
     """(spent, reserved) of a lake."""
-    row = db.execute(
-        "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM ledger WHERE lake = ?", (lake,)
-    ).fetchone()
-    return int(row[0]), int(row[1])
+    rows = db.execute("SELECT spent, reserved FROM ledger WHERE lake = ?", (lake,)).fetchall()
+    return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
 
 def reserve(db: sqlite3.Connection, lake: str, agent: str, stage: str, pico: int, limit: int) -> int | None:
@@ -112,7 +108,12 @@ def spend(db: sqlite3.Connection, lake: str) -> list[Spend]:
 
 def recount(db: sqlite3.Connection) -> bool:
     """Make the running totals what their rows sum up to; returns whether they were."""
-    counted = sorted(db.execute(_RECOUNT).fetchall())
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for *of, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved in db.execute(_ROWS):
+        numbers = (replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved)
+        kept_sums = sums.setdefault((of[0], of[1], of[2]), [0] * 6)
+        kept_sums[:] = [min(sum(both), MOST) for both in zip(kept_sums, numbers, strict=True)]
+    counted = sorted((*of, *numbers) for of, numbers in sums.items())
     kept = [row for row in sorted(db.execute(f"SELECT {_NUMBERS} FROM ledger").fetchall()) if any(row[3:])]
     if counted == kept:
         return True

@@ -1,12 +1,14 @@
-"""An agent's limits: requests in flight, requests and tokens a minute. They queue and never reject."""
+"""An agent's limits: requests in flight, requests and tokens a minute. They queue and never reject.
+
+They belong to no event loop: stages that run one after the other, or at the same time in other threads, share them.
+"""
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
-import aiolimiter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from star_pipeline.config.models import AgentConfig
 
@@ -17,6 +19,32 @@ _MUCH_SLOWER, _NO_MORE = 2.0, 1.05
 _SLOW_ROUNDS = 2
 _CONGESTION = {"rate_limit", "unavailable", "timeout"}
 _UNKNOWN_TOKENS = 512
+_MINUTE_S = 60.0
+Waiter = asyncio.Future[None]
+
+
+def wake(waiter: Waiter, lost: Callable[[], None] = lambda: None) -> None:
+    """Let the waiter go on in its own event loop; ``lost`` is called where it waits no longer."""
+
+    def now() -> None:
+        if waiter.done():
+            lost()
+        else:
+            waiter.set_result(None)
+
+    loop = waiter.get_loop()
+    if asyncio._get_running_loop() is loop:
+        now()
+        return
+    try:
+        loop.call_soon_threadsafe(now)
+    except RuntimeError:  # its loop is closed
+        lost()
+
+
+async def pause(corrected: Waiter, seconds: float) -> None:
+    """Until the waiter is woken, at most so many seconds."""
+    await asyncio.wait({corrected}, timeout=seconds)
 
 
 class AdaptiveSlots:
@@ -32,7 +60,8 @@ class AdaptiveSlots:
         self._most, self._adaptive, self._clock = most, adaptive, clock
         self.limit = float(min(most, max(_FEWEST_AT_FIRST, most // 4)) if adaptive else most)
         self.in_flight = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[Waiter] = deque()
+        self._guard = threading.RLock()
         self._doubling = True
         self._last_cut = -float("inf")
         self._fastest_s = float("inf")
@@ -41,24 +70,33 @@ class AdaptiveSlots:
         self._begin_round()
 
     async def acquire(self) -> None:
-        if self.in_flight < int(self.limit) and not self._queue:
-            self.in_flight += 1
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(future)
+        with self._guard:
+            if self.in_flight < int(self.limit) and not self._queue:
+                self.in_flight += 1
+                return
+            waiter: Waiter = asyncio.get_running_loop().create_future()
+            self._queue.append(waiter)
         try:
-            await future
+            await waiter
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self.release()
+            else:
+                with self._guard, suppress(ValueError):
+                    self._queue.remove(waiter)
             raise
 
     def release(self) -> None:
-        self.in_flight -= 1
-        self._admit()
+        with self._guard:
+            self.in_flight -= 1
+            self._admit()
 
     def answered(self, latency_s: float) -> None:
         """A reply came, in ``latency_s`` seconds."""
+        with self._guard:
+            self._learn(latency_s)
+
+    def _learn(self, latency_s: float) -> None:
         if not (self._adaptive and self._queue):
             self._begin_round()  # not all slots are wanted: nothing to be learnt
             return
@@ -72,11 +110,12 @@ class AdaptiveSlots:
 
     def congested(self, began: float) -> None:
         """The server showed that it is overloaded, on a request that was sent at ``began``."""
-        self._doubling = False
-        if self._adaptive and began >= self._last_cut:
-            self._last_cut = self._clock()
-            self.limit = max(1.0, self.limit * _CUT)
-            self._begin_round()
+        with self._guard:
+            self._doubling = False
+            if self._adaptive and began >= self._last_cut:
+                self._last_cut = self._clock()
+                self.limit = max(1.0, self.limit * _CUT)
+                self._begin_round()
 
     def _end_round(self) -> None:
         mean_s, rate = self._seconds / self._replies, self._replies / max(self._clock() - self._round_began, 1e-9)
@@ -96,57 +135,84 @@ class AdaptiveSlots:
 
     def _admit(self) -> None:
         while self._queue and self.in_flight < int(self.limit):
-            future = self._queue.popleft()
-            if not future.done():
+            waiter = self._queue.popleft()
+            if not waiter.done():
                 self.in_flight += 1
-                future.set_result(None)
+                wake(waiter, lost=self.release)
 
 
 class TokenWindow:
-    """At most ``most`` tokens in any ``period_s`` seconds, by the estimates until the replies tell better."""
+    """At most ``most`` tokens in any ``period_s`` seconds, by the estimates until the replies tell better; ``apart_s`` seconds
+    at least from one request to the next."""
 
-    def __init__(self, most: int, period_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._period_s, self._clock = most, period_s, clock
+    def __init__(
+        self,
+        most: float,
+        period_s: float = _MINUTE_S,
+        clock: Callable[[], float] = time.monotonic,
+        apart_s: float = 0.0,
+        pause: Callable[[Waiter, float], Awaitable[None]] = pause,
+    ) -> None:
+        self._most, self._period_s, self._clock, self._apart_s, self._pause = most, period_s, clock, apart_s, pause
         self._sent: deque[list[float]] = deque()
         self._used = 0.0
-        self._turn = asyncio.Lock()
-        self._corrected = asyncio.Event()
+        self._next = -float("inf")
+        self._guard = threading.Lock()
+        self._turn = AdaptiveSlots(1, False, clock)
+        self._corrected: Waiter | None = None
 
     async def acquire(self, tokens: int) -> list[float]:
         """Wait for room for ``tokens``, first come first served; returns the entry to correct. More than fits counts as all."""
-        async with self._turn:
-            while self._forget() + min(tokens, self._most) > self._most:
-                self._corrected.clear()
-                left_s = self._sent[0][0] + self._period_s - self._clock()
-                try:
-                    await asyncio.wait_for(self._corrected.wait(), max(left_s, 0.001))
-                except TimeoutError:
-                    continue
-            entry = [self._clock(), float(min(tokens, self._most))]
-            self._sent.append(entry)
-            self._used += entry[1]
-            return entry
+        wanted = float(min(tokens, self._most))
+        await self._turn.acquire()
+        try:
+            while True:
+                with self._guard:
+                    now = self._clock()
+                    wait_s = self._wait_s(wanted, now)
+                    if wait_s <= 0:
+                        entry = [now, wanted]
+                        self._sent.append(entry)
+                        self._used += wanted
+                        self._next = now + self._apart_s
+                        return entry
+                    corrected = self._corrected = asyncio.get_running_loop().create_future()
+                await self._pause(corrected, wait_s)
+        finally:
+            self._turn.release()
 
     def correct(self, entry: list[float], tokens: int) -> None:
         """What the request really took."""
-        if self._clock() - entry[0] < self._period_s:
-            self._used += tokens - entry[1]
-            entry[1] = tokens
-            self._corrected.set()
+        with self._guard:
+            if self._clock() - entry[0] < self._period_s:
+                self._used += tokens - entry[1]
+                entry[1] = tokens
+                if self._corrected:
+                    wake(self._corrected)
+                    self._corrected = None
 
-    def _forget(self) -> float:
-        now = self._clock()
+    def _wait_s(self, wanted: float, now: float) -> float:
         while self._sent and now - self._sent[0][0] >= self._period_s:
             self._used -= self._sent.popleft()[1]
-        return self._used
+        early_s = self._next - now
+        if self._used + wanted <= self._most or not self._sent:
+            return early_s
+        return max(self._sent[0][0] + self._period_s - now, early_s, 0.001)
 
 
 class Pass:
     """Leave to send one request; told how it went."""
 
-    def __init__(self, gate: "Gate", entry: list[float] | None) -> None:
-        self._gate, self._entry = gate, entry
+    def __init__(self, gate: "Gate") -> None:
+        self._gate = gate
+        self._entry: list[float] | None = None
         self.began = gate.clock()
+
+    async def turn(self, prompt_bytes: int, max_tokens: int | None) -> None:
+        """Wait for the request's turn in the minute: the last thing before it is sent, or the minute would be another."""
+        if self._gate.window:
+            self._entry = await self._gate.window.acquire(prompt_bytes // 4 + self._gate.expected(max_tokens))
+        self.began = self._gate.clock()
 
     def answered(self, latency_s: float, prompt_tokens: int, completion_tokens: int) -> None:
         self._gate.slots.answered(latency_s)
@@ -163,31 +229,43 @@ class Pass:
 
 
 class Gate:
-    """All limits of one agent."""
+    """All limits of one agent. Its minute is one of the real clock, unless ``pause`` goes with another ``clock``."""
 
-    def __init__(self, agent: AgentConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        agent: AgentConfig,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[Waiter, float], Awaitable[None]] | None = None,
+    ) -> None:
         self.clock = clock
         self.slots = AdaptiveSlots(agent.max_concurrency, agent.adaptive_concurrency, clock)
-        self.window = TokenWindow(agent.tokens_per_minute, clock=clock) if agent.tokens_per_minute else None
-        self._rate = aiolimiter.AsyncLimiter(1, 60 / agent.requests_per_minute) if agent.requests_per_minute else None
+        self.window: TokenWindow | None = None
+        if agent.tokens_per_minute or agent.requests_per_minute:
+            apart_s = _MINUTE_S / agent.requests_per_minute if agent.requests_per_minute else 0.0
+            timed = (clock, apart_s, pause) if pause else (time.monotonic, apart_s)
+            self.window = TokenWindow(agent.tokens_per_minute or float("inf"), _MINUTE_S, *timed)
         self._replies, self._tokens = 0, 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[Pass]:
+        """Wait for a slot, and hold it."""
+        await self.slots.acquire()
+        try:
+            yield Pass(self)
+        finally:
+            self.slots.release()
 
     @asynccontextmanager
     async def enter(self, prompt_bytes: int, max_tokens: int | None) -> AsyncIterator[Pass]:
         """Wait for a slot, then for its turn in the minute."""
-        await self.slots.acquire()
-        try:
-            entry = await self.window.acquire(prompt_bytes // 4 + self._expected(max_tokens)) if self.window else None
-            if self._rate:
-                await self._rate.acquire()
-            yield Pass(self, entry)
-        finally:
-            self.slots.release()
+        async with self.slot() as leave:
+            await leave.turn(prompt_bytes, max_tokens)
+            yield leave
 
     def seen(self, completion_tokens: int) -> None:
         self._replies += 1
         self._tokens += completion_tokens
 
-    def _expected(self, max_tokens: int | None) -> int:
+    def expected(self, max_tokens: int | None) -> int:
         """Providers count ``max_tokens`` until the reply is there; without it, the mean so far is the best guess."""
         return max_tokens or (self._tokens // self._replies if self._replies else _UNKNOWN_TOKENS)

@@ -10,6 +10,7 @@ from star_pipeline.core.ports import ChatRequest
 
 PICO = 10**12
 """Money is counted in whole 1e-12 USD: running totals in floats would drift."""
+_MOST_PICO = 10**15
 _BYTES_A_REQUEST, _BYTES_A_MESSAGE = 256, 16
 """Tokens that a server's chat template may add: default system prompt, roles, borders."""
 
@@ -22,8 +23,9 @@ class Price:
     completion: float
 
     def pico(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """The cost in 1e-12 USD."""
-        return round(prompt_tokens * self.prompt * PICO + completion_tokens * self.completion * PICO)
+        """The cost in 1e-12 USD, at most what one request can sensibly cost: sums have to fit into 64 bits."""
+        cost = prompt_tokens * self.prompt * PICO + completion_tokens * self.completion * PICO
+        return round(cost) if cost < _MOST_PICO else _MOST_PICO
 
 
 FREE = Price(0.0, 0.0)

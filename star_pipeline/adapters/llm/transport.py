@@ -1,30 +1,29 @@
 """One call through litellm's ``acompletion``: no retries, no cache, no limits; a reply, or a failure told apart."""
 
 import asyncio
-import functools
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
+from star_pipeline.adapters.llm.wire import guard, reason, tokens
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.replies import is_broken_off
 
-_TEXT_PARTS, _REASONING_PARTS = (
-    ("text", "output_text"),
-    ("thinking", "reasoning", "reasoning_text", "redacted_thinking"),
-)
-
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.
 _SENDS_AGAIN = ("single_connection_request", "single_connection_post_request")
+
+NO_KEY = "none"
+_OPENAIS_CLIENT = ("openai", "text-completion-openai", "custom_openai", "litellm_proxy")
 
 
 def load_litellm() -> Any:
@@ -36,6 +35,7 @@ def load_litellm() -> Any:
     os.environ.setdefault("LITELLM_LOG", "ERROR")
     import litellm
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
 
     from star_pipeline.adapters.offline.provider import register
 
@@ -49,46 +49,34 @@ def load_litellm() -> Any:
         )
     for name in found:
         setattr(AsyncHTTPHandler, name, _not_again)
-    _take_parts(litellm.Message)
+    _guard_clients(AsyncHTTPHandler, BaseOpenAILLM)
     register()
     return litellm
 
 
+def _guard_clients(handler: Any, openais: Any) -> None:
+    """Let ``wire`` look at the replies of every HTTP client that litellm makes, before litellm does."""
+    if hasattr(handler, "guarded"):
+        return
+    if not (hasattr(handler, "create_client") and hasattr(openais, "_get_async_http_client")):
+        raise ConfigError(
+            f"litellm {version('litellm')} makes its HTTP clients in another place, and their replies have to be looked at so that no "
+            "redirect takes a key elsewhere; install a litellm that is known to do (1.106 is), or a newer star-pipeline"
+        )
+    handler.guarded = True
+    handler.create_client = _guarded(handler.create_client)
+    openais._get_async_http_client = staticmethod(_guarded(openais._get_async_http_client))
+
+
+def _guarded(make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*given: Any, **named: Any) -> Any:
+        return guard(make(*given, **named))
+
+    return made
+
+
 async def _not_again(*_: Any, **__: Any) -> Any:
     raise  # litellm calls this while it handles the failure, which is raised here once more
-
-
-def _take_parts(message: Any) -> None:
-    """Let litellm's class for a message take content that is a list of parts, as some servers send it, which it refuses."""
-    plain = message.__init__
-    if hasattr(plain, "takes_parts"):
-        return
-
-    @functools.wraps(plain)
-    def taking(self: Any, content: Any = None, *rest: Any, **named: Any) -> None:
-        if isinstance(content, list):
-            content, thought = _joined(content)
-            named["reasoning_content"] = named.get("reasoning_content") or thought or None
-        plain(self, content, *rest, **named)
-
-    taking.takes_parts = True  # type: ignore[attr-defined]
-    message.__init__ = taking
-
-
-def _joined(parts: list[Any]) -> tuple[str, str]:
-    """(the text, the reasoning) of a message's parts; what is neither, such as a picture, is left out."""
-    text: list[str] = []
-    thought: list[str] = []
-    for part in parts:
-        if isinstance(part, str):
-            text.append(part)
-        elif isinstance(part, dict) and part.get("type") in (*_REASONING_PARTS, *_TEXT_PARTS, None):
-            kind = part.get("type")
-            inner = part.get(str(kind)) if kind in _REASONING_PARTS else None
-            inner = inner if isinstance(inner, str | list) else part.get("text", part.get("content"))
-            said = "".join(_joined(inner)) if isinstance(inner, list) else inner if isinstance(inner, str) else ""
-            (thought if kind in _REASONING_PARTS else text).append(said)
-    return "".join(text), "".join(thought)
 
 
 @dataclass(frozen=True)
@@ -110,15 +98,12 @@ class Transport:
         self._agents = agents
         self._acompletion = litellm.acompletion
         self._mask, self._mask_key = masker(agents), key_masker(agents)
-        self._fixed = {name: _fixed_arguments(agent) for name, agent in agents.items()}
+        self._fixed = {name: _fixed_arguments(litellm, agent) for name, agent in agents.items()}
 
-    async def send(self, request: ChatRequest) -> Answer:
+    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
         """Raises Failure."""
         agent = self._agents[request.agent]
-        given = {**self._fixed[request.agent], **request.params}
-        given["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
-        if request.sample:
-            given["seed"] = request.sample
+        given = {**self._fixed[request.agent], **form.params(request, agent), "messages": form.messages(request)}
         began = time.monotonic()
         try:
             async with asyncio.timeout(agent.timeout_s):
@@ -142,14 +127,13 @@ class Transport:
             told = f"the server broke the reply off (finish reason {finish_reason!r})"
             raise Failure("broken_off", f"{agent.model}: {told}", True)
         usage = getattr(response, "usage", None)
-        prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
-        completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
-        counted = bool(prompt_tokens or completion_tokens)
+        counts = [tokens(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens")]
+        counted = None not in counts and any(counts)
         return Answer(
             self._mask_key(_text(message)),
             finish_reason,
-            prompt_tokens if counted else None,
-            completion_tokens if counted else None,
+            counts[0] if counted else None,
+            counts[1] if counted else None,
             latency_s,
         )
 
@@ -170,20 +154,40 @@ def _finish_reason(choice: Any, message: Any) -> str:
         named = "stop" if native is None else str(native)
     if not message.content and getattr(message, "refusal", None):
         return "refusal"
-    return str(named)
+    return reason(named)
 
 
-def _fixed_arguments(agent: AgentConfig) -> dict[str, Any]:
+def _fixed_arguments(litellm: Any, agent: AgentConfig) -> dict[str, Any]:
     given: dict[str, Any] = {
         "model": agent.model,
         "timeout": agent.timeout_s,
         "max_retries": 0,
         "num_retries": 0,
         "drop_params": True,
-        **agent.params,
     }
     if agent.api_base:
         given["api_base"] = agent.api_base
-    if agent.api_key_env:
-        given["api_key"] = os.environ[agent.api_key_env]
+    key = key_of(litellm, agent)
+    if agent.api_key_env or key == NO_KEY:
+        given["api_key"] = key
     return given
+
+
+def key_of(litellm: Any, agent: AgentConfig) -> str:
+    """The key that the agent's server is sent; NO_KEY where a server of one's own has none, and OpenAI's client wants one;
+    empty where the provider's own client looks for it."""
+    if agent.api_key_env:
+        return os.environ.get(agent.api_key_env, "")
+    if not agent.api_base or agent.model.startswith("offline/"):
+        return ""
+    try:
+        _, provider, found, _ = litellm.get_llm_provider(agent.model, api_base=agent.api_base)
+    except Exception:  # litellm says so when it is asked
+        return ""
+    usual = [f"{provider.upper()}_API_KEY", *litellm.validate_environment(agent.model)["missing_keys"]]
+    if provider in _OPENAIS_CLIENT:
+        usual.append("OPENAI_API_KEY")
+    elif provider not in litellm.openai_compatible_providers:
+        return ""
+    known = next((os.environ[name] for name in usual if os.environ.get(name)), "")
+    return known or found or NO_KEY

@@ -115,7 +115,10 @@ class CompletionsServer:
     async def limit(self) -> int | None:
         """Tokens of prompt and answer together that the server takes; None where it does not say (vLLM does)."""
         try:
-            async with self._session() as session, session.get(f"{self._served.api_base}/models") as answer:
+            async with (
+                self._session() as session,
+                session.get(f"{self._served.api_base}/models", allow_redirects=False) as answer,
+            ):
                 listed = json.loads(await answer.read())["data"]
             limits = [entry.get("max_model_len") for entry in listed if entry.get("id") == self._served.model]
         except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError):

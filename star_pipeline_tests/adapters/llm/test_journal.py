@@ -310,3 +310,56 @@ def test_a_reservation_is_settled_released_or_kept_and_never_beyond_the_limit(tm
 def test_there_is_no_spend_where_there_is_no_journal(tmp_path: Path):
     assert read_spend(tmp_path, "lake") == []
     assert not (tmp_path / FILE).exists()
+
+
+def test_an_entry_that_cannot_be_written_takes_no_other_along(tmp_path):
+    """Whatever a change raises: only its own caller is told, and the writer lives on."""
+
+    class Odd(Exception):
+        pass
+
+    def odd(db):
+        db.execute("DELETE FROM reply")
+        raise Odd("of its own kind")
+
+    async def work(journal):
+        bad = [journal.write(odd), journal.write(lambda db: db.execute("SELECT ?", (10**30,)))]
+        results = await asyncio.gather(add(journal, 1), *bad, add(journal, 2), return_exceptions=True)
+        later = await add(journal, 3)
+        return results, later, await found(journal, 4)
+
+    results, later, kept = run(tmp_path, work)
+    assert [type(result).__name__ for result in results] == ["Entry", "CallError", "CallError", "Entry"]
+    assert "Odd: of its own kind" in str(results[1])
+    assert later == entry()
+    assert kept == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"prompt_tokens": 10**19}, {"completion_tokens": -4}, {"prompt_tokens": float("nan")}, {"pico": float("inf")},
+        {"finish_reason": "st\ud800op"}, {"purpose": "\udfff"}, {"prompt_tokens": None}, {"completion_tokens": "many"},
+    ],
+)  # fmt: skip
+def test_a_reply_with_odd_metadata_is_kept_and_found_as_it_was_returned(odd, tmp_path):
+    async def work(journal):
+        kept = await journal.add(key(1), request(), "m", 11, replace(entry(), **odd), None)
+        return kept, journal.find(key(1)), journal.recount()
+
+    kept, again, right = run(tmp_path, work)
+    assert kept == again
+    assert kept.text == "fine"
+    assert right
+
+
+def test_sums_beyond_64_bits_stay_whole_numbers(tmp_path):
+    async def work(journal):
+        most = replace(entry(), prompt_tokens=2**63 - 1, pico=2**63 - 1)
+        for number in range(3):
+            await journal.add(key(number), request(), "m", 11, most, None)
+        return journal.recount(), journal.spend()
+
+    right, [spend] = run(tmp_path, work)
+    assert right
+    assert (spend.replies, spend.prompt_tokens, spend.spent) == (3, 2**63 - 1, 2**63 - 1)
