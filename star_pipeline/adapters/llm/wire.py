@@ -130,7 +130,9 @@ def _choice(said: Any) -> dict[str, Any] | None:
             kept[name] = message[name]
     if thought:
         kept["reasoning_content"] = kept.get("reasoning_content") or thought
-    return {"index": 0, "finish_reason": reason(said.get("finish_reason")), "message": kept}
+    # the call itself is left out: nobody here could answer it
+    called = not content and (message.get("tool_calls") or message.get("function_call"))
+    return {"index": 0, "finish_reason": "tool_calls" if called else reason(said.get("finish_reason")), "message": kept}
 
 
 def parts_of(content: Any, depth: int = 0) -> tuple[str | None, str]:
