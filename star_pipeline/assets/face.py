@@ -153,14 +153,17 @@ def made(
     preview: Sequence[str],
     metadata: Metadata | None = None,
     findings: Sequence[Finding] = (),
+    origin: Mapping[str, str] | None = None,
 ) -> dg.MaterializeResult[pa.Table]:
     """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns.
 
-    Where there are ``findings``, it is checked to be well formed as well.
+    Where there are ``findings``, it is checked to be well formed as well. ``origin`` is what the file's metadata says beside the
+    configuration.
     """
     table = spec.to_arrow(rows)
+    stamp = stamped(table, settings, spec)
     return dg.MaterializeResult(
-        value=stamped(table, settings, spec),
+        value=stamp.replace_schema_metadata({**stamp.schema.metadata, **(origin or {})}),
         data_version=dg.DataVersion(content_hash(table)),
         metadata={
             "dagster/row_count": table.num_rows,

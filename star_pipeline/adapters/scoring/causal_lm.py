@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from star_pipeline.adapters.model_size import skeleton
-from star_pipeline.adapters.preflight import in_short
+from star_pipeline.adapters.preflight import unloadable
 from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
 from star_pipeline.adapters.scoring.prefix_tree import Batch, Pass, forest, packed, padded, rows
@@ -154,6 +154,11 @@ class CausalLM:
                     f"scoring model {self.name!r}: its logits are no finite numbers in {self._model.dtype}; look for NaN in its weights "
                     "(a broken download or training), or set scoring.dtype: float32"
                 )
+            if self._sees_ahead(trial[0]):
+                raise ModelError(
+                    f"scoring model {self.name!r} ({self._model.config.model_type}): what it says of a token depends on later ones; "
+                    "expected a causal LM, not an encoder"
+                )
             self._allowed = _ROUNDING[str(self._model.dtype).removeprefix("torch.")] * max(largest, 1e-3)
             tiles = self._agrees(trial, Ways(False, True), expected)
             if not tiles and not self._agrees(trial, Ways(False, False), expected):
@@ -196,6 +201,17 @@ class CausalLM:
             largest = float(np.maximum(largest, float(logits.abs().max())))  # NaN stays NaN
             found += (-logits.log_softmax(-1).gather(-1, ids[0, -item.scored :, None])[:, 0]).tolist()
         return found, largest
+
+    def _sees_ahead(self, item: Pass) -> bool:
+        """Whether another last token changes what is said of those before it by more than rounding does."""
+        import torch
+
+        ids = torch.from_numpy(item.tokens.astype(np.int64)).to(self.device)[None]
+        other = ids.clone()
+        other[0, -1] = (other[0, -1] + 1) % self._model.config.get_text_config().vocab_size
+        one, two = (self._model(input_ids=given, use_cache=False).logits[0, :-1].float() for given in (ids, other))
+        rounding = _ROUNDING[str(self._model.dtype).removeprefix("torch.")]
+        return bool((one - two).abs().max() > rounding * max(float(one.abs().max()), 1e-3))
 
     def _agrees(self, trial: Sequence[Pass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
         numbers = range(len(trial))
@@ -271,12 +287,19 @@ def load(name: str, dtype: str, device: str) -> CausalLM:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+        if lacking := sorted(found["missing_keys"]):
+            raise ModelError(
+                f"scoring model {name!r}: its weights lack {lacking[0]} and {len(lacking) - 1:,} more; expected all of a causal LM's "
+                f"({type(model).__name__})"
+            )
         return CausalLM(name, model.to(device).eval(), device)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"scoring model {name!r} cannot be loaded: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-        ) from error
+    except Exception as error:  # whatever a library says to weights that are not what they should be
+        if is_out_of_memory(error):
+            raise
+        raise unloadable(name, error) from error
 
 
 def weight_bytes(name: str, dtype: str) -> int:
