@@ -59,14 +59,15 @@ def changed_since(lake: Lake, present: Weights) -> str:
 
 
 def _other_shards(lake: Lake, present: Weights, recorded: Weights) -> tuple[dict[str, tuple[str, str]], int]:
-    """shard → (model, its weights then) where those differ from ``present``; and how many shards say nothing of a model in use."""
+    """shard → (model, its weights then) where those differ from ``present``; and how many shards say no weights."""
     others: dict[str, tuple[str, str]] = {}
     silent = 0
     for shard in lake.shards_of(IFD_SCORES):
         said, models = _said(lake, shard)
-        for model in models & present.keys() if not said else said.keys() & present.keys():
+        used = (said.keys() or models) & present.keys()
+        silent += not said and bool(used)
+        for model in sorted(used):
             then = said.get(model) or recorded.get(model)
-            silent += model not in said
             if then is not None and then != present[model]:
                 others[shard] = (model, then)
     return others, silent

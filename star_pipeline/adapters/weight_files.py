@@ -192,7 +192,8 @@ def _check_fit(name: str, config: Any, stored: Mapping[str, Header]) -> None:
     for key, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(key)
         shapes[id(parameter)] = tuple(parameter.shape)
-    missing, used = [], set()
+    missing: list[tuple[str, tuple[int, ...]]] = []
+    used: set[str] = set()
     for number, keys in names.items():
         spellings = [s for key in keys for s in (key, key.removeprefix(prefix), f"{prefix}{key}")]
         found = next((spelling for spelling in spellings if spelling in stored), None)

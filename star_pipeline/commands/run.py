@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,6 @@ from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
 from star_pipeline.assets.feedback import REFOLD_TAG, follows
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.catalog import CatalogUpdate
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
 from star_pipeline.core.ports import Progress
@@ -216,12 +216,9 @@ class _Work:
 
     def look_at_weights(self) -> None:
         """At the end: say where the scores are of other weights than a model has now, though there was nothing to score."""
-        scoring = self._settings.scoring
-        if (
-            "scorer" in self._replaced
-            or isinstance(scoring.small, ServedModel)
-            or isinstance(scoring.large, ServedModel)
-        ):
+        models = (self._settings.scoring.small, self._settings.scoring.large)
+        here = all(isinstance(name, str) and (name.startswith("offline/") or Path(name).is_dir()) for name in models)
+        if "scorer" in self._replaced or not here:  # a server or the hub is not asked for that alone
             return
         with contextlib.suppress(ModelError):  # no model is needed where there is nothing to score
             present = self._weights()
