@@ -213,7 +213,7 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
             yield True, f"{role} {name}: {_described(name, scoring.max_length, lake)}"
         except StarError as error:
             sound = False
-            yield False, f"{role}: {error}"
+            yield False, str(error)
     if sound:
         present = present_weights(scoring, lake, SilentProgress())
         changed = changed_since(lake, present)
@@ -237,5 +237,5 @@ def _described(name: str | ServedModel, max_length: int, lake: Lake) -> str:
     if name not in ("offline/small", "offline/large"):
         raise ModelError(f"scoring model {name!r}: the offline profile has offline/small and offline/large")
     if trained := trained_models(Path(lake.local(lake.models))).get(name):
-        return f"trained, in {trained}: {describe_model(str(trained))}"
+        return f"trained, in {trained}"
     return "not there yet, a run trains it first"
