@@ -192,6 +192,12 @@ def _check_fit(name: str, config: Any, stored: Mapping[str, Header]) -> None:
     for key, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(key)
         shapes[id(parameter)] = tuple(parameter.shape)
+    head = model.get_output_embeddings()
+    if head is not None and getattr(config.get_text_config(), "tie_word_embeddings", False):
+        # not every version of transformers ties a model that has no weights
+        own, tied = id(model.get_input_embeddings().weight), id(head.weight)
+        if own != tied:
+            names[own] += names.pop(tied, [])
     missing: list[tuple[str, tuple[int, ...]]] = []
     used: set[str] = set()
     for number, keys in names.items():
