@@ -13,6 +13,7 @@ from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
+from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import wait_for_turn
 
@@ -119,6 +120,14 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def large(self) -> Scorer:
         return self._scorer(self.settings.load().scoring.large)
+
+    def settle_weights(self, present: dict[str, str], scoring_again: bool) -> None:
+        """Raises ModelError where scores of other weights are in the lake, unless those are being made again."""
+        from star_pipeline.adapters.scored_with import settle_weights
+
+        lake = self.lake.open()
+        again = lake.shards_of(IFD_SCORES) if scoring_again else ()
+        settle_weights(lake, present, again, self.progress.progress())
 
     def _scorer(self, model: str | ServedModel) -> Scorer:
         from star_pipeline.adapters.scoring import open_scorer

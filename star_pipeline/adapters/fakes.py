@@ -43,6 +43,8 @@ class HashScorer:
     ``ease`` is how much, in nats, an instruction helps this model at least: a larger model has more of it.
     """
 
+    weights = ""
+
     def __init__(self, name: str, ease: float = 0.0) -> None:
         self._name = name
         self._ease = ease

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from star_pipeline.adapters.preflight import check_folder, in_short
-from star_pipeline.core.errors import ModelError
+from star_pipeline.adapters.preflight import check_folder, unloadable
 from star_pipeline.core.estimation import ModelSize
 
 
@@ -29,8 +28,8 @@ def skeleton(name: str) -> Any:
         config = _offline(name) if name.startswith("offline/") else transformers.AutoConfig.from_pretrained(name)
         with torch.device("meta"):
             return transformers.AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"scoring model {name!r}: {in_short(error)}") from error
+    except Exception as error:  # whatever transformers says to a configuration that is not what it should be
+        raise unloadable(name, error) from error
 
 
 def _offline(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from star_pipeline.config.models import StarConfig
@@ -31,7 +32,7 @@ def check_agents(config: StarConfig) -> None:
 
 
 def check_scoring_models(scoring: ScoringConfig) -> None:
-    """Raises ModelError where a scoring model's configuration or tokenizer cannot be had, or its server does not answer."""
+    """Raises ModelError where a scoring model's configuration, tokenizer or weights cannot be had, or its server does not answer."""
     for model in (scoring.small, scoring.large):
         if isinstance(model, ServedModel):
             describe_served(model, scoring.max_length)
@@ -45,11 +46,27 @@ def describe_served(served: ServedModel, max_length: int) -> str:
 
     if _refused(served.api_base):
         raise ModelError(f"scoring model {served}: nobody answers; start the server or correct api_base")
-    return f"{describe_model(served.tokenizer_source)}; {describe_server(served, max_length)}"
+    return f"{_described(served.tokenizer_source)[0]}; {describe_server(served, max_length)}"
 
 
 def describe_model(name: str) -> str:
-    """Load a model's configuration and tokenizer, not its weights, and say what it is. Raises ModelError."""
+    """Load a model's configuration and tokenizer, open its weights, and say what it is. Raises ModelError."""
+    from star_pipeline.adapters import weight_files as files
+
+    if Path(name).is_dir():
+        files.check_files(name, Path(name))
+    said, config, tokenizer = _described(name)
+    files.check_kind(name, config)
+    files.check_vocabulary(name, tokenizer, config)
+    folder = files.model_folder(name, config) or Path(name)
+    found = files.weight_files(folder)
+    if not Path(name).is_dir() and not (found and all(path.exists() for path in found)):
+        return f"{said}; its weights are downloaded when they are first needed"
+    return f"{said}, {files.check_weights(name, folder, config) / 1e9:,.2g} GB of weights"
+
+
+def _described(name: str) -> tuple[str, Any, Any]:
+    """What a model is, its configuration, its tokenizer. Raises ModelError."""
     check_folder(name)
     import transformers
 
@@ -57,15 +74,23 @@ def describe_model(name: str) -> str:
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"scoring model {name!r}: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-        ) from error
+    except Exception as error:  # whatever transformers says to files that are not what they should be
+        raise unloadable(name, error) from error
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ModelError(
             f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
         )
-    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary"
+    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary", config, tokenizer
+
+
+def unloadable(name: str, error: Exception) -> ModelError:
+    """The one line for whatever a library raised while it read a scoring model's files."""
+    if isinstance(error, ModelError):
+        return error
+    kind = "" if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: "
+    return ModelError(
+        f"scoring model {name!r} cannot be loaded: {kind}{in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
+    )
 
 
 def check_folder(name: str) -> None:

@@ -158,12 +158,15 @@ def made(
     preview: Sequence[str],
     metadata: Metadata | None = None,
     findings: Sequence[Finding] = (),
+    origin: Mapping[str, str] | None = None,
 ) -> dg.MaterializeResult[pa.Table]:
     """The result of an asset that is a table: its rows, versioned by content, with a preview of the ``preview`` columns.
 
-    Where there are ``findings``, it is checked to be well formed as well.
+    Where there are ``findings``, it is checked to be well formed as well. ``origin`` is what the file's metadata says beside the
+    configuration.
     """
     table = stamped(spec.to_arrow(rows), settings, spec)
+    table = table.replace_schema_metadata({**table.schema.metadata, **(origin or {})})
     return dg.MaterializeResult(
         value=table,
         data_version=dg.DataVersion(table.schema.metadata[VERSION].decode()),

@@ -1,8 +1,11 @@
 """Eq. 4: how hard each response is to follow for the small and for the large model."""
 
+import json
+
 import dagster as dg
 import pyarrow as pa
 
+from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
 from star_pipeline.assets.face import counts, covers, lake_asset, made, plot
 from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, whole
 from star_pipeline.core.difficulty import score_candidates
@@ -32,7 +35,12 @@ def ifd_scores(
     scorer: ScorerResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    rows = score_candidates(candidates, seed_shards, scorer.small, scorer.large)
+    small, large = scorer.small(), scorer.large()
+    names = (str(config.scoring.small), str(config.scoring.large))
+    weights = {name: one.weights for name, one in zip(names, (small, large), strict=True) if one.weights}
+    asked = context.run.job_name == "rescore" or RESCORE_TAG in context.run.tags
+    scorer.settle_weights(weights, scoring_again=asked)
+    rows = score_candidates(candidates, seed_shards, lambda: small, lambda: large)
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
     shown = covers(lake.open(), [context.partition_key])
     gaps = [row.gap for row in rows if row.gap is not None]
@@ -45,8 +53,9 @@ def ifd_scores(
         {
             "plot_ifd_small_against_large": plot(of_records.ifd(rows), shown),
             "plot_gap_by_pair": plot(of_records.gaps(rows, pair_of), shown),
-            "small": str(config.scoring.small),
-            "large": str(config.scoring.large),
+            "small": names[0],
+            "large": names[1],
+            **{f"weights of {name}": now for name, now in weights.items()},
             "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),
             "positive_gaps": rate(positive, len(gaps)),
             "share_of_positive_gaps": positive / len(gaps) if gaps else 0.0,
@@ -55,4 +64,5 @@ def ifd_scores(
             whole("ifd_scores", candidates, rows),
             ifd_above_1_share(rows, config.shares),
         ],
+        origin={METADATA: json.dumps(weights)} if weights else {},
     )

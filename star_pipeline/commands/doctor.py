@@ -13,6 +13,9 @@ from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.adapters.scored_with import changed_since
+from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files, would_hold
 from star_pipeline.assets.feedback import stale_tables
 from star_pipeline.config import StarConfig, load_config
@@ -185,21 +188,36 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
 
 def _models(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
     from star_pipeline.adapters.embedder import embedding_source
-    from star_pipeline.adapters.offline.models import trained_models
 
-    for role, name in (("small", settings.scoring.small), ("large", settings.scoring.large)):
-        if isinstance(name, ServedModel):
-            yield True, f"{role} {name}: {describe_served(name, settings.scoring.max_length)}"
-        elif name.startswith("offline/"):
-            if name not in ("offline/small", "offline/large"):
-                raise ModelError(f"scoring.{role} {name!r}: the offline profile has offline/small and offline/large")
-            folder = trained_models(Path(lake.local(lake.models))).get(name)
-            yield (
-                True,
-                f"{role} {name}: {f'trained, in {folder}' if folder else 'not there yet, a run trains it first'}",
-            )
-        else:
-            yield True, f"{role} {name}: {describe_model(name)}"
+    scoring, sound = settings.scoring, True
+    for role, name in (("small", scoring.small), ("large", scoring.large)):
+        try:
+            yield True, f"{role} {name}: {_described(name, scoring.max_length, lake)}"
+        except StarError as error:
+            sound = False
+            yield False, str(error)
+    if sound:
+        present = present_weights(scoring, lake, SilentProgress())
+        changed = changed_since(lake, present)
+        yield (
+            not changed,
+            changed or f"weights {', '.join(f'{name} {now}' for name, now in present.items()) or 'not there yet'}",
+        )
     source = embedding_source(settings.memory.embedding)
     bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
     yield True, f"embedding {settings.memory.embedding}: {bundled}"
+
+
+def _described(name: str | ServedModel, max_length: int, lake: Lake) -> str:
+    """Raises ModelError, ConfigError."""
+    from star_pipeline.adapters.offline.models import trained_models
+
+    if isinstance(name, ServedModel):
+        return describe_served(name, max_length)
+    if not name.startswith("offline/"):
+        return describe_model(name)
+    if name not in ("offline/small", "offline/large"):
+        raise ModelError(f"scoring model {name!r}: the offline profile has offline/small and offline/large")
+    if trained := trained_models(Path(lake.local(lake.models))).get(name):
+        return f"trained, in {trained}"
+    return "not there yet, a run trains it first"

@@ -1,8 +1,10 @@
 """``star-pipeline run``: everything new or changed, in order, through the same assets and instance that the UI shows."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,17 +16,20 @@ from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
+from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
+from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
 from star_pipeline.assets.feedback import REFOLD_TAG, follows
 from star_pipeline.assets.seed_catalog import look
 from star_pipeline.commands.unmade import Unmade
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.catalog import CatalogUpdate
-from star_pipeline.core.errors import ConfigError, StarError
+from star_pipeline.core.errors import ConfigError, ModelError, StarError
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     CANDIDATES,
+    IFD_SCORES,
     SAMPLING_PLAN,
     SHARD_TABLES,
     TABLES,
@@ -99,6 +104,7 @@ def run_pipeline(
             worked = [
                 shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
             ]
+            work.look_at_weights()
             published = work.publish()
     seconds = time.monotonic() - began
     return RunOutcome(update, tuple(taken_in), tuple(worked), published, seconds, work.warnings, work.to_try)
@@ -188,7 +194,10 @@ class _Work:
         what = pending[0] if len(pending) == 1 else f"{pending[0]} … {pending[-1]}"
         self._progress.note(f"shard {shard} ({place}): {what}")
         refold = pending == [AGENT_PAIR_PROBABILITIES.name]
-        self._execute("process_shard", shard, pending, {REFOLD_TAG: "true"} if refold else {})
+        tags = {REFOLD_TAG: "true"} if refold else {}
+        if IFD_SCORES.name in self._again.get(shard, ()):
+            tags[RESCORE_TAG] = "true"
+        self._execute("process_shard", shard, pending, tags)
         self._unmade.look_again(shard)
         return True
 
@@ -219,6 +228,24 @@ class _Work:
             check_agents(self._settings)
         if "scorer" not in self._replaced and costly != {"judge_verdicts"}:
             check_scoring_models(self._settings.scoring)
+            again = [shard for shard, names in self._again.items() if IFD_SCORES.name in names]
+            settle_weights(self._lake, self._weights(), again, self._progress)
+
+    def look_at_weights(self) -> None:
+        """At the end: say where the scores are of other weights than a model has now, though there was nothing to score."""
+        models = (self._settings.scoring.small, self._settings.scoring.large)
+        here = all(isinstance(name, str) and (name.startswith("offline/") or Path(name).is_dir()) for name in models)
+        if "scorer" in self._replaced or not here:  # a server or the hub is not asked for that alone
+            return
+        with contextlib.suppress(ModelError):  # no model is needed where there is nothing to score
+            present = self._weights()
+            if changed := changed_since(self._lake, present):
+                self._progress.note(changed)
+            elif self._again:
+                settle_weights(self._lake, present, (), self._progress)
+
+    def _weights(self) -> Mapping[str, str]:
+        return present_weights(self._settings.scoring, self._lake, self._progress)
 
     def _last(self, name: str) -> int:
         records = self._instance.fetch_materializations(dg.AssetKey(name), limit=1).records

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pyarrow as pa
@@ -22,12 +23,12 @@ from star_pipeline.adapters.lake import Lake, arrow_table, write_whole
 from star_pipeline.adapters.preflight import check_scoring_models
 from star_pipeline.adapters.progress import NotesOnly, in_words
 from star_pipeline.adapters.record_files import ending_of
-from star_pipeline.adapters.scoring import open_scorer, relative_cost
+from star_pipeline.adapters.scoring import model_source, open_scorer, present_weights, relative_cost
 from star_pipeline.adapters.seed_files import FORMATS, read_seeds
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.difficulty import Fit, fit_samples, losses_of, score_rows
-from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.errors import ConfigError, LakeError, ModelError
 from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import IfdScore, Seed
@@ -60,13 +61,23 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
     _check(given, goal)
     with _held(goal):
         records = _Records(given, source, config)
-        settings = {"input": _sha256(given), "settings": _settings(config)}
-        if _already(goal, settings):
-            return ScoreOutcome(records.count, records.count, 0.0, False)
-        parts = _Parts(goal.with_name(f".{goal.name}.parts"), settings)
-        check_scoring_models(config.scoring)
         told = NotesOnly(progress)
+        settings: dict[str, Any] = {"input": _sha256(given), "settings": _settings(config)}
+        before = _made_of(goal)
+        same = {name: before.get(name) for name in settings} == settings
+        if same and _still(goal, before, config, lake, told):
+            return ScoreOutcome(records.count, records.count, 0.0, False)
+        check_scoring_models(config.scoring)
         models = (config.scoring.small, config.scoring.large)
+        for model in models:
+            if isinstance(model, str):
+                model_source(model, lake, told)  # an offline one is trained first
+        settings["weights"] = present_weights(config.scoring, lake, told)
+        if same:
+            told.note(
+                f"{goal.name} was made with other weights ({_changed(before['weights'], settings['weights'])}): scoring anew"
+            )
+        parts = _Parts(goal.with_name(f".{goal.name}.parts"), settings, told)
         scorers = [open_scorer(model, config.scoring, lake, told, parts.numerics) for model in models]
         later = relative_cost(config.scoring, lake, told)
         resumed = parts.done("small")
@@ -156,13 +167,23 @@ _PART = pa.schema(
 class _Parts:
     """Losses on disk, some records a file, under each model. A part is there whole or not at all."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], progress: Progress) -> None:
         self._folder = folder
         note = folder / "settings.json"
-        if not (note.exists() and json.loads(note.read_text("utf-8")) == json.loads(json.dumps(settings))):
+        before = json.loads(note.read_text("utf-8")) if note.exists() else {}
+        given = json.loads(json.dumps(settings))
+        if before == given:
+            return
+        if {**before, "weights": None} == {**given, "weights": None}:
+            if "weights" in before:
+                changed = _changed(before["weights"], settings["weights"])
+                progress.note(f"an interrupted command began with other weights ({changed}): scoring anew")
+            else:
+                progress.note("going on with what was scored before weights were recorded")
+        if "weights" in before or {**before, "weights": given["weights"]} != given:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            write_whole(UPath(note), json.dumps(settings).encode())
+        write_whole(UPath(note), json.dumps(settings).encode())
 
     @property
     def numerics(self) -> UPath:
@@ -202,7 +223,7 @@ class _Parts:
         return sorted(self._folder.glob(f"{phase}-*.parquet"))
 
 
-def _assemble(records: _Records, parts: _Parts, goal: Path, settings: Mapping[str, object]) -> None:
+def _assemble(records: _Records, parts: _Parts, goal: Path, settings: Mapping[str, Any]) -> None:
     schema = IFD_SCORES.schema.with_metadata({"star_score": json.dumps(settings)})
     rows = zip(records.after(0), parts.rows("small"), parts.rows("large"), strict=True)
     unfinished = goal.with_name(f".{goal.name}.unfinished")
@@ -224,13 +245,14 @@ def _named(score: IfdScore, seed: Seed | None, row: int) -> IfdScore:
     return replace(score, candidate_id=identity.digest("scored", seed_id, row, length=20), seed_id=seed_id)
 
 
-def _settings(config: StarConfig) -> Mapping[str, object]:
+def _settings(config: StarConfig) -> Mapping[str, Any]:
     """What decides the values."""
     scoring = config.scoring
     kept = {"template", "max_length", "dtype", "device"}
     models = {"small": str(scoring.small), "large": str(scoring.large)}
     read = {"fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
-    return {**models, **scoring.model_dump(mode="json", include=kept), **read}
+    settings = {**models, **scoring.model_dump(mode="json", include=kept), **read}
+    return dict(json.loads(json.dumps(settings)))  # as it is read back
 
 
 def _check(source: UPath, goal: Path) -> None:
@@ -250,12 +272,29 @@ def _check(source: UPath, goal: Path) -> None:
         ) from error
 
 
-def _already(goal: Path, settings: Mapping[str, object]) -> bool:
+def _made_of(goal: Path) -> Mapping[str, Any]:
+    """What an output says that it was made of; empty where there is none."""
     try:
         metadata = pq.read_schema(goal).metadata or {}
     except (OSError, pa.ArrowInvalid):
-        return False
-    return bool(json.loads(metadata.get(b"star_score", b"{}")) == json.loads(json.dumps(settings)))
+        return {}
+    return dict(json.loads(metadata.get(b"star_score", b"{}")))
+
+
+def _still(goal: Path, before: Mapping[str, Any], config: StarConfig, lake: Lake, told: Progress) -> bool:
+    """Whether the models of an output are what they were; where that cannot be told, it is said and taken to be so."""
+    if "weights" not in before:
+        told.note(f"{goal.name} was made before weights were recorded; taken to be of what the models are now")
+        return True
+    try:
+        return bool(present_weights(config.scoring, lake, told) == before["weights"])
+    except ModelError as error:
+        told.note(f"{error}; {goal.name} stays as it is")
+        return True
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name])
 
 
 def _sha256(path: UPath) -> str:

@@ -107,7 +107,7 @@ def score_rows(
 
 
 def _worse(a: ModelFit, b: ModelFit) -> IfdStatus:
-    for status in ("empty_response", "prompt_refused", "prompt_too_long"):
+    for status in ("empty_response", "prompt_refused", "unknown_token", "prompt_too_long"):
         if status in (a.status, b.status):
             return status  # type: ignore[return-value]
     return "ok"

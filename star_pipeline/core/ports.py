@@ -71,7 +71,7 @@ class ScoringSample:
 
 @dataclass(frozen=True)
 class ModelFit:
-    """What of a response a model can take: ``status`` ok, empty_response, prompt_refused or prompt_too_long; ``kept_chars`` of its text."""
+    """What of a response a model can take: ``status`` ok or why it cannot be scored; ``kept_chars`` of its text."""
 
     status: str
     kept_chars: int
@@ -88,6 +88,11 @@ class ResponseLoss:
 
 class Scorer(Protocol):
     """One causal LM that tells how hard a response is for it."""
+
+    @property
+    def weights(self) -> str:
+        """Names by its content what decides the numbers; empty where that cannot be told."""
+        ...
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         """How many characters of each response fit into the model's limit beside the prompt."""

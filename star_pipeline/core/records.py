@@ -6,7 +6,9 @@ from typing import Literal
 Origin = Literal["base", "seed", "memory", "explore"]
 Verdict = Literal["better", "worse", "tie", "inconsistent", "unparsed", "skipped", "failed"]
 Selection = Literal["best", "fallback_base", "fallback_seed"]
-IfdStatus = Literal["ok", "no_candidate", "empty_response", "prompt_refused", "prompt_too_long", "not_finite"]
+IfdStatus = Literal[
+    "ok", "no_candidate", "empty_response", "prompt_refused", "unknown_token", "prompt_too_long", "not_finite"
+]
 
 KEEP = "keep"
 """The instruction agent that changes nothing."""

@@ -204,7 +204,8 @@ IFD_SCORES = TableSpec(
         Column(
             "status",
             TEXT,
-            "ok, no_candidate, empty_response, prompt_refused (by the chat template), prompt_too_long or not_finite",
+            "ok, no_candidate, empty_response, prompt_refused (by the chat template), unknown_token (without an embedding), "
+            "prompt_too_long or not_finite",
             False,
         ),
         Column("truncated", BOOL, "the response was cut at its end to fit", False),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,33 @@ def test_asked_again_it_does_nothing_and_another_setting_scores_anew(tmp_path, m
     assert (tmp_path / "scores.parquet").stat().st_mtime_ns == before
     assert "nothing to do" not in score(tmp_path, models, "--template", "plain")[1]
     assert (tmp_path / "scores.parquet").stat().st_mtime_ns > before
+
+
+def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_path, models):
+    many = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
+    texts = [row["output"][:200] for row in ROWS if row["output"]] * 3
+    mine = [tmp_path / "a", tmp_path / "b"]
+    for here, there in zip(mine, models, strict=True):
+        shutil.copytree(there, here)
+    started = score(tmp_path, mine, rows=many, wait=False)
+    while not list(tmp_path.glob(".scores.parquet.parts/small-*")):
+        assert started.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    save_model(tmp_path / "a", "gpt2", texts, seed=9, hidden=16, layers=1, context=256)
+    code, out, err = score(tmp_path, mine, rows=many)
+    assert code == 0
+    assert "going on after" not in out
+    assert "an interrupted command began with other weights" in err
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    save_model(tmp_path / "a", "gpt2", texts, seed=10, hidden=16, layers=1, context=256)
+    code, out, err = score(tmp_path, mine, rows=many)
+    assert "nothing to do" not in out
+    assert "was made with other weights" in err
+    again = pq.read_table(tmp_path / "scores.parquet")
+    assert again["ifd_small"] != scores["ifd_small"]
+    assert again["ifd_large"] == scores["ifd_large"]
 
 
 @pytest.mark.parametrize("phase", ["small", "large"])

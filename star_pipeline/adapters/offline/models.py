@@ -34,6 +34,13 @@ def ensure_models(models_dir: Path, report: Callable[[str], None]) -> dict[str, 
     return ensure_trained(models_dir, report, Recipe(), shipped_examples())
 
 
+def trained_models(models_dir: Path) -> dict[str, Path]:
+    """Of the folders that ``ensure_models`` gives those that are there; trains nothing."""
+    recipe = Recipe()
+    folders = _folders(models_dir, recipe, shipped_examples())
+    return {f"offline/{name}": folder for name, folder in folders.items() if folder.is_dir()}
+
+
 def ensure_trained(
     models_dir: Path, report: Callable[[str], None], recipe: Recipe, examples: Sequence[Example]
 ) -> dict[str, Path]:
@@ -54,12 +61,6 @@ def ensure_trained(
         finally:
             lock.release()
     return {f"offline/{name}": folder for name, folder in folders.items()}
-
-
-def trained_models(models_dir: Path) -> dict[str, Path]:
-    """Those of ``offline/small`` and ``offline/large`` that are there, trained as this version does it; nothing is trained."""
-    folders = _folders(models_dir, Recipe(), shipped_examples())
-    return {f"offline/{name}": folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def _folders(models_dir: Path, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Path]:

@@ -30,6 +30,7 @@ def open_scorer(
         return ServedScorer(model, scoring.template, scoring.max_length, progress)
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
+    from star_pipeline.adapters.scoring.weights import weights_of
 
     source = model_source(model, lake, progress)
     numerics = settled_in(numerics_record or lake.numerics, scoring.dtype, scoring.device)
@@ -42,7 +43,25 @@ def open_scorer(
         batch_tokens=scoring.batch_tokens,
         keep=scoring.keep_loaded,
         progress=progress,
+        weights=weights_of(source, scoring.template, progress),
     )
+
+
+def present_weights(scoring: ScoringConfig, lake: Lake, progress: Progress) -> dict[str, str]:
+    """What both models are now, by their names in the configuration; without those of the offline profile that are not trained yet."""
+    from star_pipeline.adapters.offline.models import trained_models
+    from star_pipeline.adapters.scoring.served import ServedScorer
+    from star_pipeline.adapters.scoring.weights import weights_of
+
+    found = {}
+    for model in (scoring.small, scoring.large):
+        if isinstance(model, ServedModel):
+            found[str(model)] = ServedScorer(model, scoring.template, scoring.max_length, progress).weights
+        else:
+            source = trained_models(Path(lake.local(lake.models))).get(model) if model.startswith("offline/") else model
+            if source:
+                found[model] = weights_of(str(source), scoring.template, progress)
+    return {name: weights for name, weights in found.items() if weights}
 
 
 def model_source(name: str, lake: Lake, progress: Progress) -> str:

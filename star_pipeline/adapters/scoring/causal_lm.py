@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from star_pipeline.adapters.model_size import skeleton
-from star_pipeline.adapters.preflight import in_short
+from star_pipeline.adapters.preflight import unloadable
 from star_pipeline.adapters.scoring import attention
+from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
 from star_pipeline.adapters.scoring.prefix_tree import Batch, Pass, forest, packed, padded, rows
 from star_pipeline.adapters.scoring.vocabulary import token_losses
 from star_pipeline.core.errors import ModelError
@@ -25,33 +26,53 @@ _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 @dataclass(frozen=True)
 class Ways:
-    """How a model is run: ``packs``, with attention over segments, or rows with padding; ``tiles``, its head in tiles here, or its own."""
+    """How a model is run: ``packs``, with attention over segments, or rows with padding; ``tiles``, its head in tiles here, or its
+    own; ``together``, several passes in a batch, or each by itself."""
 
     packs: bool
     tiles: bool
+    together: bool = True
 
 
 class CausalLM:
-    """``model`` in ``eval`` mode on ``device``. At the start it is tried out which of the fast ways give what it gives itself."""
+    """``model`` in ``eval`` mode on ``device``. It is tried out which of the fast ways give what it gives itself: at the start, and
+    anew when passes come that are longer than a border which its configuration names."""
 
     def __init__(self, name: str, model: Any, device: str) -> None:
         self.name, self.device = name, device
         self._model = model
+        # some families (Llama 4) give their body another name than they say
+        self._body = model.base_model if model.base_model is not model else getattr(model, "model", model)
         self._own_attention = model.config._attn_implementation
-        self.ways = self._find_ways()
+        self._lengths = Lengths(model.config)
+        self._at_rest = RotaryState(model)
+        self._ways = {0: self._find_ways()}
+
+    @property
+    def ways(self) -> Ways:
+        """How passes are run that are within every border."""
+        return self._ways[0]
 
     def plan(self, passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
-        """Numbers of the passes of each batch of about ``budget`` tokens."""
-        return (packed if self.ways.packs else padded)(passes, budget)
+        """Numbers of the passes of each batch of about ``budget`` tokens, all of it on one side of each border."""
+        sides: dict[int, list[int]] = {}
+        for number, item in enumerate(passes):
+            sides.setdefault(self._side(item), []).append(number)
+        for side in sorted(sides, reverse=True):
+            numbers, ways = sides[side], self._ways_of(side)
+            some = [passes[number] for number in numbers]
+            batches = (packed if ways.packs else padded)(some, budget) if ways.together else ([n] for n in range(len(some)))  # fmt: skip
+            yield from ([numbers[n] for n in batch] for batch in batches)
 
     def losses(self, passes: Sequence[Pass], members: Sequence[int]) -> dict[int, float] | None:
-        """The passes ``members`` as one batch: the mean loss of each, in nats; None where memory did not suffice."""
+        """The passes ``members`` as one batch of the plan: the mean loss of each, in nats; None where memory did not suffice."""
         import torch
 
-        batch = (forest if self.ways.packs else rows)(passes, members)
+        side = max(self._side(passes[number]) for number in members)
         try:
             with torch.inference_mode():
-                each = self._token_losses(batch, self.ways).cpu()
+                batch, each = self._run(passes, members, self._ways_of(side), whole=side > 0)
+                each = each.cpu()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,7 +86,17 @@ class CausalLM:
         parts = each.split(list(batch.counts))
         return {number: math.fsum(part.tolist()) / len(part) for number, part in zip(batch.members, parts, strict=True)}
 
-    def _token_losses(self, batch: Batch, ways: Ways) -> Any:
+    def _side(self, item: Pass) -> int:
+        return self._lengths.side(len(item.tokens))
+
+    def _run(self, passes: Sequence[Pass], members: Sequence[int], ways: Ways, whole: bool) -> tuple[Batch, Any]:
+        """The batch, and the losses of its targets. Nothing of an earlier batch is left in the model."""
+        self._switch(attention.NAME if ways.packs else self._own_attention)
+        self._at_rest.restore()
+        batch = (forest if ways.packs else rows)(passes, members, whole)
+        return batch, self._token_losses(batch, ways.tiles)
+
+    def _token_losses(self, batch: Batch, tiles: bool) -> Any:
         import torch
 
         tokens, sources, targets = (
@@ -75,8 +106,8 @@ class CausalLM:
         if batch.segments:
             given["position_ids"] = torch.from_numpy(batch.positions).to(self.device)
         with attention.over(batch, self.device) if batch.segments else nullcontext():
-            hidden = self._model.base_model(**given).last_hidden_state.flatten(0, 1)[sources]
-        if ways.tiles:
+            hidden = self._body(**given).last_hidden_state.flatten(0, 1)[sources]
+        if tiles:
             head = self._model.get_output_embeddings()
             return token_losses(hidden, head.weight, getattr(head, "bias", None), targets)
         with self._returning(hidden) as logits:
@@ -92,7 +123,7 @@ class CausalLM:
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPast
 
-        base = self._model.base_model
+        base = self._body
         first_of = [0]
 
         def body(*_: Any, **__: Any) -> Any:
@@ -114,20 +145,49 @@ class CausalLM:
         """Raises ModelError where not even the model's body and head apart give what the model gives."""
         import torch
 
-        trial = _trial_passes(self._model.config.get_text_config().vocab_size)
+        vocabulary = self._model.config.get_text_config().vocab_size
+        trial = _trial_passes(vocabulary, self._lengths.last(0, 10**9))
         with torch.inference_mode():
             expected, largest = self._plainly(trial)
-            allowed = _ROUNDING[str(self._model.dtype).removeprefix("torch.")] * max(largest, 1e-3)
-            tiles = self._agrees(trial, Ways(False, True), expected, allowed)
-            if not tiles and not self._agrees(trial, Ways(False, False), expected, allowed):
+            if not math.isfinite(largest):
+                raise ModelError(
+                    f"scoring model {self.name!r}: its logits are no finite numbers in {self._model.dtype}; look for NaN in its weights "
+                    "(a broken download or training), or set scoring.dtype: float32"
+                )
+            if self._sees_ahead(trial[0]):
+                raise ModelError(
+                    f"scoring model {self.name!r} ({self._model.config.model_type}): what it says of a token depends on later ones; "
+                    "expected a causal LM, not an encoder"
+                )
+            self._allowed = _ROUNDING[str(self._model.dtype).removeprefix("torch.")] * max(largest, 1e-3)
+            tiles = self._agrees(trial, Ways(False, True), expected)
+            if not tiles and not self._agrees(trial, Ways(False, False), expected):
                 raise ModelError(
                     f"scoring model {self.name!r} ({self._model.config.model_type}): its hidden states and its head do not give its "
                     "logits; expected a causal LM of transformers, or serve it: scoring.small/large: MODEL@http://…/v1"
                 )
-            packs = self._switch(attention.NAME) and self._agrees(trial, Ways(True, tiles), expected, allowed)
-            if not packs:
-                self._switch(self._own_attention)
+            packs = self._switch(attention.NAME) and self._agrees(trial, Ways(True, tiles), expected)
         return Ways(packs, tiles)
+
+    def _ways_of(self, side: int) -> Ways:
+        """The ways for passes beyond ``side`` borders: the fastest that give what each of two such passes gives when it is alone."""
+        if side not in self._ways:
+            import torch
+
+            packs, tiles = self.ways.packs, self.ways.tiles
+            together = [] if self._lengths.each_its_own(side) else [Ways(True, tiles), Ways(False, tiles)]
+            plainly = Ways(False, tiles, together=False)
+            trial = _long_trial(self._model.config.get_text_config().vocab_size, self._lengths, side)
+            with torch.inference_mode():
+                alone = [self._run(trial, [n], plainly, whole=True)[1].tolist() for n in range(len(trial))]
+                expected = [loss for losses in alone for loss in losses]
+                chosen = (
+                    ways
+                    for ways in (*together, Ways(True, tiles, together=False))
+                    if (packs or not ways.packs) and self._agrees(trial, ways, expected, whole=True)
+                )
+                self._ways[side] = next(chosen, plainly)
+        return self._ways[side]
 
     def _plainly(self, trial: Sequence[Pass]) -> tuple[list[float], float]:
         """Each pass alone through the whole model: losses of all its scored tokens, and the largest logit."""
@@ -138,23 +198,39 @@ class CausalLM:
         for item in trial:
             ids = torch.from_numpy(item.tokens.astype(np.int64)).to(self.device)[None]
             logits = self._model(input_ids=ids, use_cache=False).logits[0, -item.scored - 1 : -1].float()
-            largest = max(largest, float(logits.abs().max()))
+            largest = float(np.maximum(largest, float(logits.abs().max())))  # NaN stays NaN
             found += (-logits.log_softmax(-1).gather(-1, ids[0, -item.scored :, None])[:, 0]).tolist()
         return found, largest
 
-    def _agrees(self, trial: Sequence[Pass], ways: Ways, expected: list[float], allowed: float) -> bool:
-        batch = (forest if ways.packs else rows)(trial, range(len(trial)))
+    def _sees_ahead(self, item: Pass) -> bool:
+        """Whether another last token changes what is said of those before it by more than rounding does."""
+        import torch
+
+        ids = torch.from_numpy(item.tokens.astype(np.int64)).to(self.device)[None]
+        other = ids.clone()
+        other[0, -1] = (other[0, -1] + 1) % self._model.config.get_text_config().vocab_size
+        one, two = (self._model(input_ids=given, use_cache=False).logits[0, :-1].float() for given in (ids, other))
+        rounding = _ROUNDING[str(self._model.dtype).removeprefix("torch.")]
+        return bool((one - two).abs().max() > rounding * max(float(one.abs().max()), 1e-3))
+
+    def _agrees(self, trial: Sequence[Pass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
+        numbers = range(len(trial))
+        parts: dict[int, Any] = {}
         try:
-            found = self._token_losses(batch, ways).tolist()
+            for members in [numbers] if ways.together else [[number] for number in numbers]:
+                batch, found = self._run(trial, members, ways, whole)
+                cut = np.split(np.array(found.tolist()), np.cumsum(batch.counts)[:-1])
+                parts.update(zip(batch.members, cut, strict=True))
         except Exception as error:  # whatever an architecture says to what it was not made for
             if is_out_of_memory(error):
                 raise
             return False
-        parts = dict(zip(batch.members, np.split(np.array(found), np.cumsum(batch.counts)[:-1]), strict=True))
-        together = np.concatenate([parts[number] for number in range(len(trial))])
-        return bool(np.abs(together - np.array(expected)).max() <= allowed)
+        together = np.concatenate([parts[number] for number in numbers])
+        return bool(np.abs(together - np.array(expected)).max() <= self._allowed)
 
     def _switch(self, implementation: str) -> bool:
+        if self._model.config._attn_implementation == implementation:
+            return True
         attention.register()
         try:
             self._model.set_attn_implementation(implementation)
@@ -163,8 +239,8 @@ class CausalLM:
         return bool(self._model.config._attn_implementation == implementation)
 
 
-def _trial_passes(vocabulary: int) -> list[Pass]:
-    """Two prompts that begin alike, two responses each, and the responses alone."""
+def _trial_passes(vocabulary: int, longest: int) -> list[Pass]:
+    """Two prompts that begin alike, two responses each, and the responses alone; cut to ``longest`` tokens."""
     draw = np.random.default_rng(0)
 
     def some(count: int) -> Any:
@@ -176,9 +252,22 @@ def _trial_passes(vocabulary: int) -> list[Pass]:
         prompt = np.concatenate([start, preamble, some(9)])
         for length in (11, 5):
             response = some(length)
-            made.append(Pass(np.concatenate([prompt, response]), length))
-            made.append(Pass(np.concatenate([start, response]), length))
-    return made
+            made.append(np.concatenate([prompt, response]))
+            made.append(np.concatenate([start, response]))
+    scored = (11, 11, 5, 5) * 2
+    return [
+        Pass(tokens[:longest], min(count, longest - 1, len(tokens) - 1))
+        for tokens, count in zip(made, scored, strict=True)
+    ]
+
+
+def _long_trial(vocabulary: int, lengths: Lengths, side: int) -> list[Pass]:
+    """Two passes of a side, one as short as can be and one longer, alike in their first halves."""
+    draw = np.random.default_rng(side)
+    first = lengths.first(side)
+    longer = draw.integers(0, vocabulary, lengths.last(side, first + 97)).astype(np.int32)
+    shorter = np.concatenate([longer[: first // 2], draw.integers(0, vocabulary, first - first // 2).astype(np.int32)])
+    return [Pass(tokens, min(24, len(tokens) - 1)) for tokens in (shorter, longer)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -198,12 +287,19 @@ def load(name: str, dtype: str, device: str) -> CausalLM:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+        if lacking := sorted(found["missing_keys"]):
+            raise ModelError(
+                f"scoring model {name!r}: its weights lack {lacking[0]} and {len(lacking) - 1:,} more; expected all of a causal LM's "
+                f"({type(model).__name__})"
+            )
         return CausalLM(name, model.to(device).eval(), device)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"scoring model {name!r} cannot be loaded: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-        ) from error
+    except Exception as error:  # whatever a library says to weights that are not what they should be
+        if is_out_of_memory(error):
+            raise
+        raise unloadable(name, error) from error
 
 
 def weight_bytes(name: str, dtype: str) -> int:

@@ -114,16 +114,22 @@ class CompletionsServer:
 
     async def limit(self) -> int | None:
         """Tokens of prompt and answer together that the server takes; None where it does not say (vLLM does)."""
+        limit = (await self.told() or {}).get("max_model_len")
+        return limit if isinstance(limit, int) else None
+
+    async def told(self) -> Mapping[str, Any] | None:
+        """The model's entry in the server's list, empty where there is none; None where the server did not answer."""
         try:
             async with (
                 self._session() as session,
                 session.get(f"{self._served.api_base}/models", allow_redirects=False) as answer,
             ):
                 listed = json.loads(await answer.read())["data"]
-            limits = [entry.get("max_model_len") for entry in listed if entry.get("id") == self._served.model]
-        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError):
+            return next((entry for entry in listed if entry.get("id") == self._served.model), {})
+        except (aiohttp.ClientError, OSError):
             return None
-        return next((limit for limit in limits if isinstance(limit, int)), None)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return {}
 
     async def _ask_all(
         self,

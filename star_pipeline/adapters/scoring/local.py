@@ -19,7 +19,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
 class LocalScorer:
-    """Scores under the Hugging Face model ``source`` (id or folder). Weights are loaded when losses are first asked for.
+    """Scores under the Hugging Face model ``source`` (id or folder), whose files ``weights`` names. They are loaded when losses are
+    first asked for.
 
     In float32 a value does not depend on its batch but for the last bits: attention, norms and the head see one pass only, and
     what a matrix product adds up for one token is the same sum in any batch.
@@ -36,9 +37,11 @@ class LocalScorer:
         batch_tokens: int | None = None,
         keep: shelf.Keep = "auto",
         progress: Progress | None = None,
+        weights: str = "",
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
-        self._maker = PassMaker(load_vocabulary(source), template, max_length)
+        self.weights = weights
+        self._maker = PassMaker(load_vocabulary(source, weights), template, max_length)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
 
@@ -60,7 +63,7 @@ class LocalScorer:
         if not passes:
             return []
         with self._numerics.in_force():
-            models = shelf.take(self._source, self._numerics.dtype, self._devices, self._keep)
+            models = shelf.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
             if self._progress:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)

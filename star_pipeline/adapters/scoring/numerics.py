@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from upath import UPath
 
@@ -79,11 +79,13 @@ def devices(asked: str, numerics: Numerics) -> tuple[str, ...]:
 
 
 def settled_in(record: UPath, dtype: str, device: str) -> Numerics:
-    """``settle`` with what the file ``record`` holds; it is written at the first time."""
-    recorded = Numerics(**json.loads(record.read_text("utf-8"))) if record.exists() else None
+    """``settle`` with what the file ``record`` holds; it is written at the first time. What else is in the file stays."""
+    kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    named = {field.name: kept[field.name] for field in fields(Numerics) if field.name in kept}
+    recorded = Numerics(**named) if "dtype" in named else None
     fixed = settle(dtype, device, recorded)
     if recorded is None:
-        write_whole(record, json.dumps(asdict(fixed)).encode())
+        write_whole(record, json.dumps({**asdict(fixed), **kept}).encode())
     return fixed
 
 

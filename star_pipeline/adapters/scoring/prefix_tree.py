@@ -70,12 +70,15 @@ class Batch:
     targets: Indices
 
 
-def forest(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
-    """The passes ``members`` as one batch."""
+def forest(passes: Sequence[Pass], members: Sequence[int], whole: bool = False) -> Batch:
+    """The passes ``members`` as one batch.
+
+    The last token of a pass is only ever a target, nothing is predicted from it: it is left out unless ``whole``, for models to
+    which the length of what they see matters.
+    """
     keys = {number: passes[number].key for number in members}
     ordered = sorted(members, key=lambda number: keys[number])
-    # the last token is only ever a target: nothing is predicted from it
-    inputs = [passes[number].tokens[:-1] for number in ordered]
+    inputs = [passes[number].tokens if whole else passes[number].tokens[:-1] for number in ordered]
     common = [_common(a, b) for a, b in pairwise(inputs)]
     segments: list[Segment] = []
     texts: list[Tokens] = []
@@ -108,10 +111,14 @@ def forest(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
         segments.append(Segment(total, total + full, ()))
         texts.append(np.zeros(full, dtype=np.int32))
     counts = tuple(passes[number].scored for number in ordered)
-    where = [np.concatenate([np.arange(*span) for span in path])[-count:] for path, count in zip(paths, counts, strict=True)]  # fmt: skip
+    reached = [np.concatenate([np.arange(*span) for span in path]) for path in paths]
+    where = [_sources(path, count, whole) for path, count in zip(reached, counts, strict=True)]
+    positions = np.concatenate([np.arange(s.depth, s.depth + s.end - s.start) for s in segments])
+    # what only fills up must not be what reaches farthest
+    positions[total:] = 0
     return Batch(
         tokens=np.concatenate(texts).astype(np.int64)[None],
-        positions=np.concatenate([np.arange(s.depth, s.depth + s.end - s.start) for s in segments])[None],
+        positions=positions[None],
         segments=tuple(segments),
         members=tuple(ordered),
         counts=counts,
@@ -125,15 +132,15 @@ def filled_up(count: int) -> int:
     return -(-count // ROUND) * ROUND
 
 
-def rows(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
+def rows(passes: Sequence[Pass], members: Sequence[int], whole: bool = False) -> Batch:
     """The passes ``members`` in a row each. Padding is on the right, where no token that counts can see it."""
-    width = max(len(passes[number].tokens) for number in members) - 1
+    width = max(len(passes[number].tokens) for number in members) - (not whole)
     tokens = np.zeros((len(members), width), dtype=np.int64)
     sources = []
     for row, number in enumerate(members):
-        inputs, scored = passes[number].tokens[:-1], passes[number].scored
+        inputs = passes[number].tokens if whole else passes[number].tokens[:-1]
         tokens[row, : len(inputs)] = inputs
-        sources.append(row * width + np.arange(len(inputs) - scored, len(inputs)))
+        sources.append(_sources(row * width + np.arange(len(inputs)), passes[number].scored, whole))
     return Batch(
         tokens=tokens,
         positions=np.broadcast_to(np.arange(width), tokens.shape),
@@ -143,6 +150,11 @@ def rows(passes: Sequence[Pass], members: Sequence[int]) -> Batch:
         sources=np.concatenate(sources),
         targets=_targets(passes, members),
     )
+
+
+def _sources(path: Indices, count: int, whole: bool) -> Indices:
+    """Where on a pass's path the last ``count`` tokens are predicted."""
+    return path[-count - 1 : -1] if whole else path[-count:]
 
 
 def _targets(passes: Sequence[Pass], members: Sequence[int]) -> Indices:

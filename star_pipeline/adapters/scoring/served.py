@@ -1,6 +1,7 @@
 """The port's scorer over a model on a server: tokenised here, computed there."""
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from star_pipeline.adapters import loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
 from star_pipeline.adapters.scoring.prefix_tree import Pass
 from star_pipeline.adapters.scoring.tokens import PassMaker, Vocabulary, load_vocabulary
+from star_pipeline.adapters.scoring.weights import served_weights
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
@@ -28,9 +30,15 @@ class ServedScorer:
         progress: Progress | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._served, self._progress = served, progress
+        self._served, self._template, self._progress = served, template, progress
         self._server = CompletionsServer(served, sleep)
         self._maker = PassMaker(served_vocabulary(served), template, max_length)
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """What the server tells of the model (see ``served_weights``), asked once; empty where it does not answer."""
+        told = loop.run(self._server.told())
+        return "" if told is None else served_weights(self._served, told, self._template)
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return self._maker.fit(samples)

@@ -13,18 +13,21 @@ from star_pipeline.adapters.scoring.causal_lm import CausalLM
 Keep = Literal["auto", "both", "one"]
 _MARGIN = 1.3
 """Times the weights' size: what a model needs while it is loaded and run."""
-_held: dict[tuple[str, str, tuple[str, ...]], list[CausalLM]] = {}
+_Key = tuple[str, str, str, tuple[str, ...]]
+_held: dict[_Key, list[CausalLM]] = {}
 _lock = threading.Lock()
 
 
-def take(name: str, dtype: str, devices: Sequence[str], keep: Keep) -> list[CausalLM]:
-    """The model, once on each device; loaded if it is not yet.
+def take(name: str, dtype: str, devices: Sequence[str], keep: Keep, weights: str = "") -> list[CausalLM]:
+    """The model, once on each device; loaded if it is not yet, or if other ``weights`` of that name are.
 
     ``keep``: whether another model may stay loaded beside it (``both``), may not (``one``), or may as long as there is memory for
     both (``auto``). More than two are never kept.
     """
-    key = (name, dtype, tuple(devices))
+    key = (name, weights, dtype, tuple(devices))
     with _lock:
+        for old in [held for held in _held if held[0] == name and held[1] != weights]:
+            _drop(old)
         if keep == "one" or (keep == "auto" and key not in _held and _held and not _fits(name, dtype, devices)):
             for other in [held for held in _held if held != key]:
                 _drop(other)
@@ -38,7 +41,7 @@ def take(name: str, dtype: str, devices: Sequence[str], keep: Keep) -> list[Caus
 
 def loaded() -> list[str]:
     """Names of the models that are in memory."""
-    return [name for name, _, _ in _held]
+    return [name for name, *_ in _held]
 
 
 def clear() -> None:
@@ -71,7 +74,7 @@ def _fits(name: str, dtype: str, devices: Sequence[str]) -> bool:
     return all(needed < torch.cuda.mem_get_info(device)[0] for device in devices)
 
 
-def _drop(key: tuple[str, str, tuple[str, ...]]) -> None:
+def _drop(key: _Key) -> None:
     import torch
 
     del _held[key]

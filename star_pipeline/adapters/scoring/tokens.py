@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from star_pipeline.adapters.preflight import check_folder, in_short
+from star_pipeline.adapters.preflight import check_folder, unloadable
 from star_pipeline.adapters.scoring.prefix_tree import Pass, Tokens
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
@@ -21,17 +21,21 @@ _LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length",
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokenizer; ``start`` is the start token's id, ``context`` the tokens that the model takes."""
+    """A model's tokenizer; ``start`` is the start token's id, ``context`` the tokens that the model takes, ``size`` its embeddings."""
 
     name: str
     tokenizer: Any
     start: int
     context: int | None
+    size: int | None = None
 
 
 @functools.lru_cache(maxsize=4)
-def load_vocabulary(name: str) -> Vocabulary:
-    """Tokenizer and limits of a Hugging Face id or folder, without weights. Raises ModelError where they cannot be had."""
+def load_vocabulary(name: str, version: str = "") -> Vocabulary:
+    """Tokenizer and limits of a Hugging Face id or folder, without weights; another ``version`` is read anew.
+
+    Raises ModelError where they cannot be had.
+    """
     check_folder(name)
     import transformers
 
@@ -39,10 +43,8 @@ def load_vocabulary(name: str) -> Vocabulary:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         config = transformers.AutoConfig.from_pretrained(name).get_text_config()
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"scoring model {name!r} cannot be loaded: {in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-        ) from error
+    except Exception as error:  # whatever transformers says to files that are not what they should be
+        raise unloadable(name, error) from error
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         raise ModelError(
@@ -50,7 +52,8 @@ def load_vocabulary(name: str) -> Vocabulary:
             "before it; set bos_token in its tokenizer_config.json"
         )
     limits = [value for key in _LIMIT_NAMES if isinstance(value := getattr(config, key, None), int) and value > 0]
-    return Vocabulary(name, tokenizer, start, min(limits, default=None))
+    size = getattr(config, "vocab_size", None)
+    return Vocabulary(name, tokenizer, start, min(limits, default=None), size if isinstance(size, int) else None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ class PassMaker:
             return ModelFit("empty_response", 0)
         if encoded.prompt is None:
             return ModelFit("prompt_refused", 0)
+        size = self._vocabulary.size
+        if size and max(ids.max() for ids in (encoded.prompt, encoded.response) if len(ids)) >= size:
+            return ModelFit("unknown_token", 0)
         room = self._limit - 1 - len(encoded.prompt)
         if len(encoded.response) <= room:
             return ModelFit("ok", len(sample.response))

@@ -1,11 +1,14 @@
 """Eq. 4 under real (small, random) models against a plain one-by-one computation."""
 
+import copy
 import math
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from star_pipeline.adapters.preflight import describe_model
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import numerics, shelf
 from star_pipeline.adapters.scoring.local import LocalScorer
@@ -275,3 +278,17 @@ class Counted(SilentProgress):
 
     def stage(self, name, total, later=0.0):
         self.total = total
+
+
+def test_a_text_with_a_token_that_the_model_has_no_embedding_for_gets_a_status(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "m")
+    tokenizer = load_vocabulary(str(folder)).tokenizer
+    padded = copy.deepcopy(tokenizer)
+    padded.add_special_tokens(
+        {"pad_token": "<pad>"}
+    )  # as many tunings of Llama did, and left the embeddings as they were
+    padded.save_pretrained(tmp_path / "m")
+    assert describe_model(str(tmp_path / "m"))
+    samples = [SAMPLES[0], ScoringSample(None, (), "x", "a <pad> b"), ScoringSample(None, (), "<pad>", "a b")]
+    rows = score_samples(samples, lambda: scorer(tmp_path / "m"), lambda: scorer(folder))
+    assert [row.status for row in rows] == ["ok", "unknown_token", "unknown_token"]
