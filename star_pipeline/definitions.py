@@ -6,13 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from star_pipeline.assets import ALL_ASSETS
 from star_pipeline.automation import SCHEDULES, SENSORS
-from star_pipeline.instance.home import warn_of_another_home
-from star_pipeline.io_managers import LakeTables
-from star_pipeline.jobs import JOBS
-from star_pipeline.partitions import prior_state, shard_manifest
-from star_pipeline.resources import (
+from star_pipeline.defs.assets import ALL_ASSETS
+from star_pipeline.defs.io_manager import LakeTables
+from star_pipeline.defs.jobs import JOBS
+from star_pipeline.defs.partitions import prior_state, shard_manifest
+from star_pipeline.defs.resources import (
     EmbedderResource,
     LakeLockResource,
     LakeResource,
@@ -22,6 +21,7 @@ from star_pipeline.resources import (
     SettingsResource,
     ToldChatResource,
 )
+from star_pipeline.instance.home import warn_of_another_home
 
 DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
 

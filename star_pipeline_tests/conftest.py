@@ -11,7 +11,13 @@ import pytest
 
 from star_pipeline.adapters.fakes import HashEmbedder, HashScorer, ScriptedChat
 from star_pipeline.core.ports import ChatRequest
-from star_pipeline.resources import ChatResource, EmbedderResource, ProgressResource, ScorerResource, SettingsResource
+from star_pipeline.defs.resources import (
+    ChatResource,
+    EmbedderResource,
+    ProgressResource,
+    ScorerResource,
+    SettingsResource,
+)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 

@@ -6,10 +6,10 @@ import sys
 import dagster as dg
 import pytest
 
-from star_pipeline.assets import ALL_ASSETS, LOOP_ASSETS
 from star_pipeline.core.tables import TABLES
 from star_pipeline.definitions import build_defs
-from star_pipeline.partitions import POOL
+from star_pipeline.defs.assets import ALL_ASSETS, LOOP_ASSETS
+from star_pipeline.defs.partitions import POOL
 
 GRAPH = build_defs().resolve_asset_graph()
 FLOW = {
@@ -96,8 +96,8 @@ def test_environment_names_config_and_lake(monkeypatch, tmp_path):
 
 
 def test_every_column_of_the_final_data_set_tells_where_it_comes_from():
-    from star_pipeline.assets.star_dataset import _column_lineage
     from star_pipeline.core.tables import STAR_DATASET, TABLES
+    from star_pipeline.defs.assets.star_dataset import _column_lineage
 
     lineage = _column_lineage().deps_by_column
     assert list(lineage) == list(STAR_DATASET.schema.names)

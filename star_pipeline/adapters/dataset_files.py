@@ -17,7 +17,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.manifest import ShardOrigin, TableOrigin
+from star_pipeline.core.publishing.manifest import ShardOrigin, TableOrigin
 from star_pipeline.core.records import AgentSpend
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from star_pipeline.adapters.unfinished import sweep, unfinished
+from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.tables import (

@@ -3,7 +3,7 @@
 from typing import Any
 
 from star_pipeline.adapters.preflight import check_folder, unloadable
-from star_pipeline.core.estimation import ModelSize
+from star_pipeline.core.planning.estimation import ModelSize
 
 
 def model_size(name: str) -> ModelSize:

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from star_pipeline.core.errors import SeedError
-from star_pipeline.core.json_text import parse, parse_from
-from star_pipeline.core.seeds import RowError
+from star_pipeline.core.intake.json_text import parse, parse_from
+from star_pipeline.core.intake.seeds import RowError
 
 _CHUNK = 1 << 20
 _NESTED = ("history", "conversations", "messages")

@@ -10,9 +10,9 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.record_files import PACKINGS, READERS, ending_of, read_records
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, SeedError
+from star_pipeline.core.intake.formats import DEFAULT_FIELDS
+from star_pipeline.core.intake.seeds import SeedRules, seeds_of
 from star_pipeline.core.records import RejectedRow, Seed
-from star_pipeline.core.seed_formats import DEFAULT_FIELDS
-from star_pipeline.core.seeds import SeedRules, seeds_of
 
 FORMATS = f"{', '.join(READERS)} (all but the last also packed: {', '.join(PACKINGS)})"
 """What names of seed files end in, in words."""

@@ -17,11 +17,11 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scored_with import changed_since
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files, would_hold
-from star_pipeline.assets.feedback import stale_tables
+from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
-from star_pipeline.core.catalog import update_catalog
 from star_pipeline.core.errors import ModelError, StarError
+from star_pipeline.core.intake.catalog import update_catalog
 from star_pipeline.core.records import Message
 from star_pipeline.core.tables import SAMPLING_PLAN, SEED_CATALOG, STAR_DATASET
 

@@ -19,10 +19,14 @@ from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.seed_files import would_hold
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.core.catalog import update_catalog
+from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.core.equations.generation import AgentPrompts
+from star_pipeline.core.equations.judging import JudgeRules
+from star_pipeline.core.equations.sampling import plan_seed
 from star_pipeline.core.errors import ModelError, SeedError
-from star_pipeline.core.estimates import AgentEstimate, Estimate
-from star_pipeline.core.estimation import (
+from star_pipeline.core.intake.catalog import update_catalog
+from star_pipeline.core.planning.estimates import AgentEstimate, Estimate
+from star_pipeline.core.planning.estimation import (
     BYTES_A_TOKEN,
     Foresight,
     Habit,
@@ -34,13 +38,9 @@ from star_pipeline.core.estimation import (
     foresee,
     scoring_work,
 )
-from star_pipeline.core.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
-from star_pipeline.core.generation import AgentPrompts
-from star_pipeline.core.judging import JudgeRules
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import PlanRow, Seed
-from star_pipeline.core.sampling import plan_seed
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     CANDIDATES,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from star_pipeline.adapters.belonging import misfits
+from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.export_files import ENDINGS, WRITERS, ending_of, write_records
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
-from star_pipeline.core.belonging import JOINED
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.exports import FORMS, SCORE_FIELDS, ExportForm, NoRecord, Record, Remark, scores
-from star_pipeline.core.preferences import PREFERENCE_SCORE_FIELDS, preference_records
+from star_pipeline.core.planning.consistency import JOINED
+from star_pipeline.core.publishing.exports import FORMS, SCORE_FIELDS, ExportForm, NoRecord, Record, Remark, scores
+from star_pipeline.core.publishing.preferences import PREFERENCE_SCORE_FIELDS, preference_records
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, JUDGE_VERDICTS, SEED_SHARDS, STAR_DATASET
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.equations.evolution import entropy, fold_shard, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.evolution import entropy, fold_shard, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.records import PairProbability
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
 

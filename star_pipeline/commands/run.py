@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
-from star_pipeline.adapters.belonging import misfits
+from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.llm.journal import read_spend
@@ -19,12 +19,11 @@ from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
-from star_pipeline.assets.feedback import REFOLD_TAG, follows
-from star_pipeline.assets.seed_catalog import look
-from star_pipeline.commands.unmade import Unmade
+from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
+from star_pipeline.commands.retries import Unmade
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.core.catalog import CatalogUpdate
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
+from star_pipeline.core.intake.catalog import CatalogUpdate
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
@@ -36,12 +35,13 @@ from star_pipeline.core.tables import (
     TASK_DOMAINS,
 )
 from star_pipeline.definitions import build_defs
+from star_pipeline.defs.assets.seed_catalog import look
+from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PUBLISHED
+from star_pipeline.defs.partitions import SHARDS
+from star_pipeline.defs.resources import ProgressResource, SettingsResource
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import process_tags
-from star_pipeline.jobs import AGAIN, FREE, LOOP, PUBLISHED
-from star_pipeline.partitions import SHARDS
-from star_pipeline.resources import ProgressResource, SettingsResource
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -27,7 +27,7 @@ from star_pipeline.adapters.scoring import model_source, open_scorer, present_we
 from star_pipeline.adapters.seed_files import FORMATS, read_seeds
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
-from star_pipeline.core.difficulty import Fit, fit_samples, losses_of, score_rows
+from star_pipeline.core.equations.ifd import Fit, fit_samples, losses_of, score_rows
 from star_pipeline.core.errors import ConfigError, LakeError, ModelError
 from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.core.rates import rate

@@ -10,11 +10,11 @@ from star_pipeline.config.scoring import IDLE, ScoringConfig
 from star_pipeline.config.section import Section, variable_name
 from star_pipeline.core import identity
 from star_pipeline.core.checks import Shares
-from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
+from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
+from star_pipeline.core.equations.sampling import SamplingRules
+from star_pipeline.core.equations.selection import KeepRules
+from star_pipeline.core.intake.seeds import SeedRules, Turns
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
-from star_pipeline.core.sampling import SamplingRules
-from star_pipeline.core.seeds import SeedRules, Turns
-from star_pipeline.core.selection import KeepRules
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 

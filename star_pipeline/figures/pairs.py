@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from star_pipeline.core.standing import LEAST, Order, Standing, listed, order
+from star_pipeline.core.publishing.standing import LEAST, Order, Standing, listed, order
 from star_pipeline.figures.base import (
     TOLD_APART,
     Figure,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.unfinished import unfinished
-from star_pipeline.core.belonging import STALE_TABLES, StaleTable
+from star_pipeline.adapters.temporary_files import unfinished
 from star_pipeline.core.errors import LakeError
+from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
 from star_pipeline.core.records import AgentSpend
 from star_pipeline.core.tables import (
     CONFIGS,

@@ -7,7 +7,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
 
-from star_pipeline.core.intake import Attempt
+from star_pipeline.core.planning.requests import Attempt
 
 KIND = "error"
 """Metadata of a failed step: the class of its error."""

@@ -17,9 +17,9 @@ from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG, PRIORITY_TAG
 
 from star_pipeline.core.identity import shard_number
+from star_pipeline.defs.partitions import POOL
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
 from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
-from star_pipeline.partitions import POOL
 
 _LOOK_AGAIN_S = 0.5
 

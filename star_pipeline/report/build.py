@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.standing import by_mean_pi, mean_pi_tells
+from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
 from star_pipeline.figures.base import Row
 from star_pipeline.report.facts import facts, settings

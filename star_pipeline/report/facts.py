@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_pipeline.core.makeup import makeup
-from star_pipeline.core.standing import Order, listed
+from star_pipeline.core.publishing.makeup import makeup
+from star_pipeline.core.publishing.standing import Order, listed
 from star_pipeline.figures.base import Row, number, share, usd, whole
 
 

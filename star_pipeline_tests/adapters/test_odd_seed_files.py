@@ -19,8 +19,8 @@ from star_pipeline.adapters.record_files import ENDINGS
 from star_pipeline.adapters.seed_files import lake_seeds, passed_over, read_seeds, seed_files, take_in, would_hold
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.core.errors import ConfigError, SeedError
+from star_pipeline.core.intake.seeds import SeedRules
 from star_pipeline.core.records import Seed
-from star_pipeline.core.seeds import SeedRules
 
 GOOD = {"instruction": "q", "output": "a"}
 LINE = json.dumps(GOOD)

@@ -19,7 +19,7 @@ from litellm.llms.custom_llm import CustomLLM
 from star_pipeline.adapters.offline.judge import read_comparison
 from star_pipeline.adapters.offline.knowledge import Example, Knowledge, parse_examples, shipped_examples
 from star_pipeline.adapters.offline.provider import AGENTS, register, reply
-from star_pipeline.core.prompts import INSTRUCTION_PROMPTS, PromptLibrary
+from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, PromptLibrary
 
 WRITERS = ("tutor", "essayist", "brief", "rambler")
 PROMPTS = PromptLibrary({})

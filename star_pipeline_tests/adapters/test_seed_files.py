@@ -12,7 +12,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import lake_seeds, read_seeds, seed_files, take_in, take_in_starter
 from star_pipeline.core.errors import ConfigError, SeedError
-from star_pipeline.core.seeds import SeedRules
+from star_pipeline.core.intake.seeds import SeedRules
 
 ROWS = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(3)]
 

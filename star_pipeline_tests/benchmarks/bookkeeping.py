@@ -28,9 +28,9 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.run import RunOutcome, run_pipeline
 from star_pipeline.core.records import MemoryEntry
+from star_pipeline.defs.jobs import LOOP
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance import open_instance
-from star_pipeline.jobs import LOOP
-from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 
 _SHARD = 256

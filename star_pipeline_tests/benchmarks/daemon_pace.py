@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.jobs import LOOP
+from star_pipeline.defs.jobs import LOOP
 from star_pipeline_tests.benchmarks.killed_backfill import answer
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.daemon import dagster_ui

@@ -23,10 +23,10 @@ from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.equations.judging import Judge, JudgeRules
+from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.judging import Judge, JudgeRules
 from star_pipeline.core.ports import ChatRequest
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, Message, Seed
 from star_pipeline_tests.hostile import hostile, script
 from star_pipeline_tests.llm_server import chat_server

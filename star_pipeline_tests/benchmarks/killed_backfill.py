@@ -21,9 +21,9 @@ from typing import Any
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
+from star_pipeline.defs.jobs import LOOP
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.attempts import failure_of
-from star_pipeline.jobs import LOOP
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.daemon import Daemon, dagster_ui
 from star_pipeline_tests.llm_server import chat_server

@@ -27,7 +27,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from star_pipeline.adapters.scoring import shelf
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.local import BATCH_TOKENS, LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.prefix_tree import Pass, forest, packed
@@ -291,4 +291,4 @@ def _random_model(folder: Path, rows: Sequence[dict[str, str]], shape: dict[str,
 
 if __name__ == "__main__":
     main()
-    shelf.clear()
+    model_cache.clear()

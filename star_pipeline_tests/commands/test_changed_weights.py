@@ -12,7 +12,7 @@ from star_pipeline.adapters.scoring.weights import weights_of
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.tables import IFD_SCORES
-from star_pipeline.resources import ChatResource, LakeResource, SettingsResource
+from star_pipeline.defs.resources import ChatResource, LakeResource, SettingsResource
 from star_pipeline_tests.commands.test_run import Notes
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
 from star_pipeline_tests.tiny_models import save_model

@@ -16,9 +16,9 @@ from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
 from star_pipeline.core.errors import SeedError
-from star_pipeline.core.estimates import reach
-from star_pipeline.core.estimation import ModelSize, sequence_flops
-from star_pipeline.resources import LakeResource, SettingsResource
+from star_pipeline.core.planning.estimates import reach
+from star_pipeline.core.planning.estimation import ModelSize, sequence_flops
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox

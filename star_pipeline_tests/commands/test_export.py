@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from star_pipeline_tests.core.test_exports import EARLIER, star_row
 from upath import UPath
 
 from star_pipeline.adapters.export_files import ENDINGS
@@ -18,11 +19,10 @@ from star_pipeline.adapters.seed_files import read_seeds
 from star_pipeline.commands.export import export, print_export
 from star_pipeline.core import tables
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.exports import FORMS, NoRecord, Remark
-from star_pipeline.core.seeds import SeedRules
+from star_pipeline.core.intake.seeds import SeedRules
+from star_pipeline.core.publishing.exports import FORMS, NoRecord, Remark
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import say
-from star_pipeline_tests.core.test_exports import EARLIER, star_row
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.commands.summary import print_summary
 from star_pipeline.core import tables
 from star_pipeline.core.errors import AgentDown, ConfigError, SeedError
+from star_pipeline.defs.resources import ChatResource, LakeResource, SettingsResource
 from star_pipeline.instance import open_instance
-from star_pipeline.resources import ChatResource, LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
 
 

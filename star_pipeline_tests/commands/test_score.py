@@ -12,7 +12,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from star_pipeline.core.score_templates import prompt_text
+from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import save_model

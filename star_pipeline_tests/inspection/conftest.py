@@ -17,8 +17,8 @@ from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.records import AgentSpend, LeftOutRow
 from star_pipeline.core.tables import LEFT_OUT_ROWS, SHARD_TABLES, TABLES
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.inspection.build import build_inspection
-from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.inspection.plainly import known
 

@@ -13,12 +13,12 @@ from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.dev import serve
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.records import MemoryEntry
+from star_pipeline.defs.partitions import SHARDS
 from star_pipeline.inspection.build import build_inspection, open_inspection
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.home import DAGSTER_YAML
 from star_pipeline.instance.queue import ShardQueue
 from star_pipeline.instance.storage import KeptEngines
-from star_pipeline.partitions import SHARDS
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from star_pipeline.adapters.belonging import misfits
+from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.memory import LanceMemoryBank
-from star_pipeline.assets.feedback import stale_tables
+from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.commands.doctor import _dataset
 from star_pipeline.commands.export import export
 from star_pipeline.core import tables
 from star_pipeline.core.errors import LakeError
 from star_pipeline.definitions import build_defs
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance import open_instance
-from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.commands.test_run import Lakeside, prefers_a
 from star_pipeline_tests.conftest import fake_resources, say, seed_rows
 

@@ -11,7 +11,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.resources import EmbedderResource, SettingsResource
+from star_pipeline.defs.resources import EmbedderResource, SettingsResource
 from star_pipeline_tests.integration.test_run_against_a_server import configuration, models
 from star_pipeline_tests.llm_server import Reply, chat_server
 

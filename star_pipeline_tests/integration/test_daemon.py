@@ -15,7 +15,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.resources import LakeResource, SettingsResource
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.daemon import dagster_ui, free_port
 from star_pipeline_tests.llm_server import Reply, chat_server

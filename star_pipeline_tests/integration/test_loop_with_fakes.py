@@ -13,10 +13,10 @@ import pytest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
 from star_pipeline.definitions import build_defs
+from star_pipeline.defs.partitions import SHARDS, prior_state
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import PID_TAG, STARTED_TAG, process_tags
-from star_pipeline.partitions import SHARDS, prior_state
-from star_pipeline.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import fake_resources, seed_rows
 
 pytestmark = pytest.mark.slow

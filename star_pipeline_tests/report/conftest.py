@@ -8,7 +8,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core.errors import CallError
-from star_pipeline.resources import LakeResource, SettingsResource
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
 
 UNKIND = [

@@ -10,9 +10,9 @@ from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.equations.ifd_templates import with_system_in_first_question
 from star_pipeline.core.errors import AgentDown
 from star_pipeline.core.ports import ChatRequest
-from star_pipeline.core.score_templates import with_system_in_first_question
 
 _NO_SYSTEM = re.compile(
     r"(system|developer) (role|message|prompt|instruction)s?\b.{0,60}(not|n't|un)[ -]?(be )?(support|allow|enabled|permit|accept)"

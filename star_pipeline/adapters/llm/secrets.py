@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.equations.replies import MASKED
 from star_pipeline.core.errors import ConfigError
-from star_pipeline.core.replies import MASKED
 
 _NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _SHORTEST, _LONG = 8, 16

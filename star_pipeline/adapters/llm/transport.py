@@ -14,9 +14,9 @@ from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
 from star_pipeline.adapters.llm.wire import guard, reason, tokens
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.equations.replies import is_broken_off
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
-from star_pipeline.core.replies import is_broken_off
 
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from star_pipeline.adapters.scoring import shelf
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import Pass
@@ -35,7 +35,7 @@ class LocalScorer:
         *,
         devices: Sequence[str] = ("cpu",),
         batch_tokens: int | None = None,
-        keep: shelf.Keep = "auto",
+        keep: model_cache.Keep = "auto",
         progress: Progress | None = None,
         weights: str = "",
     ) -> None:
@@ -63,7 +63,7 @@ class LocalScorer:
         if not passes:
             return []
         with self._numerics.in_force():
-            models = shelf.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
+            models = model_cache.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
             if self._progress:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)

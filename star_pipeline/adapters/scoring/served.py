@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from star_pipeline.adapters import loop
+from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
 from star_pipeline.adapters.scoring.prefix_tree import Pass
 from star_pipeline.adapters.scoring.tokens import PassMaker, Vocabulary, load_vocabulary
@@ -37,7 +37,7 @@ class ServedScorer:
     @functools.cached_property
     def weights(self) -> str:
         """What the server tells of the model (see ``served_weights``), asked once; empty where it does not answer."""
-        told = loop.run(self._server.told())
+        told = event_loop.run(self._server.told())
         return "" if told is None else served_weights(self._served, told, self._template)
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
@@ -66,7 +66,7 @@ class ServedScorer:
             if self._progress:
                 self._progress.advance(len(item.tokens))
 
-        loop.run(self._server.ask([item.tokens.tolist() for item in passes], done))
+        event_loop.run(self._server.ask([item.tokens.tolist() for item in passes], done))
         return means
 
 
@@ -80,8 +80,8 @@ def describe_server(served: ServedModel, max_length: int) -> str:
     """Ask a served model about two tokens, and say how it answers. Raises ModelError or ConfigError where a run would fail."""
     vocabulary = served_vocabulary(served)
     server = CompletionsServer(served)
-    loop.run(server.ask([[vocabulary.start, vocabulary.start]], lambda number, values: None))
-    limit = loop.run(server.limit())
+    event_loop.run(server.ask([[vocabulary.start, vocabulary.start]], lambda number, values: None))
+    limit = event_loop.run(server.limit())
     longest = min(max_length, vocabulary.context or max_length)
     if limit is not None and limit <= longest:
         raise ModelError(

@@ -12,9 +12,9 @@ import numpy as np
 
 from star_pipeline.adapters.preflight import check_folder, unloadable
 from star_pipeline.adapters.scoring.prefix_tree import Pass, Tokens
+from star_pipeline.core.equations.ifd_templates import prompt_messages, prompt_text, with_system_in_first_question
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
-from star_pipeline.core.score_templates import prompt_messages, prompt_text, with_system_in_first_question
 
 _LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
 

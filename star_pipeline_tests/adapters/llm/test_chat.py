@@ -8,15 +8,15 @@ import time
 import httpx
 import pytest
 
-from star_pipeline.adapters import loop
+from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import Journal, read_spend
 from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.equations.replies import MASKED, read_reply
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
-from star_pipeline.core.replies import MASKED, read_reply
 from star_pipeline_tests.llm_server import Reply, chat_server, completion
 
 
@@ -211,7 +211,7 @@ def test_stage_after_stage_uses_the_same_sockets(tmp_path):
             async with contextlib.aclosing(LitellmChat({"a": config}, Journal(tmp_path / str(number), "lake"))) as chat:
                 await asyncio.gather(*(chat.complete(request(f"q{n}")) for n in range(16)))
 
-        loop.run(together())
+        event_loop.run(together())
 
     with chat_server(lambda asked: "x") as server:
         config = agent(server, max_concurrency=16)

@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from star_pipeline.adapters.scoring import shelf
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import Ways
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
+from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.ports import ScoringSample
-from star_pipeline.core.score_templates import prompt_text
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import ARCHITECTURES, save_model
 
@@ -39,7 +39,7 @@ def test_equals_a_plain_computation(architecture, tmp_path):
     folder = save_model(tmp_path, architecture, TEXTS)
     scorer = LocalScorer(str(folder), settle("float32", "cpu", None), "plain", 512, batch_tokens=200)
     found = scorer.losses(SAMPLES, [len(sample.response) for sample in SAMPLES])
-    [model] = shelf.take(str(folder), "float32", ("cpu",), "auto")
+    [model] = model_cache.take(str(folder), "float32", ("cpu",), "auto")
     assert model.ways == WAYS[architecture]
     plain = OneByOne(folder)
     for sample, loss in zip(SAMPLES, found, strict=True):
@@ -75,7 +75,7 @@ def test_half_precision_is_near_and_takes_the_fast_ways(dtype, tmp_path):
     folder = save_model(tmp_path, "llama", TEXTS, initializer_range=0.05)
     scorer = LocalScorer(str(folder), settle(dtype, "cpu", None), "plain", 512)
     found = scorer.losses(SAMPLES, [len(sample.response) for sample in SAMPLES])
-    [model] = shelf.take(str(folder), dtype, ("cpu",), "auto")
+    [model] = model_cache.take(str(folder), dtype, ("cpu",), "auto")
     assert model.ways == FAST
     plain = OneByOne(folder)
     for sample, loss in zip(SAMPLES, found, strict=True):

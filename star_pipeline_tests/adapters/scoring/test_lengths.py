@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from star_pipeline.adapters.scoring import shelf
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
 from star_pipeline.core.ports import ScoringSample
@@ -62,7 +62,7 @@ def folder(request, tmp_path):
 
 
 def losses(folder, samples, batch_tokens):
-    shelf.clear()
+    model_cache.clear()
     scorer = LocalScorer(str(folder), settle("float32", "cpu", None), "plain", 512, batch_tokens=batch_tokens)
     return scorer.losses(samples, [len(sample.response) for sample in samples])
 

@@ -14,7 +14,7 @@ from star_pipeline.adapters.scoring import numerics, shelf
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.tokens import load_vocabulary
-from star_pipeline.core.difficulty import score_samples
+from star_pipeline.core.equations.ifd import score_samples
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message

@@ -14,7 +14,7 @@ from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
 from star_pipeline.adapters.scoring.served import ServedScorer
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
-from star_pipeline.core.difficulty import score_samples
+from star_pipeline.core.equations.ifd import score_samples
 from star_pipeline.core.errors import ConfigError, ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message

@@ -1,0 +1,109 @@
+"""The loop's memory of itself: which shard comes before and after, and the snapshot that a shard starts from."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+from star_pipeline.adapters.consistency import misfits
+from star_pipeline.adapters.lake import Lake, Signature
+from star_pipeline.config import StarConfig
+from star_pipeline.core.equations.evolution import Snapshot, fold_shard, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.core.errors import OrderError
+from star_pipeline.core.planning.consistency import StaleTable
+from star_pipeline.core.records import PairProbability
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
+
+REFOLD_TAG = "star/refold"
+"""Tag of a run that only folds a snapshot anew: it does not tell the next shard, whose plan is drawn and paid."""
+
+
+def neighbour_shard(lake: Lake, shard: str, step: int) -> str | None:
+    """The shard ``step`` places after (or, negative, before) this one; None where there is none."""
+    shards = lake.catalog_shards()
+    place = shards.index(shard) + step
+    return shards[place] if 0 <= place < len(shards) else None
+
+
+def snapshots_before(lake: Lake, shard: str, most: int = 200) -> dict[str, Sequence[PairProbability]]:
+    """shard -> snapshot after it, of the catalogue's shards before this one, in order: the last ``most`` of those that are there."""
+    known = set(lake.catalog_shards())
+    earlier = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key < shard and key in known]
+    return {key: _snapshot(lake, key, lake.signature(AGENT_PAIR_PROBABILITIES, key)) for key in earlier[-most:]}
+
+
+@functools.lru_cache(maxsize=256)
+def _snapshot(lake: Lake, shard: str, signature: Signature | None) -> tuple[PairProbability, ...]:
+    """Kept while its file is the same: every later shard looks at it again."""
+    return tuple(lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+
+
+def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...]) -> Snapshot:
+    """The snapshot after the shard before, as the configuration's pairs see it; 1/K each for the first shard.
+
+    Raises OrderError where the shard before has none yet. It never waits: a waiting run would hold the slot that it waits for.
+    """
+    before = neighbour_shard(lake, shard, -1)
+    if before is None:
+        return initial_snapshot(pair_ids)
+    if not lake.has_table(AGENT_PAIR_PROBABILITIES, before):
+        raise OrderError(
+            f"shard {shard} needs the pair probabilities after shard {before}, which are not there yet; materialise {before} first, "
+            "all assets of it, or run: star-pipeline run"
+        )
+    return for_pairs(snapshot_of(lake.read_table(AGENT_PAIR_PROBABILITIES, before)), pair_ids)
+
+
+def follows(lake: Lake, shard: str) -> bool:
+    """Whether the shard's snapshot was folded from the snapshot before as it is now."""
+    rows = lake.read_table(AGENT_PAIR_PROBABILITIES, shard)
+    pairs = tuple(row.pair_id for row in rows)
+    return rows[0].parent_snapshot_id == prior_snapshot(lake, shard, pairs).snapshot_id
+
+
+def stale_tables(lake: Lake) -> Iterator[StaleTable]:
+    """The shards' tables that would be other ones if they were made now, in order; a changed configuration does not count."""
+    for shard in lake.catalog_shards():
+        for misfit in misfits(lake, shard):
+            yield StaleTable(
+                shard, misfit.table, f"made from other {misfit.source} than are there now", "star-pipeline run"
+            )
+        before = neighbour_shard(lake, shard, -1)
+        folded = all(lake.has_table(AGENT_PAIR_PROBABILITIES, key) for key in (shard, before or shard))
+        if not (folded and lake.has_table(SAMPLING_PLAN, shard)):
+            continue
+        pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+        prior = prior_snapshot(lake, shard, pairs).snapshot_id
+        if not follows(lake, shard):
+            because = "folded from a snapshot of the shard before that has changed since"
+            yield StaleTable(shard, AGENT_PAIR_PROBABILITIES.name, because, "refold_snapshots, or star-pipeline run")
+        plan = lake.read_arrow(SAMPLING_PLAN, shard, ["snapshot_id"]).column("snapshot_id")
+        if len(plan) and str(plan[0]) != prior:
+            because = "drawn from a snapshot of the shard before that has changed since; its candidates are paid"
+            yield StaleTable(
+                shard, SAMPLING_PLAN.name, because, f"star-pipeline run --resample {shard}, which pays anew"
+            )
+
+
+def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tuple[str, list[PairProbability]]]:
+    """(shard, its snapshot folded anew), in order, for those that do not follow from the one before, or for all if ``whole``.
+
+    The caller writes each before it asks for the next. It ends at the first shard that has none yet. A snapshot keeps the
+    pairs that its plan was drawn from.
+    """
+    for shard in lake.catalog_shards():
+        if not lake.has_table(AGENT_PAIR_PROBABILITIES, shard):
+            return
+        if not whole and follows(lake, shard):
+            continue
+        pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
+        yield (
+            shard,
+            fold_shard(
+                prior_snapshot(lake, shard, pairs),
+                shard,
+                lake.read_table(SEED_SHARDS, shard),
+                lake.read_table(SAMPLING_PLAN, shard),
+                lake.read_table(COMPOSITE_SCORES, shard),
+                config.evolution.rate,
+                config.evolution.floor,
+            ),
+        )

@@ -1,0 +1,78 @@
+"""Eq. 8: the snapshot after a shard. Last of the loop, so that its existence means that the memory bank is written too."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.lake import content_hash
+from star_pipeline.adapters.snapshots import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
+from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
+from star_pipeline.core.equations.evolution import fold_shard
+from star_pipeline.core.records import CompositeScore, PlanRow, Seed
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
+from star_pipeline.defs.asset_factory import covers, lake_asset, made, plot
+from star_pipeline.defs.automation import keeps_up_with
+from star_pipeline.defs.partitions import prior_state
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.figures import of_records
+
+
+@lake_asset(
+    "agent_pair_probabilities",
+    "4_evolve",
+    "The probability of every agent-pair after the shard (Eq. 8): pairs that made good data rise. The next shard's `sampling_plan` draws "
+    "with them, through `prior_state`.",
+    equation="Eq.8",
+    spec=AGENT_PAIR_PROBABILITIES,
+    deps=["memory_bank"],
+    follows=keeps_up_with("composite_scores"),
+    checks=(CORRECT,),
+)
+def agent_pair_probabilities(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    sampling_plan: list[PlanRow],
+    composite_scores: list[CompositeScore],
+    lake: LakeResource,
+    settings: SettingsResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config, home, shard = settings.load(), lake.open(), context.partition_key
+    require(whole("composite_scores", sampling_plan, composite_scores))
+    before = prior_snapshot(home, shard, config.sampled_ids)
+    rows = fold_shard(
+        before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
+    )
+    following = neighbour_shard(home, shard, +1)
+    if following and REFOLD_TAG not in context.run.tags:
+        version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
+        context.instance.report_runless_asset_event(
+            dg.AssetObservation(prior_state.key, partition=following, tags={"dagster/data_version": version})
+        )
+    snapshots = snapshots_before(home, shard) | {shard: rows}
+    top = max(rows, key=lambda row: row.probability)
+    return made(
+        config,
+        AGENT_PAIR_PROBABILITIES,
+        rows,
+        ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
+        {
+            "plot_probabilities_over_shards": plot(
+                of_records.probabilities(
+                    {
+                        place: snapshots[key]
+                        for place, key in enumerate(home.catalog_shards(), start=1)
+                        if key in snapshots
+                    }
+                ),
+                covers(home, snapshots),
+            ),
+            "snapshot_id": top.snapshot_id,
+            "top_pair": top.pair_id,
+            "top_probability": top.probability,
+            # numbers by partition: the UI draws them under "Plots"
+            **{f"probability of {row.pair_id}": row.probability for row in rows},
+        },
+        [
+            whole("composite_scores", sampling_plan, composite_scores),
+            probabilities_consistent(rows, before.snapshot_id, config.evolution.floor),
+        ],
+    )

@@ -1,0 +1,67 @@
+"""Eq. 2: the planned pairs rewrite and respond."""
+
+from contextlib import aclosing
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters import event_loop
+from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
+from star_pipeline.core.equations.generation import AgentPrompts, Generator
+from star_pipeline.core.records import Candidate, PlanRow, Seed
+from star_pipeline.core.tables import CANDIDATES
+from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
+from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
+from star_pipeline.figures import of_records
+
+
+@lake_asset(
+    "candidates",
+    "2_generate",
+    "The candidates that the planned pairs made (Eq. 2: I' = A_I(I), R' = A_R(I')), with tokens, USD and time; what failed is kept "
+    "with its reason. This is where LLMs are paid.",
+    equation="Eq.2",
+    spec=CANDIDATES,
+    kinds=frozenset({"parquet", "llm"}),
+    checks=(CORRECT, FAILED),
+)
+def candidates(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    sampling_plan: list[PlanRow],
+    lake: LakeResource,
+    settings: SettingsResource,
+    chat: ChatResource,
+    progress: ProgressResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    agents = {
+        name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in config.agents.items()
+    }
+
+    async def generate() -> list[Candidate]:
+        async with aclosing(chat.chat()) as model:
+            generator = Generator(model, config.prompt_library, agents, config.sampling.response_mode)
+            return await generator.candidates(sampling_plan, seed_shards, progress.progress())
+
+    rows = event_loop.run(generate())
+    shown = covers(lake.open(), [context.partition_key])
+    failures = counts(row.error_kind for row in rows)
+    return made(
+        config,
+        CANDIDATES,
+        rows,
+        ["pair_id", "status", "instruction", "response"],
+        {
+            "plot_cost_by_pair": plot(of_records.cost_by_pair(rows), shown),
+            "failed": sum(failures.values()),
+            "failures": dg.MetadataValue.json(failures),
+            "cost_usd": sum(row.cost_usd for row in rows),
+            "prompt_tokens": sum(row.prompt_tokens for row in rows),
+            "completion_tokens": sum(row.completion_tokens for row in rows),
+        },
+        [
+            whole("candidates", sampling_plan, rows),
+            failed_share(rows, config.shares),
+        ],
+    )

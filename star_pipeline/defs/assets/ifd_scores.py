@@ -1,0 +1,68 @@
+"""Eq. 4: how hard each response is to follow for the small and for the large model."""
+
+import json
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
+from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, whole
+from star_pipeline.core.equations.ifd import score_candidates
+from star_pipeline.core.rates import rate
+from star_pipeline.core.records import Candidate, Seed
+from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
+from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
+from star_pipeline.figures import of_records
+
+
+@lake_asset(
+    "ifd_scores",
+    "3_evaluate",
+    "Instruction-following difficulty of each candidate, PPL(R|I) / PPL(R) (Eq. 4), under the target model (small) and a larger one, "
+    "and the gap between the two: what the larger model follows and the target does not yet.",
+    equation="Eq.4",
+    spec=IFD_SCORES,
+    kinds=frozenset({"parquet", "huggingface"}),
+    checks=(CORRECT, IFD_ABOVE_1),
+)
+def ifd_scores(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    candidates: list[Candidate],
+    lake: LakeResource,
+    settings: SettingsResource,
+    scorer: ScorerResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config = settings.load()
+    small, large = scorer.small(), scorer.large()
+    names = (str(config.scoring.small), str(config.scoring.large))
+    weights = {name: one.weights for name, one in zip(names, (small, large), strict=True) if one.weights}
+    asked = context.run.job_name == "rescore" or RESCORE_TAG in context.run.tags
+    scorer.settle_weights(weights, scoring_again=asked)
+    rows = score_candidates(candidates, seed_shards, lambda: small, lambda: large)
+    pair_of = {row.candidate_id: row.pair_id for row in candidates}
+    shown = covers(lake.open(), [context.partition_key])
+    gaps = [row.gap for row in rows if row.gap is not None]
+    positive = sum(gap > 0 for gap in gaps)
+    return made(
+        config,
+        IFD_SCORES,
+        rows,
+        ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
+        {
+            "plot_ifd_small_against_large": plot(of_records.ifd(rows), shown),
+            "plot_gap_by_pair": plot(of_records.gaps(rows, pair_of), shown),
+            "small": names[0],
+            "large": names[1],
+            **{f"weights of {name}": now for name, now in weights.items()},
+            "statuses": dg.MetadataValue.json(counts(row.status for row in rows)),
+            "positive_gaps": rate(positive, len(gaps)),
+            "share_of_positive_gaps": positive / len(gaps) if gaps else 0.0,
+        },
+        [
+            whole("ifd_scores", candidates, rows),
+            ifd_above_1_share(rows, config.shares),
+        ],
+        origin={METADATA: json.dumps(weights)} if weights else {},
+    )

@@ -1,0 +1,58 @@
+"""Eq. 3: which pairs are called for which seed, before any LLM is."""
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.snapshots import prior_snapshot
+from star_pipeline.core import identity
+from star_pipeline.core.checks import CORRECT, plan_consistent, plan_whole
+from star_pipeline.core.equations.sampling import plan_shard
+from star_pipeline.core.records import Neighbour, Seed
+from star_pipeline.core.tables import SAMPLING_PLAN
+from star_pipeline.defs.asset_factory import counts, lake_asset, made
+from star_pipeline.defs.partitions import prior_state
+from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
+
+
+@lake_asset(
+    "sampling_plan",
+    "2_generate",
+    "Which agent-pairs are called for which seed (Eq. 3): the base pairs, the seed's own response, pairs that were good for similar "
+    "instructions (memory bank) and pairs drawn by their probability. Made from `seed_shards` and `prior_state`, before any LLM is "
+    "called; the same inputs draw the same plan.",
+    equation="Eq.3",
+    spec=SAMPLING_PLAN,
+    deps=[prior_state],
+    kinds=frozenset({"parquet", "lancedb"}),
+    checks=(CORRECT,),
+)
+def sampling_plan(
+    context: dg.AssetExecutionContext,
+    seed_shards: list[Seed],
+    lake: LakeResource,
+    settings: SettingsResource,
+    embedder: EmbedderResource,
+    memory: MemoryResource,
+) -> dg.MaterializeResult[pa.Table]:
+    config, home = settings.load(), lake.open()
+    snapshot = prior_snapshot(home, context.partition_key, config.sampled_ids)
+    if not home.has_live_seeds(context.partition_key):
+        seed_shards = []  # all of them have left the seed files: nothing is paid, the shard stays as a link of the chain
+    neighbours: list[list[Neighbour]] = [[] for _ in seed_shards]
+    if config.sampling.from_memory:
+        vectors = embedder.embedder().embed([seed.instruction for seed in seed_shards])
+        sequence = identity.shard_number(context.partition_key)
+        neighbours = memory.bank().nearest(vectors, config.memory.neighbours, before=sequence)
+    plan = plan_shard(seed_shards, snapshot, neighbours, config.sampling_rules)
+    return made(
+        config,
+        SAMPLING_PLAN,
+        plan,
+        ["seed_id", "slot", "pair_id", "origin", "probability"],
+        {
+            "snapshot_id": snapshot.snapshot_id,
+            "origins": dg.MetadataValue.json(counts(row.origin for row in plan)),
+            "pairs": dg.MetadataValue.json(counts(row.pair_id for row in plan)),
+        },
+        [plan_whole(seed_shards, plan), plan_consistent(plan, config.sampled_ids)],
+    )

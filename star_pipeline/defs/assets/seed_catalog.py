@@ -1,0 +1,108 @@
+"""Which record is in which shard; it alone adds partition keys."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.seed_files import FORMATS, lake_seeds, passed_over, seed_files, take_in_starter
+from star_pipeline.adapters.seed_state import content_digest, list_seed_files
+from star_pipeline.config import StarConfig
+from star_pipeline.core.checks import REJECTED, rejected_rows
+from star_pipeline.core.errors import SeedError
+from star_pipeline.core.intake.catalog import CatalogUpdate, NewShard, update_catalog
+from star_pipeline.core.records import Seed
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, REJECTED_ROWS, SEED_CATALOG, SHARD_MANIFEST
+from star_pipeline.defs.asset_factory import check_result, lake_asset, markdown, stamped
+from star_pipeline.defs.partitions import SHARDS, prior_state, shard_manifest
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+
+AWAITED = "awaiting the shard before"
+SEED_FILES = "seed_files"
+"""Metadata of the catalogue: names the contents of the files that it was made from."""
+
+
+def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, members: None) -> CatalogUpdate:
+    """What the seed files hold, against the catalogue. Takes the starter seeds in where the profile says so and there are none."""
+    if not seed_files(lake.seeds) and not lake.has_table(SEED_CATALOG):
+        if not settings.seeds.starter:
+            raise SeedError(
+                f"{lake.seeds}: no seed files; put one there ({FORMATS}), or hand it in: "
+                f"star-pipeline run --lake {lake.root} --seeds FILE"
+            )
+        take_in_starter(lake)
+    seeds = lake_seeds(lake, settings.seed_rules)
+    return update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size, new_shard)
+
+
+@lake_asset(
+    "seed_catalog",
+    "1_seeds",
+    "Which seed record is in which shard, from the files under `seeds/`. New and changed records get new shards (partitions), "
+    "removed ones are tombstoned, equal ones are kept once. Materialise this first; then materialise the new partitions of the loop.",
+    spec=SEED_CATALOG,
+    partitioned=False,
+    checks=(REJECTED,),
+)
+def seed_catalog(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    home = lake.open()
+    home.prepare()
+    config = settings.load()
+
+    def write_manifest(key: str, members: Sequence[Seed]) -> None:
+        home.write_table(SHARD_MANIFEST, stamped(SHARD_MANIFEST.to_arrow(members), config, SHARD_MANIFEST), key)
+
+    _forget_orphans(home)
+    files = content_digest(home, list_seed_files(home)) or ""  # before they are read: an edit meanwhile is seen later
+    update = look(home, config, write_manifest)
+    home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config, REJECTED_ROWS))
+    table = stamped(SEED_CATALOG.to_arrow(update.entries), config, SEED_CATALOG)
+    home.write_table(SEED_CATALOG, table)
+    _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(content_hash(table)),
+        metadata={
+            "dagster/row_count": table.num_rows,
+            "records": update.records,
+            "live": update.live,
+            "duplicates": update.duplicates,
+            "added": update.added,
+            "removed": update.removed,
+            "returned": update.returned,
+            "rejected": len(update.rejected),
+            "rejected_rows": markdown(REJECTED_ROWS.to_arrow(update.rejected), ["source", "source_row", "reason"]),
+            "passed_over": passed_over(home.seeds) or "nothing",
+            "new_shards": dg.MetadataValue.json(list(update.new_shards)),
+            SEED_FILES: files,
+            "preview": markdown(table, ["seed_id", "shard", "source", "source_row", "live"]),
+        },
+        check_results=[check_result(rejected_rows(len(update.rejected), update.records))],
+    )
+
+
+def _forget_orphans(lake: Lake) -> None:
+    """Remove manifests that no catalogue names: a catalogue run that failed or was killed left them."""
+    for key in set(lake.shards_of(SHARD_MANIFEST)).difference(lake.catalog_shards()):
+        lake.table(SHARD_MANIFEST, key).unlink()
+
+
+def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> None:
+    """Observe what each new shard starts from, then add its key: the key comes last, so that a crash in between repeats all."""
+    known = set(instance.get_dynamic_partitions(str(SHARDS.name)))
+    new = [key for key in shards if key not in known]
+    for key in new:
+        before = shards.index(key) - 1
+        version = AWAITED
+        if before < 0 or lake.has_table(AGENT_PAIR_PROBABILITIES, shards[before]):
+            version = (
+                "initial" if before < 0 else content_hash(lake.read_arrow(AGENT_PAIR_PROBABILITIES, shards[before]))
+            )
+        manifest = content_hash(lake.read_arrow(SHARD_MANIFEST, key))
+        for asset_key, data_version in ((shard_manifest.key, manifest), (prior_state.key, version)):
+            instance.report_runless_asset_event(
+                dg.AssetObservation(asset_key, partition=key, tags={"dagster/data_version": data_version})
+            )
+    if new:
+        instance.add_dynamic_partitions(str(SHARDS.name), new)

@@ -1,0 +1,211 @@
+"""The final data set: one row for each live seed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from star_pipeline.adapters.dataset_files import made_of as all_of
+from star_pipeline.adapters.dataset_files import (
+    numerics,
+    shard_origins,
+    signatures,
+    source_hashes,
+    versions,
+    write_dataset,
+)
+from star_pipeline.adapters.lake import Lake, arrow_table
+from star_pipeline.adapters.llm.journal import read_spend
+from star_pipeline.config import StarConfig
+from star_pipeline.core.checks import CORRECT, listed
+from star_pipeline.core.equations.selection import kept_rows
+from star_pipeline.core.errors import LakeError
+from star_pipeline.core.publishing.card import CardFacts, dataset_card
+from star_pipeline.core.publishing.checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
+from star_pipeline.core.publishing.manifest import configurations, manifest
+from star_pipeline.core.records import AgentSpend, LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.tables import (
+    AGENT_PAIR_PROBABILITIES,
+    JUDGE_VERDICTS,
+    LEFT_OUT_ROWS,
+    STAR_DATASET,
+    TASK_DOMAINS,
+)
+from star_pipeline.defs.asset_factory import SIMILARITY, all_shards_of, blocking, counts, lake_asset, made, stamped
+from star_pipeline.defs.assets.seed_catalog import seed_catalog
+from star_pipeline.defs.assets.task_domains import task_domains
+from star_pipeline.defs.automation import FOLLOW
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.selected_rows import FINISHED, Finished, finished_rows
+
+_TOLD = (JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
+"""Tables that card and manifest tell of, and no row is made from."""
+_LINEAGE = {
+    "seed_id": (("seed_shards", "seed_id"),),
+    "messages": (
+        ("seed_shards", "system"),
+        ("seed_shards", "history"),
+        ("candidates", "instruction"),
+        ("candidates", "response"),
+    ),
+    "instruction": (("candidates", "instruction"), ("seed_shards", "instruction")),
+    "response": (("candidates", "response"), ("seed_shards", "response")),
+    "pair_id": (("candidates", "pair_id"),),
+    "pi": (("composite_scores", "pi"),),
+    "pi_dual": (("composite_scores", "pi_dual"),),
+    "pi_llm": (("composite_scores", "pi_llm"),),
+    "ifd_small": (("ifd_scores", "ifd_small"),),
+    "ifd_large": (("ifd_scores", "ifd_large"),),
+    "gap": (("ifd_scores", "gap"),),
+    "shard": (("seed_catalog", "shard"),),
+    "source": (("seed_catalog", "source"),),
+    "source_row": (("seed_catalog", "source_row"),),
+    "candidate_id": (("composite_scores", "candidate_id"),),
+    "selection": (("composite_scores", "selection"),),
+}
+"""Each column of the final data set, and where it comes from: (asset, column)."""
+
+
+@lake_asset(
+    "star_dataset",
+    "5_publish",
+    "The final data set for trainers: the selected candidate of every live seed as chat `messages`, with its scores and where it comes "
+    "from. One Parquet file (it loads straight into `datasets` and TRL), a data set card and a manifest, which names both by their hashes "
+    "and what they were made from. Rows that the settings under `dataset` leave out are in the table `left_out_rows`; shards that are not "
+    "done are left out and counted. Where the tables of a shard do not belong together, since one was made again alone, nothing is "
+    "written: the line names them, and the data set stays as it was.",
+    spec=STAR_DATASET,
+    partitioned=False,
+    locked=False,
+    follows=FOLLOW,
+    deps=[task_domains, seed_catalog, *FINISHED, *(all_shards_of(spec) for spec in _TOLD)],
+    checks=(CORRECT, EVERY_SEED, NOT_EMPTY),
+)
+def star_dataset(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    config, home = settings.load(), lake.open()
+    before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
+    made_of = finished_rows(home)
+    # only near_duplicates needs them; without, the card does not tell what the rows are about
+    domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
+    rows, left_out = kept_rows(made_of.rows, config.dataset.rules, _leaders(home, config, made_of.rows, domains))
+    result = made(
+        config,
+        STAR_DATASET,
+        rows,
+        ["instruction", "response", "pair_id", "pi", "selection", "source"],
+        {
+            "dagster/column_lineage": _column_lineage(),
+            "path": dg.MetadataValue.path(str(home.table(STAR_DATASET))),
+            "shards": len(made_of.done),
+            "shards_not_done": len(made_of.shards) - len(made_of.done),
+            "selections": dg.MetadataValue.json(counts(row.selection for row in rows)),
+            "pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows)),
+            "left_out": dg.MetadataValue.json(counts(row.reason for row in left_out)),
+        },
+        [
+            dataset_consistent(rows, made_of.live),
+            every_seed(rows, left_out, made_of.entries.values()),
+            not_empty(rows, left_out),
+        ],
+    )
+    if blocking(result) or result.value is None:
+        return result
+    data = home.encoded(STAR_DATASET, result.value)
+    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data)
+    after = signatures(home)
+    if torn := [shard for shard in made_of.done if before.get(shard) != after.get(shard)]:
+        raise LakeError(
+            f"tables of {listed(torn)} were written while the data set was made from them, so it would mix old and new; wait until "
+            "the shards are done, then materialise star_dataset again, or run: star-pipeline run"
+        )
+    home.write_table(LEFT_OUT_ROWS, stamped(LEFT_OUT_ROWS.to_arrow(left_out), config, LEFT_OUT_ROWS))
+    write_dataset(home, data, card, told)
+    # written above, so that the manifest, which names the others, comes last
+    return dg.MaterializeResult(
+        metadata=result.metadata, data_version=result.data_version, check_results=result.check_results
+    )
+
+
+def _leaders(
+    home: Lake, config: StarConfig, rows: Sequence[StarRow], domains: Sequence[TaskDomain]
+) -> Mapping[str, str]:
+    """seed_id -> leader of its group. Raises LakeError where groups are asked for and the table has them of other rows."""
+    if config.dataset.near_duplicates is not None:
+        made_with = (
+            (home.read_arrow(TASK_DOMAINS, columns=[]).schema.metadata or {}).get(SIMILARITY.encode(), b"").decode()
+        )
+        known = {(row.seed_id, row.candidate_id) for row in domains}
+        unknown = sum((row.seed_id, row.candidate_id) not in known for row in rows)
+        if unknown or made_with != str(config.dataset.near_duplicate_similarity):
+            what = (
+                f"it lacks {unknown:,} of {len(rows):,} rows"
+                if unknown
+                else f"its groups are of similarity {made_with}"
+            )
+            raise LakeError(
+                f"dataset.near_duplicates needs task_domains as the rows are now, and {what}; materialise task_domains first, "
+                "or run: star-pipeline run"
+            )
+    return {row.seed_id: row.near_duplicate_of for row in domains}
+
+
+def _beside(
+    home: Lake,
+    config: StarConfig,
+    made_of: Finished,
+    rows: Sequence[StarRow],
+    left_out: Sequence[LeftOutRow],
+    domains: Sequence[TaskDomain],
+    spend: Sequence[AgentSpend],
+    data: bytes,
+) -> tuple[bytes, dict[str, Any]]:
+    """(card, manifest) of the file with content ``data``."""
+    origins = shard_origins(home, made_of.done)
+    dataset = config.dataset.model_dump(mode="json")
+    judged = [
+        home.read_arrow(JUDGE_VERDICTS, s, ["verdict", "flipped"])
+        for s in made_of.done
+        if home.has_table(JUDGE_VERDICTS, s)
+    ]
+    facts = CardFacts(
+        name=config.name,
+        schema=STAR_DATASET.schema,
+        num_bytes=arrow_table(pa.BufferReader(data)).nbytes,  # as it comes back, which is what `datasets` counts
+        download_size=len(data),
+        dataset=dataset,
+        domains=domains,
+        left_out=left_out,
+        verdicts=Counter(verdict for part in judged for verdict in part.column("verdict").to_pylist()),
+        flipped=sum(sum(part.column("flipped").to_pylist()) for part in judged),
+        configurations=configurations(origins),
+    )
+    told = manifest(
+        name=config.name,
+        lake_id=home.lake_id,
+        schema=STAR_DATASET.schema,
+        rows=rows,
+        left_out=left_out,
+        dataset=dataset,
+        dataset_fingerprint=config.dataset_fingerprint,
+        shards=origins,
+        sources=source_hashes(home),
+        entries=made_of.entries,
+        spend=spend,
+        made_of=all_of(home, spend),
+        numerics=numerics(home),
+        versions=versions(),
+    )
+    return dataset_card(rows, facts).encode(), told
+
+
+def _column_lineage() -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(dg.AssetKey(asset), name) for asset, name in origins]
+            for column, origins in _LINEAGE.items()
+        }
+    )
