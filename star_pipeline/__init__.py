@@ -13,3 +13,23 @@ The flow, shard after shard::
 ``core`` is pure: records, tables, ports and the paper's equations. ``adapters`` make the outside real. ``assets`` are thin:
 load, call one core function, return a table with metadata. ``definitions`` puts them together; ``cli`` is the console.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from star_pipeline.defs.component import StarAgents as StarAgents
+
+__all__ = ["StarAgents"]
+
+
+def __getattr__(name: str) -> Any:
+    """``StarAgents``, loaded when it is asked for: the command and the core do without Dagster's components."""
+    if name == "StarAgents":
+        from star_pipeline.defs.component import StarAgents
+
+        return StarAgents
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -5,7 +5,7 @@ The environment names lake and configuration, as ``star-pipeline dev`` does.
 
 import os
 
-from star_pipeline.definitions import build_defs
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import fake_resources
 

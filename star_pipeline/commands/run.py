@@ -34,11 +34,11 @@ from star_pipeline.core.tables import (
     TABLES,
     TASK_DOMAINS,
 )
-from star_pipeline.definitions import build_defs
 from star_pipeline.defs.assets.seed_catalog import look
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PUBLISHED
-from star_pipeline.defs.partitions import SHARDS
 from star_pipeline.defs.resources import ProgressResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import process_tags
@@ -160,7 +160,7 @@ class _Work:
 
     def take_in(self, update: CatalogUpdate, shards: Sequence[str]) -> None:
         """Bring the catalogue up to date where that is needed, and look up what has been made of the shards."""
-        known = set(self._instance.get_dynamic_partitions(str(SHARDS.name)))
+        known = set(self._instance.get_dynamic_partitions(str(Scope().partitions.name)))
         if update.changed or not known.issuperset(shards) or not self._last("seed_catalog"):
             self._progress.note(
                 f"seeds: {update.live:,} live, {update.added:,} new in {len(update.new_shards):,} shards"

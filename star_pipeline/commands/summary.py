@@ -11,7 +11,7 @@ from star_pipeline.commands.run import RunOutcome
 from star_pipeline.core.publishing.makeup import makeup
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.core.tables import STAR_DATASET
-from star_pipeline.definitions import DEFAULT_CONFIG, DEFAULT_LAKE
+from star_pipeline.defs.build import DEFAULT_CONFIG, DEFAULT_LAKE
 from star_pipeline.inspection.build import open_inspection
 
 

@@ -47,14 +47,20 @@ def profile_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PROFILES.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> StarConfig:
-    """The validated configuration; ``overrides`` replaces fields of its sections, as options of a command do.
+def load_config(
+    source: str | Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> StarConfig:
+    """The validated configuration of a profile, a YAML file, or settings as a mapping.
+
+    ``overrides`` replaces fields of its sections, as options of a command do.
 
     Raises ConfigError, naming file, field, what was expected and the remedy.
     """
-    path = Path(name_or_path)
-    if name_or_path in profile_names():
-        where, text, folder = f"profile {name_or_path}", (_PROFILES / f"{name_or_path}.yaml").read_text("utf-8"), Path()
+    if not isinstance(source, str):
+        return _validated("configuration", dict(source), Path(), overrides)
+    path = Path(source)
+    if source in profile_names():
+        where, text, folder = f"profile {source}", (_PROFILES / f"{source}.yaml").read_text("utf-8"), Path()
     elif path.is_file():
         where, folder = str(path), path.parent
         try:
@@ -64,14 +70,19 @@ def load_config(name_or_path: str, overrides: Mapping[str, Mapping[str, Any]] | 
         except OSError as error:
             raise ConfigError(f"{where}: cannot be read: {error.strerror}; mend its permissions") from error
     else:
-        raise ConfigError(
-            f"no configuration {name_or_path!r}; expected a YAML file or one of: {', '.join(profile_names())}"
-        )
+        raise ConfigError(f"no configuration {source!r}; expected a YAML file or one of: {', '.join(profile_names())}")
     raw = _parsed(where, text)
     if raw is None:
         raise ConfigError(f"{where}: empty, expected agents, pairs, scoring and judge; copy a profile to begin with")
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: a {type(raw).__name__}, expected a mapping with agents, pairs, scoring and judge")
+    return _validated(where, raw, folder, overrides)
+
+
+def _validated(
+    where: str, raw: dict[str, Any], folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None
+) -> StarConfig:
+    """``folder`` is what relative paths start from."""
     for section, fields in (overrides or {}).items():
         given = raw.get(section)
         if given is None or isinstance(given, dict):

@@ -1,5 +1,6 @@
 """Every knob, with its bounds, its meaning and a safe default (design contract: configuration)."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -167,6 +168,23 @@ class SensorConfig(Section):
     )
 
 
+class UiConfig(Section):
+    """What Dagster shows beside the data."""
+
+    owners: tuple[str, ...] = Field((), description="owners of the assets in the UI: team:NAME or e-mail addresses")
+    fresh_within_hours: float | None = Field(
+        None, gt=0, le=8760, description="what is published counts as stale when it is older than this; null: never"
+    )
+
+    @field_validator("owners")
+    @classmethod
+    def _owners(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if not re.fullmatch(r"team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+                raise ValueError(f"{owner!r} is no owner; expected team:NAME or an e-mail address")
+        return owners
+
+
 class ChecksConfig(Section):
     """When the share of something in a shard is a warning; see the asset's *Checks*."""
 
@@ -249,6 +267,7 @@ class StarConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     sensor: SensorConfig = SensorConfig()
     checks: ChecksConfig = ChecksConfig()
+    ui: UiConfig = UiConfig()
     _prompt_files: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
@@ -355,6 +374,7 @@ class StarConfig(Section):
                 "budget": True,
                 "sensor": True,
                 "checks": True,
+                "ui": True,
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )

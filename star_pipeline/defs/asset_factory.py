@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -22,8 +23,9 @@ from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.markdown import inline
 from star_pipeline.core.markdown import table as markdown_table
 from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS, TableSpec
-from star_pipeline.defs.partitions import OWNERS, POOL, SHARDS
+from star_pipeline.defs.automation import Automation
 from star_pipeline.defs.resources import LakeLockResource
+from star_pipeline.defs.scope import Presentation, Scope
 from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
@@ -32,7 +34,23 @@ Metadata = Mapping[str, Any]
 SIMILARITY = "near_duplicate_similarity"
 """In task_domains' own metadata: the cosine that its groups of near-duplicates were made with."""
 _CELL = 70
+PUBLISHED_GROUP = "5_publish"
 _ERROR = dg.AssetCheckSeverity.ERROR
+
+
+@dataclass(frozen=True)
+class AllShards:
+    """A dependency on an asset as a whole, whatever shards there are."""
+
+    asset: str
+
+
+@dataclass(frozen=True)
+class LakeAsset:
+    """An asset of a lake before it has its place: ``build`` makes it for one scope."""
+
+    name: str
+    build: Callable[[Scope, Presentation], dg.AssetsDefinition]
 
 
 def lake_asset(
@@ -43,57 +61,70 @@ def lake_asset(
     spec: TableSpec[Any] | None = None,
     partitioned: bool = True,
     locked: bool = True,
-    deps: Iterable[Any] = (),
+    deps: Iterable[str | AllShards] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
     equation: str | None = None,
-    follows: dg.AutomationCondition[Any] | None = None,
+    code_version: str | None = None,
+    automation: Automation | None = None,
     checks: Sequence[Rule] = (),
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """``dg.asset`` with what the project's assets have in common.
+) -> Callable[[Callable[..., Any]], LakeAsset]:
+    """``dg.asset`` with what the project's assets have in common, for any scope.
 
+    A parameter that is annotated with a resource's class is that resource of the scope; any other one is the table of its name.
     ``locked`` assets run only while this process holds the lake, in the pool of one run; the others, which are made of all shards,
     one at a time, whoever makes them. StarErrors end a step as one line.
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
+    ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date.
     """
 
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        @functools.wraps(function)
-        def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
-            try:
-                if locked:
-                    inputs.pop("lake_lock").require()
-                lake = None if locked else inputs["lake"].open()
-                alone = hold_publishing(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
-                with alone, _less_garbage_collection():
-                    result = function(context, **inputs)
-            except Blocked as error:
-                yield check_result(error.finding)
-                yield from (check_result(not_looked_at(rule)) for rule in checks if rule != error.finding.rule)
-                raise failure(error) from error
-            except StarError as error:
-                raise failure(error) from error
-            if blocked := blocking(result):
-                yield from result.check_results
-                raise failure(CheckFailed("; ".join(str(found.description) for found in blocked)))
-            yield result
+    def decorate(function: Callable[..., Any]) -> LakeAsset:
+        def build(scope: Scope, shown: Presentation) -> dg.AssetsDefinition:
+            resources = {scope.name(own): own for own, kind in _resources(function).items()}
+            lock = scope.name("lake_lock")
 
-        if locked:
-            _add_parameter(guarded, function, "lake_lock", LakeLockResource)
+            @functools.wraps(function)
+            def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
+                try:
+                    if locked:
+                        inputs.pop(lock).require()
+                    given = {resources.get(name, name): value for name, value in inputs.items()}
+                    lake = None if locked else given["lake"].open()
+                    alone = hold_publishing(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
+                    with alone, _less_garbage_collection():
+                        result = function(context, **given)
+                except Blocked as error:
+                    yield check_result(error.finding)
+                    yield from (check_result(not_looked_at(rule)) for rule in checks if rule != error.finding.rule)
+                    raise failure(error) from error
+                except StarError as error:
+                    raise failure(error) from error
+                if blocked := blocking(result):
+                    yield from result.check_results
+                    raise failure(CheckFailed("; ".join(str(found.description) for found in blocked)))
+                yield result
 
-        return dg.asset(
-            name=name,
-            group_name=group,
-            description=description,
-            partitions_def=SHARDS if partitioned else None,
-            pool=POOL if locked else None,
-            deps=list(deps),
-            kinds=set(kinds),
-            owners=OWNERS,
-            automation_condition=follows,
-            tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
-            metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
-            check_specs=[_check_spec(rule, name, SHARDS if partitioned else None) for rule in checks],
-        )(guarded)
+            tables = _sign(guarded, function, scope, {lock: LakeLockResource} if locked else {})
+            shards = scope.partitions if partitioned else None
+            return dg.asset(
+                key=scope.key(name),
+                ins={table: dg.AssetIn(key=scope.key(table)) for table in tables},
+                io_manager_key=scope.name("io_manager"),
+                group_name=scope.name(group) if scope.prefix else group,
+                description=description,
+                partitions_def=shards,
+                pool=scope.pool if locked else None,
+                deps=[_dep(scope, dep) for dep in deps],
+                kinds=set(kinds),
+                owners=list(shown.owners) or None,
+                code_version=code_version,
+                freshness_policy=shown.freshness if group == PUBLISHED_GROUP else None,
+                automation_condition=automation(scope) if automation else None,
+                tags={"stage": group.split("_", 1)[1], **({"equation": equation} if equation else {})},
+                metadata={"dagster/column_schema": column_schema(spec)} if spec else {},
+                check_specs=[_check_spec(rule, scope.key(name), shards) for rule in checks],
+            )(guarded)
+
+        return LakeAsset(name, build)
 
     return decorate
 
@@ -109,7 +140,39 @@ def _less_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _check_spec(rule: Rule, asset: str, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
+def _resources(function: Callable[..., Any]) -> dict[str, type]:
+    return {
+        name: kind
+        for name, kind in function.__annotations__.items()
+        if isinstance(kind, type) and issubclass(kind, dg.ConfigurableResource)
+    }
+
+
+def _sign(
+    guarded: Callable[..., Any], function: Callable[..., Any], scope: Scope, more: Mapping[str, type]
+) -> list[str]:
+    """Give ``guarded`` the signature that Dagster reads inputs and resources off; returns the names of the inputs."""
+    resources = _resources(function)
+    context, *others = inspect.signature(function).parameters.values()
+    parameters = [context] + [
+        parameter.replace(name=scope.name(parameter.name)) if parameter.name in resources else parameter
+        for parameter in others
+    ]
+    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters += [inspect.Parameter(name, keyword, annotation=kind) for name, kind in more.items()]
+    signature = inspect.signature(function).replace(parameters=parameters)
+    guarded.__signature__ = signature  # type: ignore[attr-defined]  # Dagster looks for it, as inspect does
+    guarded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return [parameter.name for parameter in others if parameter.name not in resources]
+
+
+def _dep(scope: Scope, dep: str | AllShards) -> dg.AssetDep:
+    if isinstance(dep, AllShards):
+        return dg.AssetDep(scope.key(dep.asset), partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(scope.key(dep))
+
+
+def _check_spec(rule: Rule, asset: dg.AssetKey, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
     with warnings.catch_warnings():
         # a check that tells one shard from another is a preview in Dagster 1.13
         warnings.simplefilter("ignore", PreviewWarning)
@@ -121,19 +184,6 @@ def _check_spec(rule: Rule, asset: str, shards: dg.PartitionsDefinition[str] | N
 def failure(error: StarError) -> dg.Failure:
     """What Dagster is told of an error: its line, its class, and that trying again at once is no use."""
     return dg.Failure(description=str(error), metadata={KIND: type(error).__name__}, allow_retries=False)
-
-
-def _add_parameter(guarded: Callable[..., Any], function: Callable[..., Any], name: str, kind: type) -> None:
-    """Let Dagster see a parameter more than ``function`` has: it reads an asset's resources off its signature."""
-    signature = inspect.signature(function)
-    parameter = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
-    guarded.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
-    guarded.__annotations__ = {**function.__annotations__, name: kind}
-
-
-def all_shards_of(spec: TableSpec[Any]) -> dg.AssetDep:
-    """A dependency on a table as a whole, whatever shards there are."""
-    return dg.AssetDep(spec.name, partition_mapping=dg.AllPartitionMapping())
 
 
 def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:

@@ -1,7 +1,9 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -30,10 +32,14 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The configuration of the run."""
 
-    config: str = Field(description="a profile (offline, local, paper) or the path of a YAML file")
+    config: str = Field(description="a profile (offline, local, paper), the path of a YAML file, or settings as JSON")
+
+    @classmethod
+    def of(cls, config: str | Mapping[str, Any]) -> "SettingsResource":
+        return cls(config=config if isinstance(config, str) else json.dumps(config))
 
     def load(self) -> StarConfig:
-        return load_config(self.config)
+        return load_config(json.loads(self.config) if self.config.startswith("{") else self.config)
 
 
 class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]

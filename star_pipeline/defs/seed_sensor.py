@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -16,11 +17,10 @@ from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.planning.requests import Attempt, catalogue_wanted, shards_wanted
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG, TABLES
-from star_pipeline.defs.assets import LOOP_ASSETS
 from star_pipeline.defs.assets.seed_catalog import SEED_FILES
-from star_pipeline.defs.jobs import process_shard, take_in_seeds
-from star_pipeline.defs.partitions import SHARDS
-from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.jobs import LOOP, PROCESS_SHARD, TAKE_IN_SEEDS
+from star_pipeline.defs.resources import SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.instance.attempts import last_attempt
 
 INTERVAL_S = 10
@@ -66,32 +66,40 @@ class Cursor:
         return json.dumps(asdict(self))
 
 
-@dg.sensor(
-    name="seed_files",
-    jobs=[take_in_seeds, process_shard],
-    minimum_interval_seconds=INTERVAL_S,
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Watches seeds/: files added, appended to, edited, renamed, removed or put back. Once they have rested, the catalogue "
-    "looks at them, and the shards that are new (or not done) are run in key order; what is done stays as it is. A file half written "
-    "or with a temporary name is waited for; a shard that fails holds the later ones back until it is run again. It stands aside "
-    "while a backfill or `star-pipeline run` is at work. A changed configuration makes it do nothing: it holds for the next shards.",
-)
-def seed_files_sensor(
-    context: dg.SensorEvaluationContext, lake: LakeResource, settings: SettingsResource
-) -> dg.SensorResult:
-    cursor = Cursor.parse(context.cursor)
-    try:
-        requests, said = _Tick(context.instance, lake.open(), settings, cursor).requests()
-    except StarError as error:
-        requests, said = [], str(error)
-    return dg.SensorResult(requests, skip_reason=None if requests else dg.SkipReason(said), cursor=cursor.text)
+def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
+    needed = [scope.name(name) for name in ("lake", "settings")]
+
+    @dg.sensor(
+        name=scope.name("seed_files"),
+        jobs=[job for job in jobs if job.name in (scope.name(TAKE_IN_SEEDS), scope.name(PROCESS_SHARD))],
+        required_resource_keys=set(needed),
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Watches seeds/: files added, appended to, edited, renamed, removed or put back. Once they have rested, the catalogue "
+        "looks at them, and the shards that are new (or not done) are run in key order; what is done stays as it is. A file half written "
+        "or with a temporary name is waited for; a shard that fails holds the later ones back until it is run again. It stands aside "
+        "while a backfill or `star-pipeline run` is at work. A changed configuration makes it do nothing: it holds for the next shards.",
+    )
+    def seed_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        lake, settings = (getattr(context.resources, name) for name in needed)
+        cursor = Cursor.parse(context.cursor)
+        try:
+            requests, said = _Tick(context.instance, scope, lake.open(), settings, cursor).requests()
+        except StarError as error:
+            requests, said = [], str(error)
+        return dg.SensorResult(requests, skip_reason=None if requests else dg.SkipReason(said), cursor=cursor.text)
+
+    return seed_files
 
 
 class _Tick:
     """One look at the files, the instance and the lake."""
 
-    def __init__(self, instance: dg.DagsterInstance, lake: Lake, settings: SettingsResource, cursor: Cursor) -> None:
-        self._instance, self._lake, self._settings, self._cursor = instance, lake, settings, cursor
+    def __init__(
+        self, instance: dg.DagsterInstance, scope: Scope, lake: Lake, settings: SettingsResource, cursor: Cursor
+    ) -> None:
+        self._instance, self._scope, self._lake = instance, scope, lake
+        self._settings, self._cursor = settings, cursor
 
     def requests(self) -> tuple[list[dg.RunRequest], str]:
         """The runs to request, and in a line what is waited for."""
@@ -132,7 +140,7 @@ class _Tick:
         if not known and not self._lake_has_files():
             return [], "no seed files yet; put one under seeds/"
         made, taken_in = self._catalogue_made()
-        asked_for = RunsFilter(job_name=take_in_seeds.name, tags={FILES_TAG: f"{files}.{made}"})
+        asked_for = RunsFilter(job_name=self._scope.name(TAKE_IN_SEEDS), tags={FILES_TAG: f"{files}.{made}"})
         last, tries = last_attempt(self._instance, asked_for), self._instance.get_runs_count(asked_for)
         wish = catalogue_wanted(files, taken_in if known else None, last, tries)
         if not wish.keys:
@@ -140,7 +148,7 @@ class _Tick:
         # the catalogue's own number tells A, B and A again apart; the tries tell a killed run from its successor
         state = f"{files}.{made}"
         return [
-            dg.RunRequest(run_key=f"{state}.{tries}", job_name=take_in_seeds.name, tags={FILES_TAG: state})
+            dg.RunRequest(run_key=f"{state}.{tries}", job_name=self._scope.name(TAKE_IN_SEEDS), tags={FILES_TAG: state})
         ], wish.reason
 
     def _lake_has_files(self) -> bool:
@@ -148,7 +156,7 @@ class _Tick:
 
     def _catalogue_made(self) -> tuple[int, str | None]:
         """Number of the catalogue's last materialisation (0: none), and the name of the seed files that it was made from."""
-        records = self._instance.fetch_materializations(dg.AssetKey("seed_catalog"), limit=1).records
+        records = self._instance.fetch_materializations(self._scope.key("seed_catalog"), limit=1).records
         if not records or not records[0].asset_materialization:
             return 0, None
         files = records[0].asset_materialization.metadata.get(SEED_FILES)
@@ -167,7 +175,7 @@ class _Tick:
         if made != self._cursor.catalogue:
             self._cursor.catalogue, self._cursor.revived = made, list(self._passed_over(sorted(done)))
         self._cursor.revived = list(self._passed_over(self._cursor.revived))
-        known = self._instance.get_dynamic_partitions(str(SHARDS.name))
+        known = self._instance.get_dynamic_partitions(str(self._scope.partitions.name))
         return sorted(key for key in known if key not in done or key in self._cursor.revived)
 
     def _passed_over(self, shards: Sequence[str]) -> Iterator[str]:
@@ -179,17 +187,18 @@ class _Tick:
                 yield shard
 
     def _last(self, shard: str) -> Attempt | None:
-        return last_attempt(self._instance, RunsFilter(tags={PARTITION_NAME_TAG: shard}))
+        of = "/".join(self._scope.prefix)
+        return last_attempt(self._instance, RunsFilter(tags={PARTITION_NAME_TAG: shard}), of)
 
     def _request(self, shard: str, last: Attempt | None) -> dg.RunRequest:
-        names = [asset.key.path[-1] for asset in LOOP_ASSETS]
+        names = LOOP
         missing = [name in TABLES and not self._lake.has_table(TABLES[name], shard) for name in names]
         first = missing.index(True) if any(missing) else 1  # passed over: drawn anew
         if names[first] == AGENT_PAIR_PROBABILITIES.name:
             first -= 1  # nobody knows whether the memory bank before it was written
         return dg.RunRequest(
             run_key=f"{shard}.{last.run_id if last else 'first'}",
-            job_name=process_shard.name,
+            job_name=self._scope.name(PROCESS_SHARD),
             partition_key=shard,
-            asset_selection=[dg.AssetKey(name) for name in names[first:]],
+            asset_selection=[self._scope.key(name) for name in names[first:]],
         )

@@ -10,11 +10,11 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import JOINED, Misfit, refusal
 from star_pipeline.core.records import CatalogEntry, StarRow
 from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, JUDGE_VERDICTS, SEED_SHARDS
-from star_pipeline.defs.asset_factory import all_shards_of
+from star_pipeline.defs.asset_factory import AllShards
 
 _OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
 _PARTS = (SEED_SHARDS, *_OF_CANDIDATES, JUDGE_VERDICTS)
-FINISHED = [all_shards_of(spec) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
+FINISHED = [AllShards(spec.name) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
 """What an asset depends on that asks for ``finished_rows``, beside the catalogue."""
 
 

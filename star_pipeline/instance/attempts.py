@@ -8,6 +8,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
 
 from star_pipeline.core.planning.requests import Attempt
+from star_pipeline.instance.scopes import scope_of
 
 KIND = "error"
 """Metadata of a failed step: the class of its error."""
@@ -15,17 +16,18 @@ RETRY_WITHIN = timedelta(minutes=5)
 """The daemon launches a killed run anew within seconds; where it has not by then, nobody waits any more."""
 
 
-def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter) -> Attempt | None:
-    """The newest run that fits; None where there is none. One that Dagster is to try again counts as under way."""
-    records = instance.get_run_records(filters, limit=1)
-    if not records:
+def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter, scope: str = "") -> Attempt | None:
+    """The newest run of the scope that fits; None where there is none. One that Dagster is to try again counts as under way."""
+    records = (found for found in instance.get_run_records(filters) if scope_of(found.dagster_run) == scope)
+    newest = next(records, None)
+    if newest is None:
         return None
-    run = records[0].dagster_run
+    run = newest.dagster_run
     if run.status == DagsterRunStatus.SUCCESS:
         return Attempt(run.run_id, "done")
     if run.status == DagsterRunStatus.CANCELED:
         return Attempt(run.run_id, "stopped")
-    fresh = datetime.now(UTC) - records[0].update_timestamp < RETRY_WITHIN
+    fresh = datetime.now(UTC) - newest.update_timestamp < RETRY_WITHIN
     if run.status != DagsterRunStatus.FAILURE or (fresh and comes_again(instance, run)):
         return Attempt(run.run_id, "under way")
     return Attempt(run.run_id, "failed", *failure_of(instance, run.run_id))

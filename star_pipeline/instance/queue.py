@@ -17,9 +17,9 @@ from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG, PRIORITY_TAG
 
 from star_pipeline.core.identity import shard_number
-from star_pipeline.defs.partitions import POOL
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
 from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
+from star_pipeline.instance.scopes import POOL, scope_of
 
 _LOOK_AGAIN_S = 0.5
 
@@ -49,7 +49,8 @@ def tried_again_before(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.D
     filters = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - RETRY_WITHIN)
     for failed in instance.get_runs(filters):
         failed_number = place(failed)
-        if failed_number is not None and failed_number < number and comes_again(instance, failed):
+        mine = failed_number is not None and failed_number < number and scope_of(failed) == scope_of(run)
+        if mine and comes_again(instance, failed):
             return failed
     return None
 
@@ -84,16 +85,16 @@ def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
     if number is None or instance.get_concurrency_config().pool_config.pool_granularity == PoolGranularity.RUN:
         return
     told = False
-    while run and (first := still_to_come(instance, run) or _under_way_before(instance, number)):
+    while run and (first := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number)):
         if not told:
             instance.report_engine_event(f"Waits for shard {first}: one works at a time.", run)
             told = True
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _under_way_before(instance: dg.DagsterInstance, number: int) -> str | None:
+def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> str | None:
     for other in instance.get_runs(RunsFilter(statuses=RUNNING)):
-        other_number = place(other)
+        other_number = place(other) if scope_of(other) == scope else None
         if other_number is not None and other_number < number and why_dead(instance, other) is None:
             return other.tags[PARTITION_NAME_TAG]
     return None

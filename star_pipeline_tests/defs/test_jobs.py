@@ -7,7 +7,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 
 from star_pipeline.core import tables
-from star_pipeline.definitions import build_defs
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import AGAIN, LOOP
 from star_pipeline_tests.conftest import say, seed_rows
 from star_pipeline_tests.integration.test_loop_with_fakes import Loop, preference

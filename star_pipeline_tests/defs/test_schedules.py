@@ -5,13 +5,12 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._time import get_current_timestamp
 
-from star_pipeline.definitions import build_defs
 from star_pipeline.defs.assets import LOOP_ASSETS
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import FREE, PUBLISHED
-from star_pipeline.defs.partitions import SHARDS
-from star_pipeline.defs.schedules import nightly, publish_follows
+from star_pipeline.defs.scope import Scope
 
-LOOP = [asset.key for asset in LOOP_ASSETS]
+LOOP = [dg.AssetKey(asset.name) for asset in LOOP_ASSETS]
 FOLLOWING = (*FREE, *PUBLISHED)
 ALL = set(PUBLISHED)
 SHARD = "000001-x"
@@ -23,7 +22,7 @@ class Evening:
     def __init__(self):
         self.instance, self.cursor, self.versions = dg.DagsterInstance.ephemeral(), None, 0
         self.defs = build_defs()
-        self.instance.add_dynamic_partitions(SHARDS.name, [f"{number:06}-x" for number in range(1, 6)])
+        self.instance.add_dynamic_partitions(Scope().partitions.name, [f"{number:06}-x" for number in range(1, 6)])
 
     def tick(self):
         """Names of the assets requested, which are then made, as the daemon would."""
@@ -55,7 +54,7 @@ class Evening:
         made = PartitionBackfill.from_asset_partitions(
             backfill_id="b",
             asset_graph=self.defs.resolve_asset_graph(),
-            partition_names=list(self.instance.get_dynamic_partitions(SHARDS.name)),
+            partition_names=list(self.instance.get_dynamic_partitions(Scope().partitions.name)),
             asset_selection=assets,
             backfill_timestamp=get_current_timestamp(),
             tags={},
@@ -171,6 +170,8 @@ def test_what_was_made_again_and_is_the_same_is_not_followed(done):
 
 
 def test_they_follow_by_themselves_and_the_nightly_rebuild_waits_for_a_click():
-    assert publish_follows.default_status == dg.DefaultSensorStatus.RUNNING
+    defs = build_defs()
+    nightly = defs.resolve_schedule_def("nightly")
+    assert defs.resolve_sensor_def("publish_follows").default_status == dg.DefaultSensorStatus.RUNNING
     assert nightly.default_status == dg.DefaultScheduleStatus.STOPPED
     assert nightly.job_name == "publish"

@@ -13,9 +13,9 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.core import tables
 from star_pipeline.core.errors import AgentDown
-from star_pipeline.definitions import build_defs
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import ChatResource, LakeResource, SettingsResource
-from star_pipeline.defs.seed_sensor import Cursor, seed_files_sensor
+from star_pipeline.defs.seed_sensor import Cursor
 from star_pipeline.instance import open_instance
 from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
 
@@ -54,7 +54,7 @@ class Watched:
         """One tick: (requests, what the tick says)."""
         resources = {name: self.defs.resources[name] for name in ("lake", "settings")}
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources) as context:
-            result = seed_files_sensor(context)
+            result = self.defs.resolve_sensor_def("seed_files")(context)
         self.cursor = result.cursor
         return result.run_requests, result.skip_reason.skip_message if result.skip_reason else ""
 
@@ -100,7 +100,7 @@ def watched(tmp_path):
 
 
 def test_it_is_off_until_somebody_turns_it_on():
-    assert seed_files_sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert build_defs().resolve_sensor_def("seed_files").default_status == dg.DefaultSensorStatus.STOPPED
 
 
 def test_new_files_become_shards_that_run_in_order_once_and_never_again(watched):

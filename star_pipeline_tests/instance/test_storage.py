@@ -13,7 +13,7 @@ from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.dev import serve
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.records import MemoryEntry
-from star_pipeline.defs.partitions import SHARDS
+from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import build_inspection, open_inspection
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.home import DAGSTER_YAML
@@ -26,7 +26,7 @@ def lake(tmp_path):
     return Lake.at(tmp_path / "lake")
 
 
-@dg.asset(partitions_def=SHARDS)
+@dg.asset(partitions_def=Scope().partitions)
 def nothing() -> None: ...
 
 
@@ -47,18 +47,18 @@ def test_many_runs_are_seen_at_once_by_dagsters_own_storage_and_back(lake):
         assert isinstance(kept.event_log_storage, KeptEngines)
         assert type(own.event_log_storage) is SqliteEventLogStorage
         for key in keys:
-            kept.add_dynamic_partitions(str(SHARDS.name), [key])
+            kept.add_dynamic_partitions(str(Scope().partitions.name), [key])
             run = dg.materialize([nothing], instance=kept, partition_key=key)
             assert made(own) == made(kept) == set(keys[: keys.index(key) + 1])
             # the first runs' engines have been closed by then
             assert len(own.all_logs(run.run_id)) == len(kept.all_logs(run.run_id)) > 5
         assert len(kept.event_log_storage._engines) <= 4
         late = "000008-x"
-        assert not kept.has_dynamic_partition(str(SHARDS.name), late)
-        own.add_dynamic_partitions(str(SHARDS.name), [late])
-        assert kept.has_dynamic_partition(str(SHARDS.name), late)
-        kept.delete_dynamic_partition(str(SHARDS.name), late)
-        assert not kept.has_dynamic_partition(str(SHARDS.name), late)
+        assert not kept.has_dynamic_partition(str(Scope().partitions.name), late)
+        own.add_dynamic_partitions(str(Scope().partitions.name), [late])
+        assert kept.has_dynamic_partition(str(Scope().partitions.name), late)
+        kept.delete_dynamic_partition(str(Scope().partitions.name), late)
+        assert not kept.has_dynamic_partition(str(Scope().partitions.name), late)
     with open_instance(lake) as again:
         assert made(again) == set(keys)
 
@@ -66,13 +66,13 @@ def test_many_runs_are_seen_at_once_by_dagsters_own_storage_and_back(lake):
 def test_the_lakes_log_is_below_its_own_home_whatever_dagster_home_says(lake, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "another"))
     with open_instance(lake) as here:
-        here.add_dynamic_partitions(str(SHARDS.name), ["000001-x"])
+        here.add_dynamic_partitions(str(Scope().partitions.name), ["000001-x"])
     assert not (tmp_path / "another").exists()
     # as the webserver and the daemon open it
     monkeypatch.setenv("DAGSTER_HOME", str(lake.dagster_home))
     with dg.DagsterInstance.get() as served:
         assert isinstance(served.event_log_storage, KeptEngines)
-        assert served.has_dynamic_partition(str(SHARDS.name), "000001-x")
+        assert served.has_dynamic_partition(str(Scope().partitions.name), "000001-x")
 
 
 def test_a_storage_that_the_user_has_chosen_is_left_alone(lake):
@@ -84,7 +84,7 @@ def test_a_storage_that_the_user_has_chosen_is_left_alone(lake):
     lake.write_bytes(lake.dagster_home / "dagster.yaml", yaml.safe_dump(settings).encode())
     with open_instance(lake) as instance:
         assert type(instance.event_log_storage) is SqliteEventLogStorage
-        instance.add_dynamic_partitions(str(SHARDS.name), ["000001-x"])
+        instance.add_dynamic_partitions(str(Scope().partitions.name), ["000001-x"])
     assert chosen.exists()
 
 
@@ -94,7 +94,7 @@ ODD = "feature%2Flogin 100% a#b;c&d=e ünï日本 'q' \"q\" {a,b} $HOME file:x C
 def test_a_lake_may_have_any_name_that_its_tools_take(tmp_path, monkeypatch):
     lake = Lake.at(tmp_path / ODD)
     with open_instance(lake) as instance:
-        instance.add_dynamic_partitions(str(SHARDS.name), ["000001-x"])
+        instance.add_dynamic_partitions(str(Scope().partitions.name), ["000001-x"])
         dg.materialize([nothing], instance=instance, partition_key="000001-x")
     bank = LanceMemoryBank(lake.local(lake.memory_bank), "e")
     bank.replace_shard("000001-x", [MemoryEntry("s", "c", "000001-x", 1, "i", "a+b", 0.5)], np.ones((1, 4)))

@@ -18,7 +18,7 @@ from star_pipeline.commands.doctor import _dataset
 from star_pipeline.commands.export import export
 from star_pipeline.core import tables
 from star_pipeline.core.errors import LakeError
-from star_pipeline.definitions import build_defs
+from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance import open_instance
 from star_pipeline_tests.commands.test_run import Lakeside, prefers_a

@@ -12,7 +12,7 @@ import pytest
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
-from star_pipeline.definitions import build_defs
+from star_pipeline.defs.build import build_defs
 from star_pipeline.instance import open_instance
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "lakes").glob("*.tar.xz"))

@@ -12,9 +12,10 @@ import pytest
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
-from star_pipeline.definitions import build_defs
-from star_pipeline.defs.partitions import SHARDS, prior_state
+from star_pipeline.defs.build import build_defs
+from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import PID_TAG, STARTED_TAG, process_tags
 from star_pipeline_tests.conftest import fake_resources, seed_rows
@@ -44,7 +45,7 @@ class Loop:
 
     @property
     def shards(self):
-        return sorted(self.instance.get_dynamic_partitions(SHARDS.name))
+        return sorted(self.instance.get_dynamic_partitions(Scope().partitions.name))
 
     def all(self):
         assert self.execute("take_in_seeds").success
@@ -118,7 +119,7 @@ def test_a_snapshot_made_again_has_the_same_bytes_and_the_next_shard_is_told_of_
     before = path.read_bytes()
     assert loop.execute("process_shard", first, ["agent_pair_probabilities"]).success
     assert path.read_bytes() == before
-    observed = loop.instance.fetch_observations(prior_state.key, limit=10).records
+    observed = loop.instance.fetch_observations(dg.AssetKey(PRIOR_STATE), limit=10).records
     versions = [
         r.asset_observation.tags["dagster/data_version"] for r in observed if r.asset_observation.partition == second
     ]

@@ -11,8 +11,9 @@ from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 from star_pipeline.defs.asset_factory import covers, lake_asset, made, plot
 from star_pipeline.defs.automation import keeps_up_with
-from star_pipeline.defs.partitions import prior_state
+from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.figures import of_records
 
 
@@ -24,7 +25,7 @@ from star_pipeline.figures import of_records
     equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
-    follows=keeps_up_with("composite_scores"),
+    automation=keeps_up_with("composite_scores"),
     checks=(CORRECT,),
 )
 def agent_pair_probabilities(
@@ -45,7 +46,11 @@ def agent_pair_probabilities(
     if following and REFOLD_TAG not in context.run.tags:
         version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
         context.instance.report_runless_asset_event(
-            dg.AssetObservation(prior_state.key, partition=following, tags={"dagster/data_version": version})
+            dg.AssetObservation(
+                Scope.of(context.asset_key).key(PRIOR_STATE),
+                partition=following,
+                tags={"dagster/data_version": version},
+            )
         )
     snapshots = snapshots_before(home, shard) | {shard: rows}
     top = max(rows, key=lambda row: row.probability)

@@ -28,7 +28,7 @@ from star_pipeline.defs.resources import SettingsResource
     "positive pi (`best`), else the reference (`fallback_base`), else the seed itself (`fallback_seed`).",
     equation="Eq.5-Eq.7-Eq.1",
     spec=COMPOSITE_SCORES,
-    follows=keeps_up_with("judge_verdicts"),
+    automation=keeps_up_with("judge_verdicts"),
     checks=(CORRECT, FALLBACKS),
 )
 def composite_scores(

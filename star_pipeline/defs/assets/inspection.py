@@ -5,10 +5,8 @@ import dagster as dg
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
-from star_pipeline.defs.asset_factory import all_shards_of, covers, lake_asset, plot
-from star_pipeline.defs.assets.star_dataset import star_dataset
-from star_pipeline.defs.assets.task_domains import task_domains
-from star_pipeline.defs.automation import FOLLOW
+from star_pipeline.defs.asset_factory import AllShards, covers, lake_asset, plot
+from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.figures import of_records
 from star_pipeline.inspection.build import build_inspection
@@ -22,8 +20,8 @@ from star_pipeline.inspection.build import build_inspection
     "it with DuckDB, or ask it with `star-pipeline query`. Replaced atomically.",
     partitioned=False,
     locked=False,
-    follows=FOLLOW,
-    deps=[star_dataset, task_domains, "seed_catalog", *(all_shards_of(spec) for spec in SHARD_TABLES)],
+    automation=once_settled,
+    deps=["star_dataset", "task_domains", "seed_catalog", *(AllShards(spec.name) for spec in SHARD_TABLES)],
     kinds=frozenset({"duckdb"}),
 )
 def inspection(

@@ -16,7 +16,7 @@ from star_pipeline.defs.resources import EmbedderResource, MemoryResource, Setti
     "Puts the shard's selected instructions, their embeddings and the pair that made each into LanceDB (table `instructions`). "
     "`sampling_plan` of later shards looks up the nearest ones; only `best` rows with pi >= `memory.min_pi` are remembered. "
     "Of a conversation it holds the turn that was improved, without what came before.",
-    follows=keeps_up_with("composite_scores"),
+    automation=keeps_up_with("composite_scores"),
     kinds=frozenset({"lancedb"}),
 )
 def memory_bank(

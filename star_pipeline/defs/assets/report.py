@@ -3,8 +3,7 @@
 import dagster as dg
 
 from star_pipeline.defs.asset_factory import lake_asset
-from star_pipeline.defs.assets.inspection import inspection
-from star_pipeline.defs.automation import FOLLOW
+from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource
 from star_pipeline.report.build import build_report
 
@@ -17,8 +16,8 @@ from star_pipeline.report.build import build_report
     "judge's words. Open it in any browser; `star-pipeline report` makes it elsewhere, or with more samples. Replaced atomically.",
     partitioned=False,
     locked=False,
-    follows=FOLLOW,
-    deps=[inspection],
+    automation=once_settled,
+    deps=["inspection"],
     kinds=frozenset({"html"}),
 )
 def report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:

@@ -10,7 +10,7 @@ from star_pipeline.core.equations.sampling import plan_shard
 from star_pipeline.core.records import Neighbour, Seed
 from star_pipeline.core.tables import SAMPLING_PLAN
 from star_pipeline.defs.asset_factory import counts, lake_asset, made
-from star_pipeline.defs.partitions import prior_state
+from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 
 
@@ -22,7 +22,7 @@ from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryR
     "called; the same inputs draw the same plan.",
     equation="Eq.3",
     spec=SAMPLING_PLAN,
-    deps=[prior_state],
+    deps=[PRIOR_STATE],
     kinds=frozenset({"parquet", "lancedb"}),
     checks=(CORRECT,),
 )

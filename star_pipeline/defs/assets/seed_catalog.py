@@ -14,8 +14,9 @@ from star_pipeline.core.intake.catalog import CatalogUpdate, NewShard, update_ca
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, REJECTED_ROWS, SEED_CATALOG, SHARD_MANIFEST
 from star_pipeline.defs.asset_factory import check_result, lake_asset, markdown, stamped
-from star_pipeline.defs.partitions import SHARDS, prior_state, shard_manifest
+from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 
 AWAITED = "awaiting the shard before"
 SEED_FILES = "seed_files"
@@ -60,7 +61,7 @@ def seed_catalog(
     home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config, REJECTED_ROWS))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config, SEED_CATALOG)
     home.write_table(SEED_CATALOG, table)
-    _announce(context.instance, home, sorted({entry.shard for entry in update.entries}))
+    _announce(context.instance, Scope.of(context.asset_key), home, sorted({entry.shard for entry in update.entries}))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(content_hash(table)),
         metadata={
@@ -88,9 +89,9 @@ def _forget_orphans(lake: Lake) -> None:
         lake.table(SHARD_MANIFEST, key).unlink()
 
 
-def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> None:
+def _announce(instance: dg.DagsterInstance, scope: Scope, lake: Lake, shards: list[str]) -> None:
     """Observe what each new shard starts from, then add its key: the key comes last, so that a crash in between repeats all."""
-    known = set(instance.get_dynamic_partitions(str(SHARDS.name)))
+    known = set(instance.get_dynamic_partitions(str(scope.partitions.name)))
     new = [key for key in shards if key not in known]
     for key in new:
         before = shards.index(key) - 1
@@ -100,9 +101,9 @@ def _announce(instance: dg.DagsterInstance, lake: Lake, shards: list[str]) -> No
                 "initial" if before < 0 else content_hash(lake.read_arrow(AGENT_PAIR_PROBABILITIES, shards[before]))
             )
         manifest = content_hash(lake.read_arrow(SHARD_MANIFEST, key))
-        for asset_key, data_version in ((shard_manifest.key, manifest), (prior_state.key, version)):
+        for asset, data_version in ((SHARD_MANIFEST.name, manifest), (PRIOR_STATE, version)):
             instance.report_runless_asset_event(
-                dg.AssetObservation(asset_key, partition=key, tags={"dagster/data_version": data_version})
+                dg.AssetObservation(scope.key(asset), partition=key, tags={"dagster/data_version": data_version})
             )
     if new:
-        instance.add_dynamic_partitions(str(SHARDS.name), new)
+        instance.add_dynamic_partitions(str(scope.partitions.name), new)

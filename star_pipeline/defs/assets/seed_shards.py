@@ -7,7 +7,6 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.intake.seeds import make_seed
 from star_pipeline.core.tables import SEED_SHARDS, SHARD_MANIFEST
 from star_pipeline.defs.asset_factory import counts, lake_asset, made
-from star_pipeline.defs.partitions import shard_manifest
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 
 _LINKS = 10
@@ -20,7 +19,7 @@ _LINKS = 10
     "The seeds of a shard, as they were taken in: system prompt, earlier turns, instruction and response, with the file and row "
     "they come from. A shard never changes.",
     spec=SEED_SHARDS,
-    deps=[shard_manifest],
+    deps=[SHARD_MANIFEST.name],
 )
 def seed_shards(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource

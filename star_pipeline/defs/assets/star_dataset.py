@@ -33,11 +33,10 @@ from star_pipeline.core.tables import (
     STAR_DATASET,
     TASK_DOMAINS,
 )
-from star_pipeline.defs.asset_factory import SIMILARITY, all_shards_of, blocking, counts, lake_asset, made, stamped
-from star_pipeline.defs.assets.seed_catalog import seed_catalog
-from star_pipeline.defs.assets.task_domains import task_domains
-from star_pipeline.defs.automation import FOLLOW
+from star_pipeline.defs.asset_factory import SIMILARITY, AllShards, blocking, counts, lake_asset, made, stamped
+from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.selected_rows import FINISHED, Finished, finished_rows
 
 _TOLD = (JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
@@ -79,8 +78,8 @@ _LINEAGE = {
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
-    follows=FOLLOW,
-    deps=[task_domains, seed_catalog, *FINISHED, *(all_shards_of(spec) for spec in _TOLD)],
+    automation=once_settled,
+    deps=["task_domains", "seed_catalog", *FINISHED, *(AllShards(spec.name) for spec in _TOLD)],
     checks=(CORRECT, EVERY_SEED, NOT_EMPTY),
 )
 def star_dataset(
@@ -98,7 +97,7 @@ def star_dataset(
         rows,
         ["instruction", "response", "pair_id", "pi", "selection", "source"],
         {
-            "dagster/column_lineage": _column_lineage(),
+            "dagster/column_lineage": _column_lineage(Scope.of(context.asset_key)),
             "path": dg.MetadataValue.path(str(home.table(STAR_DATASET))),
             "shards": len(made_of.done),
             "shards_not_done": len(made_of.shards) - len(made_of.done),
@@ -202,10 +201,10 @@ def _beside(
     return dataset_card(rows, facts).encode(), told
 
 
-def _column_lineage() -> dg.TableColumnLineage:
+def _column_lineage(scope: Scope) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(dg.AssetKey(asset), name) for asset, name in origins]
+            column: [dg.TableColumnDep(scope.key(asset), name) for asset, name in origins]
             for column, origins in _LINEAGE.items()
         }
     )

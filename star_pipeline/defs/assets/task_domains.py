@@ -13,9 +13,8 @@ from star_pipeline.core.publishing.checks import NEAR_DUPLICATES, domains_consis
 from star_pipeline.core.publishing.domains import task_domains as domains_of
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.tables import TASK_DOMAINS
-from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
-from star_pipeline.defs.assets.seed_catalog import seed_catalog
-from star_pipeline.defs.automation import FOLLOW
+from star_pipeline.defs.asset_factory import AllShards, counts, covers, lake_asset, made, plot
+from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 from star_pipeline.defs.selected_rows import FINISHED, finished_rows
 from star_pipeline.figures import of_records
@@ -30,8 +29,8 @@ from star_pipeline.figures import of_records
     spec=TASK_DOMAINS,
     partitioned=False,
     locked=False,
-    follows=FOLLOW,
-    deps=[seed_catalog, *FINISHED, dg.AssetDep("memory_bank", partition_mapping=dg.AllPartitionMapping())],
+    automation=once_settled,
+    deps=["seed_catalog", *FINISHED, AllShards("memory_bank")],
     checks=(CORRECT, NEAR_DUPLICATES),
 )
 def task_domains(

@@ -1,0 +1,88 @@
+"""One builder of the definitions, the same for the command, the UI, the component and the tests."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from star_pipeline.core.errors import StarError
+from star_pipeline.defs.assets import ALL_ASSETS
+from star_pipeline.defs.io_manager import LakeTables
+from star_pipeline.defs.jobs import make_jobs
+from star_pipeline.defs.partitions import external_assets
+from star_pipeline.defs.resources import (
+    EmbedderResource,
+    LakeLockResource,
+    LakeResource,
+    MemoryResource,
+    ProgressResource,
+    ScorerResource,
+    SettingsResource,
+    ToldChatResource,
+)
+from star_pipeline.defs.schedules import nightly, publish_follows
+from star_pipeline.defs.scope import Presentation, Scope
+from star_pipeline.defs.seed_sensor import seed_files_sensor
+from star_pipeline.instance.home import warn_of_another_home
+
+DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
+
+
+def build_defs(
+    resource_overrides: Mapping[str, Any] | None = None,
+    config: str | Mapping[str, Any] | None = None,
+    lake: str | None = None,
+    prefix: Sequence[str] = (),
+) -> dg.Definitions:
+    """The definitions of one lake.
+
+    ``config`` is a profile's name, a YAML path, or the settings themselves (default: environment STAR_CONFIG, else ``offline``),
+    ``lake`` the lake's root (default: STAR_LAKE, else ``data_lake`` in the working folder). ``prefix`` leads every asset's key, and
+    every other name, so that several lakes do not collide. ``resource_overrides`` replaces resources by their plain names.
+    """
+    scope = Scope(tuple(prefix))
+    root = LakeResource(root=os.path.abspath(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
+    if not prefix:
+        warn_of_another_home(root.open())
+    overrides = dict(resource_overrides or {})
+    settings = overrides.get("settings") or SettingsResource.of(
+        config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG
+    )
+    progress = overrides.get("progress") or ProgressResource()
+    resources: dict[str, Any] = {
+        "lake": root,
+        "settings": settings,
+        "lake_lock": LakeLockResource(lake=root),
+        "chat": ToldChatResource(settings=settings, lake=root, progress=progress),
+        "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
+        "embedder": EmbedderResource(settings=settings),
+        "memory": MemoryResource(lake=root, settings=settings),
+        "progress": progress,
+        "io_manager": LakeTables(lake=root),
+        **overrides,
+    }
+    shown, jobs = _presentation(settings), make_jobs(scope)
+    return dg.Definitions(
+        assets=[*external_assets(scope, shown), *(asset.build(scope, shown) for asset in ALL_ASSETS)],
+        jobs=jobs,
+        sensors=[seed_files_sensor(scope, jobs), publish_follows(scope)],
+        schedules=[nightly(scope)],
+        resources={scope.name(name): resource for name, resource in resources.items()},
+        # a team's own project has its own executor
+        executor=None if prefix else dg.in_process_executor,
+    )
+
+
+def _presentation(settings: SettingsResource) -> Presentation:
+    """Owners and freshness as configured; a configuration that cannot be read must not keep the UI from loading."""
+    try:
+        knobs = settings.load().ui
+    except StarError as error:
+        logging.getLogger(__name__).warning("%s", error)
+        return Presentation()
+    hours = knobs.fresh_within_hours
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours)) if hours else None
+    return Presentation(knobs.owners, policy)
