@@ -19,7 +19,7 @@ from star_pipeline.core.tables import CANDIDATES, JUDGE_VERDICTS
 Found = Counter[tuple[str, str]]
 
 
-class Unmade:
+class Retries:
     """``untold``: nobody asks through the lake's journal, so that nothing is tried again by itself."""
 
     def __init__(self, lake: Lake, settings: StarConfig, untold: bool) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,24 @@ from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
+from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
-from star_pipeline.commands.retries import Unmade
+from star_pipeline.commands.retries import Retries
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
 from star_pipeline.core.intake.catalog import CatalogUpdate
+from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
-    CANDIDATES,
     IFD_SCORES,
     SAMPLING_PLAN,
     SHARD_TABLES,
-    TABLES,
     TASK_DOMAINS,
 )
 from star_pipeline.defs.assets.seed_catalog import look
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PUBLISHED
+from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PAID_FOR, PARENTS, PUBLISHED
 from star_pipeline.defs.resources import ProgressResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
@@ -139,12 +139,11 @@ class _Work:
         self._defs = build_defs(
             {"progress": Told(), "settings": Fixed(config=config), **overrides}, config, str(lake.root)
         )
-        self._graph = self._defs.resolve_asset_graph()
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
         self._again: dict[str, set[str]] = {}
         self._warned: dict[tuple[str, str], list[str]] = {}
-        self._unmade = Unmade(lake, settings, "chat" in self._replaced)
+        self._retries = Retries(lake, settings, "chat" in self._replaced)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -156,7 +155,7 @@ class _Work:
 
     @property
     def to_try(self) -> tuple[str, ...]:
-        return self._unmade.left
+        return self._retries.left
 
     def take_in(self, update: CatalogUpdate, shards: Sequence[str]) -> None:
         """Bring the catalogue up to date where that is needed, and look up what has been made of the shards."""
@@ -191,14 +190,16 @@ class _Work:
         if not pending:
             return False
         self._check_before_paying(pending)
-        what = pending[0] if len(pending) == 1 else f"{pending[0]} … {pending[-1]}"
-        self._progress.note(f"shard {shard} ({place}): {what}")
-        refold = pending == [AGENT_PAIR_PROBABILITIES.name]
+        names = list(pending)
+        what = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+        why = "" if pending[names[0]] == Reason.MISSING else f", {pending[names[0]]}"
+        self._progress.note(f"shard {shard} ({place}): {what}{why}")
+        refold = names == [AGENT_PAIR_PROBABILITIES.name]
         tags = {REFOLD_TAG: "true"} if refold else {}
         if IFD_SCORES.name in self._again.get(shard, ()):
             tags[RESCORE_TAG] = "true"
-        self._execute("process_shard", shard, pending, tags)
-        self._unmade.look_again(shard)
+        self._execute("process_shard", shard, names, tags)
+        self._retries.look_again(shard)
         return True
 
     def publish(self) -> bool:
@@ -218,7 +219,7 @@ class _Work:
         spend = read_spend(self._lake.journal_folder(self._settings.journal), self._lake.lake_id)
         return last == sorted(last) and (read_manifest(self._lake) or {}).get("made_of") == made_of(self._lake, spend)
 
-    def _check_before_paying(self, pending: Sequence[str]) -> None:
+    def _check_before_paying(self, pending: Collection[str]) -> None:
         """Once, before the first work that costs: what would stop the run after money has been spent. Raises StarError."""
         costly = {"candidates", "ifd_scores", "judge_verdicts"}.intersection(pending)
         if self._checked or not costly:
@@ -269,45 +270,29 @@ class _Work:
                 )
                 self._ids[spec.name].update(found)
 
-    def _pending(self, shard: str) -> list[str]:
-        """Assets of the shard that are missing or older than what they are made from.
-
-        A plan whose candidates are paid is never drawn again, unless that was asked for.
-        """
-        pending: list[str] = []
-        # what is paid or slow is not made again because a table beside it is damaged: the checks stop there, and name it
-        apart = {found.table for found in misfits(self._lake, shard) if found.says_so or found.table in FREE}
-        unmade = self._unmade.of(shard)
-        for name in LOOP:
-            own = self._ids[name].get(shard)
-            gone = not self._there(name, shard)
-            parents = [key.path[-1] for key in self._graph.get(dg.AssetKey(name)).parent_keys if key.path[-1] in LOOP]
-            older = any(parent in pending or self._ids[parent].get(shard, 0) > (own or 0) for parent in parents)
-            if name == SAMPLING_PLAN.name:
-                older = own is not None and not gone and self._unpaid_plan_is_outdated(shard)
-            wanted = name in apart or name in unmade or name in self._again.get(shard, ())
-            if own is None or gone or older or wanted:
-                pending.append(name)
-        if "agent_pair_probabilities" not in pending and self._snapshot_is_outdated(shard):
-            pending.append("agent_pair_probabilities")
+    def _pending(self, shard: str) -> dict[str, Reason]:
+        """Assets of the shard that are to be made, and why (``core.planning.restart``)."""
+        made = {
+            name: Made(self._had_bank if there is None else there, self._ids[name].get(shard))
+            for name in LOOP
+            for there in [has_output(self._lake, name, shard)]
+        }
+        found: dict[str, set[Reason]] = {name: set() for name in LOOP}
+        for name in self._again.get(shard, ()):
+            found[name].add(Reason.ASKED)
+        for name in self._retries.of(shard):
+            found[name].add(Reason.RETRIED)
+        for misfit in misfits(self._lake, shard):
+            # what is paid or slow is not made again because a table beside it is damaged: the checks stop there, and name it
+            if misfit.says_so or misfit.table in FREE:
+                found[misfit.table].add(Reason.MISFIT)
+        if plan_is_outdated(self._lake, shard, self._settings.fingerprint):
+            found[SAMPLING_PLAN.name].add(Reason.OUTDATED_PLAN)
+        pending = to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
+        last = AGENT_PAIR_PROBABILITIES.name
+        if last not in pending and not follows(self._lake, shard):
+            pending[last] = Reason.REFOLDED
         return pending
-
-    def _unpaid_plan_is_outdated(self, shard: str) -> bool:
-        """Nobody has paid for its candidates, and another configuration drew it, or its seeds had left the files then."""
-        plan = self._lake.read_arrow(SAMPLING_PLAN, shard)
-        if not plan.num_rows:
-            return self._lake.has_live_seeds(shard)
-        drawn_by = (plan.schema.metadata or {}).get(b"config_fingerprint", b"").decode()
-        return not self._lake.has_table(CANDIDATES, shard) and drawn_by != self._settings.fingerprint
-
-    def _snapshot_is_outdated(self, shard: str) -> bool:
-        """The shard before was made again since: its snapshot is folded anew, which costs no call."""
-        return not follows(self._lake, shard)
-
-    def _there(self, name: str, shard: str) -> bool:
-        if name == "memory_bank":
-            return self._had_bank
-        return self._lake.has_table(TABLES[name], shard)
 
     def _execute(
         self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None

@@ -50,6 +50,8 @@ class LakeAsset:
     """An asset of a lake before it has its place: ``build`` makes it for one scope."""
 
     name: str
+    parents: frozenset[str]
+    """The assets of the same shard, or of all shards, that it is made from."""
     build: Callable[[Scope, Presentation], dg.AssetsDefinition]
 
 
@@ -124,7 +126,9 @@ def lake_asset(
                 check_specs=[_check_spec(rule, scope.key(name), shards) for rule in checks],
             )(guarded)
 
-        return LakeAsset(name, build)
+        inputs = set(inspect.signature(function).parameters) - set(_resources(function)) - {"context"}
+        named = (dep if isinstance(dep, str) else dep.asset for dep in deps)
+        return LakeAsset(name, frozenset({*inputs, *named}), build)
 
     return decorate
 

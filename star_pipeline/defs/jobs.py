@@ -19,6 +19,10 @@ from star_pipeline.instance.provenance import input_tags
 from star_pipeline.instance.scopes import SCOPE_TAG
 
 LOOP = tuple(asset.name for asset in LOOP_ASSETS)
+PARENTS: Mapping[str, frozenset[str]] = {asset.name: asset.parents.intersection(LOOP) for asset in LOOP_ASSETS}
+"""Asset of the loop -> those of the same shard that it is made from."""
+PAID_FOR = frozenset({"sampling_plan"})
+"""What is not made again because something before it was: candidates have been paid for by it."""
 AGAIN: Mapping[str, str] = {"resample": "sampling_plan", "rescore": "ifd_scores", "rejudge": "judge_verdicts"}
 """What can be made again of a shard -> the asset that it begins with; all of the loop after it follows."""
 PUBLISHED = ("task_domains", "star_dataset", "inspection", "report")

@@ -14,11 +14,13 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import command_at_work
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
+from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.planning.requests import Attempt, catalogue_wanted, shards_wanted
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG, TABLES
+from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG
 from star_pipeline.defs.assets.seed_catalog import SEED_FILES
-from star_pipeline.defs.jobs import LOOP, PROCESS_SHARD, TAKE_IN_SEEDS
+from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS, PROCESS_SHARD, TAKE_IN_SEEDS
 from star_pipeline.defs.resources import SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.instance.attempts import last_attempt
@@ -191,14 +193,16 @@ class _Tick:
         return last_attempt(self._instance, RunsFilter(tags={PARTITION_NAME_TAG: shard}), of)
 
     def _request(self, shard: str, last: Attempt | None) -> dg.RunRequest:
-        names = LOOP
-        missing = [name in TABLES and not self._lake.has_table(TABLES[name], shard) for name in names]
-        first = missing.index(True) if any(missing) else 1  # passed over: drawn anew
-        if names[first] == AGENT_PAIR_PROBABILITIES.name:
-            first -= 1  # nobody knows whether the memory bank before it was written
+        there = {name: has_output(self._lake, name, shard) for name in LOOP}
+        # the snapshot comes last: where it is there, the memory bank before it was written too
+        done = bool(there[AGENT_PAIR_PROBABILITIES.name])
+        made = {name: Made(done if found is None else found) for name, found in there.items()}
+        outdated = plan_is_outdated(self._lake, shard, self._settings.load().fingerprint)
+        found = {SAMPLING_PLAN.name: {Reason.OUTDATED_PLAN} if outdated else set()}
+        pending = to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
         return dg.RunRequest(
             run_key=f"{shard}.{last.run_id if last else 'first'}",
             job_name=self._scope.name(PROCESS_SHARD),
             partition_key=shard,
-            asset_selection=[self._scope.key(name) for name in names[first:]],
+            asset_selection=[self._scope.key(name) for name in pending],
         )
