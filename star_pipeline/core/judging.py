@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.generation import gather_all
+from star_pipeline.core.generation import UntilItEnds, gather_all
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed
@@ -110,7 +110,7 @@ class Judge:
     """Asks the judge agent behind ``chat``."""
 
     def __init__(self, chat: ChatModel, prompts: PromptLibrary, rules: JudgeRules) -> None:
-        self._chat = chat
+        self._chat = UntilItEnds(chat)
         self._prompts = prompts
         self._rules = rules
 
