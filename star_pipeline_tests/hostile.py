@@ -24,7 +24,8 @@ def text(draw: random.Random, most: int) -> str:
     size = int(10 ** draw.uniform(0, len(str(most)) - 1))
     pieces = draw.choices(_PIECES, k=draw.choice((1, 1, 2, 5)))
     body = "".join(pieces) * (size // len("".join(pieces)) + 1)
-    said = body[:size] + draw.choice(("", " ", "\n[A]", "\nA", " verdict: [[B]]", "\nA conclusion:")) + "w"
+    # what begins with reasoning is told from its reasoning, and that is another matter
+    said = "w" + body[:size] + draw.choice(("", " ", "\n[A]", "\nA", " verdict: [[B]]", "\nA conclusion:")) + "w"
     return str(json.loads(json.dumps(said)))  # two halves of a character side by side are one
 
 

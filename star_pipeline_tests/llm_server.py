@@ -33,7 +33,8 @@ Script = Callable[[dict[str, Any]], Reply | str]
 class ChatServer(ThreadingHTTPServer):
     """``requests`` are the parsed bodies received, in order; ``most_at_once`` is the peak of concurrent requests.
 
-    ``models`` is what it lists as its own.
+    ``models`` is what it lists as its own, to those who bring ``key`` (an Authorization) where one is set; ``sends_on`` is where
+    it sends them instead, ``listed`` how often it was asked.
     """
 
     daemon_threads = True
@@ -44,7 +45,8 @@ class ChatServer(ThreadingHTTPServer):
         self.script = script
         self.requests: list[dict[str, Any]] = []
         self.models: list[dict[str, Any]] = [{"id": "m", "object": "model"}]
-        self.active = self.most_at_once = 0
+        self.active = self.most_at_once = self.listed = 0
+        self.key = self.sends_on = ""
         self.guard = threading.Lock()
 
     @property
@@ -60,6 +62,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
+        self.server.listed += 1
+        if self.server.sends_on:
+            self._send(302, b"", {"Location": self.server.sends_on})
+            return
+        if self.server.key and self.headers.get("Authorization") != self.server.key:
+            self._send(401, b'{"error": {"message": "who are you?"}}', {})
+            return
         self._send(200, json.dumps({"object": "list", "data": self.server.models}).encode(), {})
 
     def do_POST(self) -> None:

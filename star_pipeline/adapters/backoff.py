@@ -7,9 +7,8 @@ from email.utils import parsedate_to_datetime
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_WISH_S = 0.5, 60.0, 600.0
 
-_IN_WORDS = re.compile(
-    r"(?:(?:try again|retry) (?:in|after)|retrydelay\"?:?) *\"?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,6})?) ?s)?"
-)
+_WISH = r"(?:(?:try again|retry) (?:in|after)|retrydelay[\\\"]*:?) *[\\\"]*"
+_IN_WORDS = re.compile(_WISH + r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,6})?) ?s)?")
 
 
 def wait_s(tries: int, retry_after: float | None) -> float:

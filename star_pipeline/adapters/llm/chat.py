@@ -82,7 +82,11 @@ class LitellmChat:
         task = self._asked.get(key)
         first = task is None
         if task is None:
-            known = self._journal.find(key)
+            try:
+                known = self._journal.find(key)
+            except StarError as error:
+                self._stopped = self._stopped or error
+                raise
             if known:
                 return self._booked(known, request)
             task = self._asked[key] = asyncio.create_task(self._answer(key, request))
@@ -130,27 +134,28 @@ class LitellmChat:
         requests that are put in another way."""
         agent = self._agents[request.agent]
         counted = sent = 0
-        tried = [agent.server.adaptation.form]
+        tried: list[Form] = []
         first: Failure | None = None
         while True:
             try:
                 async with agent.server.gate.slot() as leave, agent.server.breaker.turn() as probing:
                     if sent == 0 and (known := self._journal.find(key)):  # another process may have asked meanwhile
                         return known
-                    sent += 1
                     counted += not probing
-                    try:
-                        return await self._try(key, request, agent, leave, sent, tried[-1])
-                    except Failure as error:
-                        failure = error
-                    leave.failed(failure.kind)
-                    agent.server.breaker.failed(failure, leave.began)
-                    other = agent.server.adaptation.another(request, agent.config, tried, failure)
-                    if other:
+                    tried = tried or [agent.server.adaptation.form]
+                    while True:  # in its slot, or all that wait would be refused as well
+                        sent += 1
+                        try:
+                            return await self._try(key, request, agent, leave, sent, tried[-1])
+                        except Failure as error:
+                            failure = error
+                        leave.failed(failure.kind)
+                        agent.server.breaker.failed(failure, leave.began)
+                        other = agent.server.adaptation.another(request, agent.config, tried, failure)
+                        if other is None:
+                            break
                         first = first or failure
                         tried.append(other)
-                        counted -= not probing
-                        continue
                     if not failure.passing or counted >= agent.config.max_tries:
                         failure = first or failure
                         agent.server.breaker.gave_up(failure)
@@ -168,24 +173,32 @@ class LitellmChat:
             await self._sleep(seconds)
 
     async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, form: Form) -> Entry:
-        """One try, from its reservation to its settlement. Raises Failure."""
+        """One try, from its reservation to its settlement. Raises Failure. Only while it waits for its turn may it be cancelled."""
         self._go_on()
-        if self._budget is None or agent.price == FREE:
-            await self._turn(request, agent, leave)
-            return await self._send(key, request, agent, leave, sent, form, None)
-        worst = worst_pico(request, agent.config, agent.price)
-        async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
-            try:
+        this: asyncio.Task[Entry] = asyncio.current_task()  # type: ignore[assignment]
+        try:
+            if self._budget is None or agent.price == FREE:
                 await self._turn(request, agent, leave)
-            except BaseException:
-                await self._budget.release(reservation)
-                raise
-            return await self._send(key, request, agent, leave, sent, form, reservation)
+                return await self._send(key, request, agent, leave, sent, form, None)
+            self._sending.add(this)
+            worst = worst_pico(request, agent.config, agent.price)
+            async with self._budget.reserved(request.agent, request.stage, worst) as reservation:
+                self._sending.discard(this)
+                try:
+                    await self._turn(request, agent, leave)
+                except BaseException:
+                    self._sending.add(this)
+                    await self._budget.release(reservation)
+                    raise
+                return await self._send(key, request, agent, leave, sent, form, reservation)
+        finally:
+            self._sending.discard(this)
 
     async def _turn(self, request: ChatRequest, agent: _Agent, leave: Pass) -> None:
         """Wait for the request's turn in the minute. Raises what has ended the run meanwhile."""
         await leave.turn(prompt_bytes(request), max_tokens({**agent.config.params, **request.params}))
         self._go_on()
+        self._sending.add(asyncio.current_task())  # type: ignore[arg-type]
 
     async def _send(
         self,
@@ -197,18 +210,13 @@ class LitellmChat:
         form: Form,
         reservation: int | None,
     ) -> Entry:
-        this: asyncio.Task[Entry] = asyncio.current_task()  # type: ignore[assignment]
-        self._sending.add(this)
-        try:
-            answer = await self._transport.send(request, form)
-            agent.server.breaker.answered()
-            for news in agent.server.adaptation.took(request.agent, request, agent.config, form):
-                self._tell(news)
-            entry = self._entry(request, agent, answer, sent)
-            leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
-            return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
-        finally:
-            self._sending.discard(this)
+        answer = await self._transport.send(request, form)
+        agent.server.breaker.answered()
+        for news in agent.server.adaptation.took(request.agent, request, agent.config, form):
+            self._tell(news)
+        entry = self._entry(request, agent, answer, sent)
+        leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
+        return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
 
     def _go_on(self) -> None:
         """Raises what has ended the run, if anything has; a copy, since each raising lengthens an error's traceback."""

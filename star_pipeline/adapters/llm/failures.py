@@ -36,9 +36,11 @@ _NEVER_REACHED = ("ClientConnectorError", "ConnectTimeout", "PoolTimeout")
 _BROKEN = ("unable to get json response", "invalid response object", "empty or invalid response")
 _GOOGLES = "exceeded your current quota"
 """Google says so of a minute's quota as well, and when it is renewed."""
-_NO_MONEY = ("insufficient_quota", _GOOGLES, "credit balance", "insufficient balance", "arrearage")
-_NO_MONEY += ("insufficient_balance", "insufficient account balance", "insufficient credit", "insufficient funds")
-_NO_MONEY += ("out of credits", "more credits", "not enough credits", "payment required", "余额不足", "欠费")
+_NO_MONEY = (
+    "insufficient_quota", _GOOGLES, "credit balance", "insufficient balance", "insufficient_balance", "arrearage",
+    "insufficient account balance", "insufficient credit", "insufficient funds", "out of credits", "more credits",
+    "not enough credits", "payment required", "余额不足", "欠费",
+)  # fmt: skip
 _MONEY_OR_TIME = (*_NO_MONEY, "billing", "per day", "per-day", "daily limit", "daily quota", "(rpd)", "(tpd)")
 """What a 429 says that waiting a minute does not help with."""
 _NO_KEY = re.compile(r"missing credentials|missing .{0,40}api.?key|api.?key .{0,40}(must be set|not set|is required)")

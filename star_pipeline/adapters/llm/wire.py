@@ -14,7 +14,10 @@ MOST_TOKENS = 10**9
 """No reply has more: a larger count says nothing."""
 _MOST_BYTES, _MOST_OF_AN_ERROR = 32 * 2**20, 8192
 _LONGEST_REASON, _DEEPEST = 64, 8
-_TEXT_PARTS, _REASONING_PARTS = ("text", "output_text"), ("thinking", "reasoning", "reasoning_text")
+_TEXT_PARTS, _REASONING_PARTS = (
+    ("text", "output_text"),
+    ("thinking", "reasoning", "reasoning_text", "redacted_thinking"),
+)
 
 
 def guard(client: Any) -> Any:
@@ -150,7 +153,7 @@ def parts_of(content: Any, depth: int = 0) -> tuple[str | None, str]:
 def _part(part: Any, depth: int) -> tuple[str, str]:
     if isinstance(part, str):
         return part, ""
-    kind = part.get("type", "text") if isinstance(part, Mapping) else None
+    kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
     if kind in _TEXT_PARTS:
         inner = part.get("text", part.get("content"))
         return (inner, "") if isinstance(inner, str) else ("", "")

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from star_pipeline.core import identity
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import read_reply
-from star_pipeline.core.errors import CallError, ConfigError
+from star_pipeline.core.errors import CallError, ConfigError, StarError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, PlanRow, Seed
 
@@ -50,6 +50,26 @@ async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
         raise
 
 
+class UntilItEnds:
+    """A chat model that asks nothing more once a request has ended the run: a few turns pass until all are told, and each may cost."""
+
+    def __init__(self, chat: ChatModel) -> None:
+        self._chat = chat
+        self._ended: StarError | None = None
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """Raises CallError like the model itself, and what has ended the run, again and again."""
+        if self._ended:
+            raise type(self._ended)(str(self._ended))
+        try:
+            return await self._chat.complete(request)
+        except CallError:
+            raise
+        except StarError as error:
+            self._ended = self._ended or error
+            raise
+
+
 class Generator:
     """Makes the candidates of seeds with the agents behind ``chat``."""
 
@@ -60,7 +80,7 @@ class Generator:
         agents: Mapping[str, AgentPrompts],
         response_mode: Literal["answer", "refine"],
     ) -> None:
-        self._chat = chat
+        self._chat = UntilItEnds(chat)
         self._prompts = prompts
         self._agents = agents
         self._mode = response_mode

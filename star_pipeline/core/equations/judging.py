@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from star_pipeline.core import identity
-from star_pipeline.core.equations.generation import gather_all
+from star_pipeline.core.equations.generation import UntilItEnds, gather_all
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import is_whole, read_reply
 from star_pipeline.core.equations.verdicts import OnReversal, Outcome, combine, outcome, parse_verdict
@@ -110,7 +110,7 @@ class Judge:
     """Asks the judge agent behind ``chat``."""
 
     def __init__(self, chat: ChatModel, prompts: PromptLibrary, rules: JudgeRules) -> None:
-        self._chat = chat
+        self._chat = UntilItEnds(chat)
         self._prompts = prompts
         self._rules = rules
 

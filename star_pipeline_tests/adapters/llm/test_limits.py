@@ -1,11 +1,22 @@
 """Slots that adapt to the server, and tokens a minute."""
 
 import asyncio
+import contextlib
+import threading
+import time
 
 import pytest
 
+from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.llm.limits import AdaptiveSlots, Gate, TokenWindow
+from star_pipeline.adapters.llm.servers import Servers
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.errors import AgentDown
+from star_pipeline.core.ports import ChatRequest
+from star_pipeline.core.records import Message
+from star_pipeline_tests.llm_server import chat_server
 
 
 class Clock:
@@ -165,3 +176,118 @@ def test_without_max_tokens_the_mean_so_far_is_the_estimate():
             assert leave._entry[1] == 164
 
     asyncio.run(run())
+
+
+class Stages:
+    """Stages one after the other, each with a chat and an event loop of its own, over one ``Servers`` and a clock that waiting moves."""
+
+    def __init__(self, folder, agent):
+        self.folder, self.agent, self.now, self.sent = folder, agent, 0.0, []
+        self.servers = Servers(self.sleep, lambda: self.now, self.pause)
+
+    async def sleep(self, seconds):
+        self.now += seconds
+
+    async def pause(self, corrected, seconds):
+        self.now += seconds + 1e-6
+
+    def stage(self, number, count):
+        async def ask():
+            journal = Journal(self.folder / str(number), "lake")
+            chat = LitellmChat({"a": self.agent}, journal, None, self.sleep, lambda: self.now, self.servers)
+            async with contextlib.aclosing(chat):
+                messages = [(Message("user", f"{number} {n} " + "x" * 88),) for n in range(count)]
+                await asyncio.gather(*(chat.complete(ChatRequest("a", said, "t", "v")) for said in messages))
+
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("limit", "most"), [({"requests_per_minute": 6}, 6), ({"tokens_per_minute": 300}, 300)])
+def test_no_minute_holds_more_than_allowed_over_the_border_of_stages(limit, most, tmp_path):
+    def script(asked):
+        stages.sent.append(stages.now)
+        return "a b"
+
+    with chat_server(script) as server:
+        agent = AgentConfig(
+            model="hosted_vllm/m", api_base=server.url, max_concurrency=1, params={"max_tokens": 25}, **limit
+        )
+        stages = Stages(tmp_path, agent)
+        for number in range(3):
+            stages.stage(number, 5)
+    cost = 1 if "requests_per_minute" in limit else 5  # 3 tokens sent, 2 received; the estimate, 50, is corrected
+    assert len(stages.sent) == 15
+    for begin in stages.sent:
+        assert sum(cost for at in stages.sent if begin <= at < begin + 60) <= most
+    if "requests_per_minute" in limit:
+        assert stages.now >= 14 * 10 - 1
+
+
+def test_a_real_server_sees_the_minutes_pace_over_two_stages(tmp_path):
+    times = []
+
+    def script(asked):
+        times.append(time.monotonic())
+        return "x"
+
+    with chat_server(script) as server:
+        agent = AgentConfig(model="hosted_vllm/m", api_base=server.url, requests_per_minute=300)
+        servers = Servers()
+
+        async def stage(number):
+            chat = LitellmChat({"a": agent}, Journal(tmp_path / str(number), "lake"), servers=servers)
+            async with contextlib.aclosing(chat):
+                asked = [ChatRequest("a", (Message("user", f"{number} {n}"),), "t", "v") for n in range(3)]
+                await asyncio.gather(*map(chat.complete, asked))
+
+        asyncio.run(stage(0))
+        asyncio.run(stage(1))
+    assert len(times) == 6
+    assert times[-1] - times[0] >= 5 * 0.2 - 0.1
+
+
+def test_slots_and_minutes_are_shared_by_event_loops_that_run_at_the_same_time():
+    gate = Gate(AgentConfig(model="m", max_concurrency=3, adaptive_concurrency=False, requests_per_minute=60_000))
+    most = now = 0
+    guard = threading.Lock()
+
+    async def work():
+        async def one():
+            nonlocal most, now
+            async with gate.enter(4, 4):
+                with guard:
+                    now += 1
+                    most = max(most, now)
+                await asyncio.sleep(0.01)
+                with guard:
+                    now -= 1
+
+        await asyncio.gather(*(one() for _ in range(40)))
+
+    threads = [threading.Thread(target=lambda: asyncio.run(work())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert 1 < most <= 3
+    assert gate.slots.in_flight == 0
+
+
+def test_what_was_learnt_of_a_server_outlives_a_stage_and_other_limits_are_another_server():
+    servers = Servers()
+    agent = AgentConfig(model="m", tokens_per_minute=10)
+    assert servers.of("a", agent) is servers.of("a", agent.model_copy(update={"max_tries": 2}))
+    others = ({"tokens_per_minute": 11}, {"api_base": "http://x/v1"}, {"model": "n"}, {"max_concurrency": 2})
+    assert len({id(servers.of("a", agent.model_copy(update=change))) for change in ({}, *others)}) == 5
+
+
+def test_an_agent_that_was_given_up_gets_another_chance_in_the_next_stage():
+    servers = Servers(clock=lambda: 1000.0)
+    agent = AgentConfig(model="m")
+    breaker = servers.of("a", agent).breaker
+    with pytest.raises(AgentDown):
+        breaker.gave_up(Failure("quota", "spent", False))
+    assert servers.of("a", agent).breaker is breaker
+    breaker.failed(Failure("connection", "reset", True), 1000.0)
+    assert not breaker.suspect
