@@ -10,7 +10,7 @@ from rich.console import Console
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.commands.summary import print_summary
 from star_pipeline.core import tables
-from star_pipeline.resources import LakeResource, SettingsResource
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server

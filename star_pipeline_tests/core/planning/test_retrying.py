@@ -2,8 +2,8 @@
 
 import pytest
 
-from star_pipeline.core.records import Candidate, JudgeVerdict
 from star_pipeline.core.planning.retrying import candidates_to_try, in_words, pays_nothing_twice, verdicts_to_try
+from star_pipeline.core.records import Candidate, JudgeVerdict
 
 
 def candidate(pair="keep+a", kind=None, instruction="i", tokens=0):

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.core.equations.generation import AgentPrompts, Generator
+from star_pipeline.core.equations.judging import Judge, JudgeRules
+from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.errors import AgentDown, BudgetReached, LakeError
-from star_pipeline.core.generation import AgentPrompts, Generator
-from star_pipeline.core.judging import Judge, JudgeRules
 from star_pipeline.core.ports import ChatReply
-from star_pipeline.core.prompts import PromptLibrary
 from star_pipeline.core.records import Candidate, IfdScore, Pair, PlanRow, Seed
 
 SEED = Seed("s", "f", 1, None, (), "the question", "own answer")
