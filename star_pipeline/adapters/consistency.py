@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import COMPARED, MADE_FROM, Misfit, fits
-from star_pipeline.core.tables import TABLES, TableSpec
+from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.tables import TABLES
 
 VERSION = b"data_version"
 """In a shard's table's own metadata: names its content."""

@@ -17,15 +17,15 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
-from star_pipeline.core.publishing.manifest import ShardOrigin, TableOrigin
+from star_pipeline.core.publishing.manifest import ShardOrigin, TableSource
 from star_pipeline.core.records import AgentSpend
+from star_pipeline.core.table_spec import TableSpec
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     REJECTED_ROWS,
     SEED_CATALOG,
     SHARD_TABLES,
     STAR_DATASET,
-    TableSpec,
 )
 
 _PACKAGES = (
@@ -137,7 +137,7 @@ def _snapshot(lake: Lake, shard: str) -> str | None:
     return str(names[0]) if len(names) else None
 
 
-def _origin(lake: Lake, spec: Any, shard: str) -> TableOrigin:
+def _origin(lake: Lake, spec: Any, shard: str) -> TableSource:
     path = lake.table(spec, shard)
     try:
         content = path.read_bytes()
@@ -147,7 +147,7 @@ def _origin(lake: Lake, spec: Any, shard: str) -> TableOrigin:
     fingerprint, name, settings = (
         said.get(key, b"").decode() for key in (b"config_fingerprint", b"config_name", b"config_settings")
     )
-    return TableOrigin(hashlib.sha256(content).hexdigest(), fingerprint, name, settings or None)
+    return TableSource(hashlib.sha256(content).hexdigest(), fingerprint, name, settings or None)
 
 
 def source_hashes(lake: Lake) -> dict[str, str]:

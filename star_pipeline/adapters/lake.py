@@ -17,6 +17,7 @@ from upath import UPath
 from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.table_spec import TableSpec
 from star_pipeline.core.tables import (
     COST_COLUMNS,
     LEFT_OUT_ROWS,
@@ -24,7 +25,6 @@ from star_pipeline.core.tables import (
     SEED_CATALOG,
     STAR_DATASET,
     TASK_DOMAINS,
-    TableSpec,
 )
 
 R = TypeVar("R")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from star_pipeline.adapters.weight_files import check_folder, unloadable
 from star_pipeline.config.models import StarConfig
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
@@ -81,30 +82,6 @@ def _described(name: str) -> tuple[str, Any, Any]:
             f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
         )
     return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary", config, tokenizer
-
-
-def unloadable(name: str, error: Exception) -> ModelError:
-    """The one line for whatever a library raised while it read a scoring model's files."""
-    if isinstance(error, ModelError):
-        return error
-    kind = "" if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: "
-    return ModelError(
-        f"scoring model {name!r} cannot be loaded: {kind}{in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-    )
-
-
-def check_folder(name: str) -> None:
-    """Raises ModelError for what is plainly a path, and nothing is there."""
-    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
-        raise ModelError(
-            f"scoring model {name!r}: no such folder; expected a Hugging Face id, or the folder of a causal LM"
-        )
-
-
-def in_short(error: Exception, limit: int = 200) -> str:
-    """An error's first sentences in one line, cut between words."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
 
 
 def _refused(address: str) -> bool:

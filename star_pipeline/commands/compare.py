@@ -26,7 +26,7 @@ Value = str | float | None
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparedValues:
     """One measure; ``values`` has one for each lake, None where it has none."""
 
     section: str
@@ -51,7 +51,7 @@ class DifferingSeed:
 @dataclass(frozen=True)
 class Comparison:
     lakes: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[ComparedValues, ...]
     differing_seeds: tuple[DifferingSeed, ...]
 
 
@@ -85,7 +85,10 @@ def compare(names: Sequence[str]) -> Comparison:
                             "of another pair": sum(seed.pairs[0] != seed.pairs[1] for seed in found.values()),
                         }
                     )
-    lines += [Line("against the first lake", name, tuple(one.get(name) for one in agreement)) for name in agreement[-1]]
+    lines += [
+        ComparedValues("against the first lake", name, tuple(one.get(name) for one in agreement))
+        for name in agreement[-1]
+    ]
     return Comparison(tuple(names), tuple(lines), tuple(_merged(differing)))
 
 
@@ -159,24 +162,26 @@ def _merged(differing: Sequence[Mapping[str, DifferingSeed]]) -> list[DifferingS
     ]
 
 
-def _config_lines(configs: Sequence[Sequence[tuple[str, str, str | None]]]) -> list[Line]:
+def _config_lines(configs: Sequence[Sequence[tuple[str, str, str | None]]]) -> list[ComparedValues]:
     """Names, fingerprints, and the settings that are not the same in all lakes."""
     lines = [
-        Line("configuration", title, tuple(_in_turn(config[place] for config in lake) for lake in configs))
+        ComparedValues("configuration", title, tuple(_in_turn(config[place] for config in lake) for lake in configs))
         for place, title in ((0, "name"), (1, "fingerprint"))
     ]
     flat = [[_flat(json.loads(text)) if text else None for _, _, text in lake] for lake in configs]
     if any(None in lake for lake in flat):
         # tables of an earlier version: nothing can be said of the settings that made them
         lines.append(
-            Line("configuration", "settings in tables", tuple(_UNKNOWN if None in lake else "kept" for lake in flat))
+            ComparedValues(
+                "configuration", "settings in tables", tuple(_UNKNOWN if None in lake else "kept" for lake in flat)
+            )
         )
     for path in sorted({path for lake in flat for settings in lake if settings for path in settings}):
         values = tuple(
             _UNKNOWN if None in lake else _in_turn(settings.get(path) for settings in lake if settings) for lake in flat
         )
         if len({value for value in values if value != _UNKNOWN}) > 1:
-            lines.append(Line("settings that differ", path, values))
+            lines.append(ComparedValues("settings that differ", path, values))
     return lines
 
 
@@ -199,10 +204,12 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str | None
     return found
 
 
-def _measure_lines(measured: Sequence[Mapping[tuple[int, str, str], float | None]]) -> list[Line]:
+def _measure_lines(measured: Sequence[Mapping[tuple[int, str, str], float | None]]) -> list[ComparedValues]:
     keys = sorted({key for lake in measured for key in lake}, key=lambda key: (key[0], key[2]))
     return [
-        Line(section, measure, tuple(lake.get((place, section, measure), _absent(section)) for lake in measured))
+        ComparedValues(
+            section, measure, tuple(lake.get((place, section, measure), _absent(section)) for lake in measured)
+        )
         for place, section, measure in keys
     ]
 
@@ -224,9 +231,9 @@ def print_comparison(comparison: Comparison, form: str) -> None:
         _print_table(comparison)
 
 
-def _as_line(seed: DifferingSeed) -> Line:
+def _as_line(seed: DifferingSeed) -> ComparedValues:
     turn = f", turn {seed.turn}" if seed.turn > 1 else ""
-    return Line("selections that differ", f"{seed.source} row {seed.source_row}{turn}", seed.pairs)
+    return ComparedValues("selections that differ", f"{seed.source} row {seed.source_row}{turn}", seed.pairs)
 
 
 def _print_table(comparison: Comparison) -> None:

@@ -25,7 +25,7 @@ from star_pipeline.core.intake.catalog import update_catalog
 from star_pipeline.core.records import Message
 from star_pipeline.core.tables import SAMPLING_PLAN, SEED_CATALOG, STAR_DATASET
 
-Finding = tuple[bool, str]
+Diagnosis = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
 
 
@@ -52,7 +52,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings, lake)),
     ):
-        for good, text in _findings(check):
+        for good, text in _diagnoses(check):
             well = well and good
             console.print("[green]fine[/]  " if good else "[red]wrong[/] ", end="")
             console.print(f"{title}: {text}", markup=False)
@@ -60,14 +60,14 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
     return well
 
 
-def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _diagnoses(check: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]:
     try:
         yield from check()
     except StarError as error:
         yield False, str(error)
 
 
-def _prompts(settings: StarConfig) -> Iterator[Finding]:
+def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
     library = settings.prompt_library
     names = {"refine", "judge_answers", "judge_samples"}
     names |= {
@@ -82,7 +82,7 @@ def _prompts(settings: StarConfig) -> Iterator[Finding]:
     yield True, ", ".join(sorted(names))
 
 
-def _lake(lake: Lake) -> Iterator[Finding]:
+def _lake(lake: Lake) -> Iterator[Diagnosis]:
     lake.prepare()
     probe = lake.root / ".doctor"
     lake.write_bytes(probe, b"x")
@@ -94,7 +94,7 @@ def _lake(lake: Lake) -> Iterator[Finding]:
         yield True, f"{lake.root}: can be written, {free:.0f} GB free, not in use"
 
 
-def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[Finding]:
+def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[Diagnosis]:
     """What the lake would hold after a run with ``given``, each file read whole."""
     files = seed_files(lake.seeds)
     if not files and not given and not lake.has_table(SEED_CATALOG):
@@ -117,7 +117,7 @@ def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[F
     yield True, f"{update.records:,} records{beside}, {', '.join(told)}"
 
 
-def _dataset(lake: Lake) -> Iterator[Finding]:
+def _dataset(lake: Lake) -> Iterator[Diagnosis]:
     stale = list(stale_tables(lake))
     for row in (row for row in stale if row.asset != SAMPLING_PLAN.name):
         yield False, f"{row.asset}[{row.shard}]: {row.because}; bring it up to date: {row.remedy}"
@@ -137,7 +137,7 @@ def _dataset(lake: Lake) -> Iterator[Finding]:
     )
 
 
-def _journal(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
+def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Opens it, and rebuilds from its rows what was spent."""
     from star_pipeline.adapters.llm.journal import Journal, read_spend
 
@@ -162,7 +162,7 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
         yield False, f"the budget of {settings.budget.usd:g} USD is used up; raise budget.usd"
 
 
-def _agents(settings: StarConfig) -> Iterator[Finding]:
+def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
     from star_pipeline.adapters.llm.endpoint import describe_endpoint
     from star_pipeline.adapters.llm.prices import FREE, price, require_bounds
     from star_pipeline.adapters.llm.secrets import missing_keys
@@ -186,7 +186,7 @@ def _agents(settings: StarConfig) -> Iterator[Finding]:
             yield True, f"{name} ({agent.model}): {priced}"
 
 
-def _models(settings: StarConfig, lake: Lake) -> Iterator[Finding]:
+def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     from star_pipeline.adapters.embedder import embedding_source
 
     scoring, sound = settings.scoring, True

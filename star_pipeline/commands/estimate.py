@@ -28,13 +28,13 @@ from star_pipeline.core.intake.catalog import update_catalog
 from star_pipeline.core.planning.estimates import AgentEstimate, Estimate
 from star_pipeline.core.planning.estimation import (
     BYTES_A_TOKEN,
+    CallTotals,
     Foresight,
     Habit,
-    Line,
-    Lines,
     ModelSize,
     ScoringWork,
     Stages,
+    TotalsByStage,
     foresee,
     scoring_work,
 )
@@ -101,7 +101,7 @@ class _Estimator:
         judged = self._judged_share()
         bytes_a_token = self._scoring_bytes()
         models, flops_unknown = self._models()
-        lines: Lines = {}
+        lines: TotalsByStage = {}
         work = ScoringWork(flops=dict.fromkeys(models, 0.0))
         snapshot = self._snapshot()
         habits = self._habits([*untouched.kept, *(seed for _, seeds in started for seed in seeds)])
@@ -113,7 +113,7 @@ class _Estimator:
                 done = asyncio.run(self._foresee(shard, seeds, snapshot, chat))
                 for key, line in chat.lines.items():
                     share = judged if key[1] == "judge" and not done[1] else 1.0
-                    lines.setdefault(key, Line()).add(
+                    lines.setdefault(key, CallTotals()).add(
                         _shared(line, share, self._settings.judge.attempts, key[1]), scale
                     )
                 if not done[1]:
@@ -296,7 +296,7 @@ class _Estimator:
             return initial_snapshot(pairs)
         return for_pairs(snapshot_of(self._lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), pairs)
 
-    def _priced(self, agent: str, stage: str, line: Line) -> AgentEstimate:
+    def _priced(self, agent: str, stage: str, line: CallTotals) -> AgentEstimate:
         known: Price | None = self._prices[agent]
         most = None
         if known and (line.most_completion is not None or not known.completion):
@@ -313,10 +313,10 @@ class _Estimator:
         )
 
 
-def _shared(line: Line, share: float, attempts: int, stage: str) -> Line:
+def _shared(line: CallTotals, share: float, attempts: int, stage: str) -> CallTotals:
     """Expected: the share that is judged, each asked once. At most: all of them, as often as ``judge.attempts`` allows."""
     times = attempts if stage == "judge" else 1
-    return Line(
+    return CallTotals(
         share * line.calls, line.known, share * line.prompt_tokens, share * line.completion_tokens,
         times * line.most_prompt, None if line.most_completion is None else times * line.most_completion, times * line.calls,
     )  # fmt: skip

@@ -34,7 +34,7 @@ from star_pipeline.core.tables import (
     SHARD_TABLES,
     TASK_DOMAINS,
 )
-from star_pipeline.defs.assets.seed_catalog import look
+from star_pipeline.defs.assets.seed_catalog import scan_seed_files
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PAID_FOR, PARENTS, PUBLISHED
 from star_pipeline.defs.resources import ProgressResource, SettingsResource
@@ -96,7 +96,7 @@ def run_pipeline(
                 progress.note(others)
             for name in before.intersection(taken_in):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
-            update = look(lake, settings)
+            update = scan_seed_files(lake, settings)
             work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)

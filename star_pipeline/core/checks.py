@@ -22,7 +22,7 @@ from star_pipeline.core.records import (
     PlanRow,
     Seed,
 )
-from star_pipeline.core.tables import TableSpec
+from star_pipeline.core.table_spec import TableSpec
 
 SUM_TOLERANCE = 1e-9
 _SHOWN = 3
@@ -144,7 +144,7 @@ def _not_finite(table: pa.Table) -> str:
     return ""
 
 
-def plan_whole(seeds: Sequence[Seed], plan: Sequence[PlanRow]) -> Finding:
+def plan_complete(seeds: Sequence[Seed], plan: Sequence[PlanRow]) -> Finding:
     """Every seed has slots 0, 1, …, the first of them the reference; an empty plan stands for a shard without live seeds."""
     slots: dict[str, list[int]] = {}
     for row in plan:
@@ -170,7 +170,7 @@ def plan_consistent(plan: Sequence[PlanRow], pair_ids: Iterable[str]) -> Finding
     )
 
 
-def together(findings: Sequence[Finding]) -> list[Finding]:
+def one_a_rule(findings: Sequence[Finding]) -> list[Finding]:
     """One finding a rule, in order: it passed where all of them did, and else tells of those that did not."""
     merged = []
     for rule in dict.fromkeys(finding.rule for finding in findings):
@@ -186,7 +186,7 @@ class HasCandidate(Protocol):
     def candidate_id(self) -> str: ...
 
 
-def whole(name: str, wanted: Iterable[HasCandidate], found: Iterable[HasCandidate]) -> Finding:
+def same_candidates(name: str, wanted: Iterable[HasCandidate], found: Iterable[HasCandidate]) -> Finding:
     """Table ``name`` has a row for each candidate that the stage before has, once, in the same order."""
     ids = [row.candidate_id for row in found]
     return correct_finding(
@@ -196,12 +196,12 @@ def whole(name: str, wanted: Iterable[HasCandidate], found: Iterable[HasCandidat
     )
 
 
-def verdicts_whole(
+def verdicts_complete(
     candidates: Sequence[Candidate], reference_ids: Mapping[str, str | None], rows: Sequence[JudgeVerdict]
 ) -> Finding:
     """A row for every candidate that was made and is not its seed's reference (``reference_ids``: seed_id -> candidate_id)."""
     wanted = [c for c in candidates if c.status == "ok" and c.candidate_id != reference_ids[c.seed_id]]
-    return whole("judge_verdicts", wanted, rows)
+    return same_candidates("judge_verdicts", wanted, rows)
 
 
 _PI_LLM = {"better": (1.0,), "worse": (0.0,), "tie": (0.5,), "inconsistent": (0.5, None)}

@@ -51,3 +51,9 @@ class CallError(StarError):
         super().__init__(message)
         self.kind = kind
         self.attempts = attempts
+
+
+def in_short(error: Exception, limit: int = 200) -> str:
+    """An error's first sentences in one line, cut between words."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"

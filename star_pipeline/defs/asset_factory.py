@@ -18,11 +18,12 @@ from star_pipeline.adapters.consistency import VERSION
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.lock import hold_publishing
 from star_pipeline.config import StarConfig
-from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, together, well_formed
+from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, one_a_rule, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.markdown import inline
 from star_pipeline.core.markdown import table as markdown_table
-from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS, TableSpec
+from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS
 from star_pipeline.defs.automation import Automation
 from star_pipeline.defs.resources import LakeLockResource
 from star_pipeline.defs.scope import Presentation, Scope
@@ -205,7 +206,7 @@ def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:
     )
 
 
-def made(
+def table_result(
     settings: StarConfig,
     spec: TableSpec[Any],
     rows: Sequence[Any],
@@ -231,7 +232,7 @@ def made(
             "config_fingerprint": settings.fingerprint,
         },
         check_results=[
-            check_result(finding) for finding in together([well_formed(spec, table), *findings] if findings else [])
+            check_result(finding) for finding in one_a_rule([well_formed(spec, table), *findings] if findings else [])
         ],
     )
 

@@ -14,12 +14,12 @@ from star_pipeline.defs.asset_factory import AllShards
 
 _OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
 _PARTS = (SEED_SHARDS, *_OF_CANDIDATES, JUDGE_VERDICTS)
-FINISHED = [AllShards(spec.name) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
-"""What an asset depends on that asks for ``finished_rows``, beside the catalogue."""
+SELECTED_ROWS_DEPS = [AllShards(spec.name) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
+"""What an asset depends on that asks for ``selected_rows``, beside the catalogue."""
 
 
 @dataclass(frozen=True)
-class Finished:
+class SelectedRows:
     """A row for each live seed of the shards that are ``done``, in the order of the catalogue's ``shards`` and their seeds."""
 
     rows: list[StarRow]
@@ -33,7 +33,7 @@ class Finished:
         return {seed_id for seed_id, entry in self.entries.items() if entry.live}
 
 
-def finished_rows(lake: Lake) -> Finished:
+def selected_rows(lake: Lake) -> SelectedRows:
     """Read the selected rows. A shard that lacks a table is not done.
 
     Raises LakeError, naming shards, tables and the remedy, where the tables of a shard do not belong together, as when one was made
@@ -64,4 +64,4 @@ def finished_rows(lake: Lake) -> Finished:
         )
     if apart:
         raise LakeError(refusal(apart))
-    return Finished(rows, entries, shards, tuple(done))
+    return SelectedRows(rows, entries, shards, tuple(done))

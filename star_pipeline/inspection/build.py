@@ -15,6 +15,7 @@ from star_pipeline.adapters.temporary_files import unfinished
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
 from star_pipeline.core.records import AgentSpend
+from star_pipeline.core.table_spec import Column, TableSpec
 from star_pipeline.core.tables import (
     CONFIGS,
     LEFT_OUT_ROWS,
@@ -25,8 +26,6 @@ from star_pipeline.core.tables import (
     SPEND,
     STAR_DATASET,
     TASK_DOMAINS,
-    Column,
-    TableSpec,
 )
 from star_pipeline.inspection.shipped import STORED, in_order_of_use, statements
 

@@ -10,7 +10,7 @@ from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
-from star_pipeline.adapters.llm.limits import Pass
+from star_pipeline.adapters.llm.limits import Admission
 from star_pipeline.adapters.llm.prices import (
     FREE,
     PICO,
@@ -172,7 +172,9 @@ class LitellmChat:
                 self._tell(f"agent {request.agent} asks to be asked again in {seconds:.0f} s; waiting ({failure})")
             await self._sleep(seconds)
 
-    async def _try(self, key: bytes, request: ChatRequest, agent: _Agent, leave: Pass, sent: int, form: Form) -> Entry:
+    async def _try(
+        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Admission, sent: int, form: Form
+    ) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure. Only while it waits for its turn may it be cancelled."""
         self._go_on()
         this: asyncio.Task[Entry] = asyncio.current_task()  # type: ignore[assignment]
@@ -194,7 +196,7 @@ class LitellmChat:
         finally:
             self._sending.discard(this)
 
-    async def _turn(self, request: ChatRequest, agent: _Agent, leave: Pass) -> None:
+    async def _turn(self, request: ChatRequest, agent: _Agent, leave: Admission) -> None:
         """Wait for the request's turn in the minute. Raises what has ended the run meanwhile."""
         await leave.turn(prompt_bytes(request), max_tokens({**agent.config.params, **request.params}))
         self._go_on()
@@ -205,7 +207,7 @@ class LitellmChat:
         key: bytes,
         request: ChatRequest,
         agent: _Agent,
-        leave: Pass,
+        leave: Admission,
         sent: int,
         form: Form,
         reservation: int | None,

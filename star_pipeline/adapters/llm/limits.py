@@ -200,7 +200,7 @@ class TokenWindow:
         return max(self._sent[0][0] + self._period_s - now, early_s, 0.001)
 
 
-class Pass:
+class Admission:
     """Leave to send one request; told how it went."""
 
     def __init__(self, gate: "Gate") -> None:
@@ -247,16 +247,16 @@ class Gate:
         self._replies, self._tokens = 0, 0
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Pass]:
+    async def slot(self) -> AsyncIterator[Admission]:
         """Wait for a slot, and hold it."""
         await self.slots.acquire()
         try:
-            yield Pass(self)
+            yield Admission(self)
         finally:
             self.slots.release()
 
     @asynccontextmanager
-    async def enter(self, prompt_bytes: int, max_tokens: int | None) -> AsyncIterator[Pass]:
+    async def enter(self, prompt_bytes: int, max_tokens: int | None) -> AsyncIterator[Admission]:
         """Wait for a slot, then for its turn in the minute."""
         async with self.slot() as leave:
             await leave.turn(prompt_bytes, max_tokens)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from star_pipeline.adapters.model_size import skeleton
-from star_pipeline.adapters.preflight import unloadable
 from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
-from star_pipeline.adapters.scoring.prefix_tree import Batch, Pass, forest, packed, padded, rows
+from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, forest, packed, padded, rows
 from star_pipeline.adapters.scoring.token_losses import token_losses
+from star_pipeline.adapters.weight_files import unloadable
 from star_pipeline.core.errors import ModelError
 
 _ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
@@ -53,7 +53,7 @@ class CausalLM:
         """How passes are run that are within every border."""
         return self._ways[0]
 
-    def plan(self, passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
+    def plan(self, passes: Sequence[ForwardPass], budget: int) -> Iterator[list[int]]:
         """Numbers of the passes of each batch of about ``budget`` tokens, all of it on one side of each border."""
         sides: dict[int, list[int]] = {}
         for number, item in enumerate(passes):
@@ -64,7 +64,7 @@ class CausalLM:
             batches = (packed if ways.packs else padded)(some, budget) if ways.together else ([n] for n in range(len(some)))  # fmt: skip
             yield from ([numbers[n] for n in batch] for batch in batches)
 
-    def losses(self, passes: Sequence[Pass], members: Sequence[int]) -> dict[int, float] | None:
+    def losses(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, float] | None:
         """The passes ``members`` as one batch of the plan: the mean loss of each, in nats; None where memory did not suffice."""
         import torch
 
@@ -86,10 +86,10 @@ class CausalLM:
         parts = each.split(list(batch.counts))
         return {number: math.fsum(part.tolist()) / len(part) for number, part in zip(batch.members, parts, strict=True)}
 
-    def _side(self, item: Pass) -> int:
+    def _side(self, item: ForwardPass) -> int:
         return self._lengths.side(len(item.tokens))
 
-    def _run(self, passes: Sequence[Pass], members: Sequence[int], ways: Ways, whole: bool) -> tuple[Batch, Any]:
+    def _run(self, passes: Sequence[ForwardPass], members: Sequence[int], ways: Ways, whole: bool) -> tuple[Batch, Any]:
         """The batch, and the losses of its targets. Nothing of an earlier batch is left in the model."""
         self._switch(attention.NAME if ways.packs else self._own_attention)
         self._at_rest.restore()
@@ -189,7 +189,7 @@ class CausalLM:
                 self._ways[side] = next(chosen, plainly)
         return self._ways[side]
 
-    def _plainly(self, trial: Sequence[Pass]) -> tuple[list[float], float]:
+    def _plainly(self, trial: Sequence[ForwardPass]) -> tuple[list[float], float]:
         """Each pass alone through the whole model: losses of all its scored tokens, and the largest logit."""
         import torch
 
@@ -202,7 +202,7 @@ class CausalLM:
             found += (-logits.log_softmax(-1).gather(-1, ids[0, -item.scored :, None])[:, 0]).tolist()
         return found, largest
 
-    def _sees_ahead(self, item: Pass) -> bool:
+    def _sees_ahead(self, item: ForwardPass) -> bool:
         """Whether another last token changes what is said of those before it by more than rounding does."""
         import torch
 
@@ -213,7 +213,7 @@ class CausalLM:
         rounding = _ROUNDING[str(self._model.dtype).removeprefix("torch.")]
         return bool((one - two).abs().max() > rounding * max(float(one.abs().max()), 1e-3))
 
-    def _agrees(self, trial: Sequence[Pass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
+    def _agrees(self, trial: Sequence[ForwardPass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
         numbers = range(len(trial))
         parts: dict[int, Any] = {}
         try:
@@ -239,7 +239,7 @@ class CausalLM:
         return bool(self._model.config._attn_implementation == implementation)
 
 
-def _trial_passes(vocabulary: int, longest: int) -> list[Pass]:
+def _trial_passes(vocabulary: int, longest: int) -> list[ForwardPass]:
     """Two prompts that begin alike, two responses each, and the responses alone; cut to ``longest`` tokens."""
     draw = np.random.default_rng(0)
 
@@ -256,18 +256,18 @@ def _trial_passes(vocabulary: int, longest: int) -> list[Pass]:
             made.append(np.concatenate([start, response]))
     scored = (11, 11, 5, 5) * 2
     return [
-        Pass(tokens[:longest], min(count, longest - 1, len(tokens) - 1))
+        ForwardPass(tokens[:longest], min(count, longest - 1, len(tokens) - 1))
         for tokens, count in zip(made, scored, strict=True)
     ]
 
 
-def _long_trial(vocabulary: int, lengths: Lengths, side: int) -> list[Pass]:
+def _long_trial(vocabulary: int, lengths: Lengths, side: int) -> list[ForwardPass]:
     """Two passes of a side, one as short as can be and one longer, alike in their first halves."""
     draw = np.random.default_rng(side)
     first = lengths.first(side)
     longer = draw.integers(0, vocabulary, lengths.last(side, first + 97)).astype(np.int32)
     shorter = np.concatenate([longer[: first // 2], draw.integers(0, vocabulary, first - first // 2).astype(np.int32)])
-    return [Pass(tokens, min(24, len(tokens) - 1)) for tokens in (shorter, longer)]
+    return [ForwardPass(tokens, min(24, len(tokens) - 1)) for tokens in (shorter, longer)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,9 +17,8 @@ import aiohttp
 
 from star_pipeline.adapters.backoff import retry_after_s, wait_s
 from star_pipeline.adapters.llm.failures import TOO_LONG
-from star_pipeline.adapters.preflight import in_short
 from star_pipeline.config.scoring import ServedModel
-from star_pipeline.core.errors import ConfigError, ModelError
+from star_pipeline.core.errors import ConfigError, ModelError, in_short
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 _VLLM_MINUS_INFINITY = -9999.0

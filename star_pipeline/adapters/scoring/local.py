@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
-from star_pipeline.adapters.scoring.prefix_tree import Pass
-from star_pipeline.adapters.scoring.tokens import PassMaker, load_vocabulary
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.adapters.scoring.tokens import PassBuilder, load_vocabulary
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
@@ -41,7 +41,7 @@ class LocalScorer:
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
         self.weights = weights
-        self._maker = PassMaker(load_vocabulary(source, weights), template, max_length)
+        self._maker = PassBuilder(load_vocabulary(source, weights), template, max_length)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
 
@@ -58,7 +58,7 @@ class LocalScorer:
             for given, alone in pairs
         ]
 
-    def _means(self, passes: Sequence[Pass]) -> list[float]:
+    def _means(self, passes: Sequence[ForwardPass]) -> list[float]:
         """The mean loss of each pass; every device takes the next batch when it is done with one."""
         if not passes:
             return []
@@ -99,7 +99,7 @@ class LocalScorer:
 class _Work:
     """Batches to do and means found, shared between devices. No batch is larger than ``limit`` tokens once memory ran out."""
 
-    def __init__(self, passes: Sequence[Pass], batches: Iterable[list[int]]) -> None:
+    def __init__(self, passes: Sequence[ForwardPass], batches: Iterable[list[int]]) -> None:
         self.passes = passes
         self.means: dict[int, float] = {}
         self.limit: int | None = None

@@ -19,7 +19,7 @@ WORTH_SHARING = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class ForwardPass:
     """One pass of Eq. 4: ``tokens`` begin with the start token, the last ``scored`` (at least 1) of them are the response's."""
 
     tokens: Tokens
@@ -70,7 +70,7 @@ class Batch:
     targets: Indices
 
 
-def forest(passes: Sequence[Pass], members: Sequence[int], whole: bool = False) -> Batch:
+def forest(passes: Sequence[ForwardPass], members: Sequence[int], whole: bool = False) -> Batch:
     """The passes ``members`` as one batch.
 
     The last token of a pass is only ever a target, nothing is predicted from it: it is left out unless ``whole``, for models to
@@ -132,7 +132,7 @@ def filled_up(count: int) -> int:
     return -(-count // ROUND) * ROUND
 
 
-def rows(passes: Sequence[Pass], members: Sequence[int], whole: bool = False) -> Batch:
+def rows(passes: Sequence[ForwardPass], members: Sequence[int], whole: bool = False) -> Batch:
     """The passes ``members`` in a row each. Padding is on the right, where no token that counts can see it."""
     width = max(len(passes[number].tokens) for number in members) - (not whole)
     tokens = np.zeros((len(members), width), dtype=np.int64)
@@ -157,7 +157,7 @@ def _sources(path: Indices, count: int, whole: bool) -> Indices:
     return path[-count - 1 : -1] if whole else path[-count:]
 
 
-def _targets(passes: Sequence[Pass], members: Sequence[int]) -> Indices:
+def _targets(passes: Sequence[ForwardPass], members: Sequence[int]) -> Indices:
     return np.concatenate([passes[number].tokens[-passes[number].scored :] for number in members]).astype(np.int64)
 
 
@@ -167,7 +167,7 @@ def _common(a: Tokens, b: Tokens) -> int:
     return int(differs.argmax()) if differs.any() else length
 
 
-def packed(passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
+def packed(passes: Sequence[ForwardPass], budget: int) -> Iterator[list[int]]:
     """Numbers of the passes of each forest of about ``budget`` tokens: the largest group first, filled up with the smallest that fit.
 
     Passes of one prompt stay together; one that is longer than the budget is alone.
@@ -190,7 +190,7 @@ def packed(passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
         yield chosen
 
 
-def padded(passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
+def padded(passes: Sequence[ForwardPass], budget: int) -> Iterator[list[int]]:
     """Numbers of the passes of each batch of rows, at most ``budget`` tokens with their padding, longest first."""
     chosen: list[int] = []
     for number in sorted(range(len(passes)), key=lambda number: -len(passes[number].tokens)):
@@ -202,7 +202,7 @@ def padded(passes: Sequence[Pass], budget: int) -> Iterator[list[int]]:
         yield chosen
 
 
-def _groups(passes: Sequence[Pass], budget: int) -> list[list[int]]:
+def _groups(passes: Sequence[ForwardPass], budget: int) -> list[list[int]]:
     """Passes of equal prefix together, as long as they fit a batch."""
     by_prefix: dict[bytes, list[int]] = {}
     for number, item in enumerate(passes):
@@ -221,7 +221,7 @@ def _groups(passes: Sequence[Pass], budget: int) -> list[list[int]]:
     return groups
 
 
-def _size(passes: Sequence[Pass], group: Sequence[int], shared: int) -> int:
+def _size(passes: Sequence[ForwardPass], group: Sequence[int], shared: int) -> int:
     prefix = len(passes[group[0]].prefix)
     own = prefix - shared if prefix > WORTH_SHARING else prefix
     return own + sum(passes[number].scored - 1 for number in group)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
-from star_pipeline.adapters.scoring.prefix_tree import Pass
-from star_pipeline.adapters.scoring.tokens import PassMaker, Vocabulary, load_vocabulary
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.adapters.scoring.tokens import PassBuilder, Vocabulary, load_vocabulary
 from star_pipeline.adapters.scoring.weights import served_weights
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ModelError
@@ -32,7 +32,7 @@ class ServedScorer:
     ) -> None:
         self._served, self._template, self._progress = served, template, progress
         self._server = CompletionsServer(served, sleep)
-        self._maker = PassMaker(served_vocabulary(served), template, max_length)
+        self._maker = PassBuilder(served_vocabulary(served), template, max_length)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -53,7 +53,7 @@ class ServedScorer:
             for given, alone in pairs
         ]
 
-    def _means(self, passes: Sequence[Pass]) -> dict[tuple[bytes, int], float]:
+    def _means(self, passes: Sequence[ForwardPass]) -> dict[tuple[bytes, int], float]:
         """The mean loss of each pass by its key."""
         means: dict[tuple[bytes, int], float] = {}
         if self._progress:

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from star_pipeline.adapters.preflight import check_folder, unloadable
-from star_pipeline.adapters.scoring.prefix_tree import Pass, Tokens
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, Tokens
+from star_pipeline.adapters.weight_files import check_folder, unloadable
 from star_pipeline.core.equations.ifd_templates import prompt_messages, prompt_text, with_system_in_first_question
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
@@ -74,7 +74,7 @@ class _Encoded:
         return min(end, int(self.starts[count])) if count < len(self.starts) else end
 
 
-class PassMaker:
+class PassBuilder:
     """Turns samples into the two passes of Eq. 4, [start, prompt, response] and [start, response]."""
 
     def __init__(self, vocabulary: Vocabulary, template: str, max_length: int) -> None:
@@ -88,7 +88,9 @@ class PassMaker:
         self._encode(samples)
         return [self._fit(sample, self._encoded[sample]) for sample in samples]
 
-    def passes(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[tuple[Pass, Pass]]:
+    def passes(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]
+    ) -> list[tuple[ForwardPass, ForwardPass]]:
         """For each sample the pass with its prompt, and the one without."""
         self._encode(samples)
         start = np.array([self._vocabulary.start], dtype=np.int32)
@@ -98,7 +100,9 @@ class PassMaker:
             assert encoded.prompt is not None, "fit has told that this prompt cannot be made"
             response = self._cut(sample, encoded, chars)
             given = np.concatenate([start, encoded.prompt, response])
-            made.append((Pass(given, len(response)), Pass(np.concatenate([start, response]), len(response))))
+            made.append(
+                (ForwardPass(given, len(response)), ForwardPass(np.concatenate([start, response]), len(response)))
+            )
         self._encoded.clear()
         return made
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from star_pipeline.core.tables import TEXT, Column, TableSpec
+from star_pipeline.core.table_spec import TEXT, Column, TableSpec
 
 MADE_FROM = {
     "candidates": ("sampling_plan",),

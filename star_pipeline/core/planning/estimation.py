@@ -26,7 +26,7 @@ class Habit:
 
 
 @dataclass
-class Line:
+class CallTotals:
     """Requests to one agent in one stage: ``calls`` to be sent, ``known`` that the journal answers.
 
     Tokens are means; ``most_completion`` is what ``max_tokens`` allows, None where nothing limits a reply.
@@ -40,7 +40,7 @@ class Line:
     most_completion: float | None = 0.0
     most_calls: float = 0.0
 
-    def add(self, other: "Line", scale: float = 1.0) -> None:
+    def add(self, other: "CallTotals", scale: float = 1.0) -> None:
         self.calls += scale * other.calls
         self.known += scale * other.known
         self.prompt_tokens += scale * other.prompt_tokens
@@ -51,7 +51,7 @@ class Line:
         self.most_completion = self.most_completion + scale * other.most_completion if both else None  # type: ignore[operator]
 
 
-Lines = dict[tuple[str, str], Line]
+TotalsByStage = dict[tuple[str, str], CallTotals]
 
 
 class Foresight:
@@ -69,10 +69,10 @@ class Foresight:
     ) -> None:
         self._known, self._habit, self._most_tokens, self._bound = known, habit, most_tokens, bound
         self._seen: set[object] = set()
-        self.lines: Lines = {}
+        self.lines: TotalsByStage = {}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        line = self.lines.setdefault((request.agent, request.stage), Line())
+        line = self.lines.setdefault((request.agent, request.stage), CallTotals())
         identity = (request.agent, request.messages, request.template_version, request.sample)
         new = identity not in self._seen
         self._seen.add(identity)
@@ -85,7 +85,7 @@ class Foresight:
         if new:
             size = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
             tokens = size / habit.bytes_a_token
-            line.add(Line(1, 0, tokens, expected, self._bound(request), most, 1))
+            line.add(CallTotals(1, 0, tokens, expected, self._bound(request), most, 1))
         text = f"stand-in {len(self._seen)} " + "word" * max(1, round(expected * BYTES_A_TOKEN / 4 - 4))
         return ChatReply("[A]" if request.stage == "judge" else text, "stop", 0, 0, 0.0, 0.0)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from star_pipeline.core.records import Message, StarRow
-from star_pipeline.core.tables import MESSAGES, STAR_DATASET, TEXT
+from star_pipeline.core.table_spec import MESSAGES, TEXT
+from star_pipeline.core.tables import STAR_DATASET
 
 Record = dict[str, Any]
 

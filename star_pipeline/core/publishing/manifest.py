@@ -17,7 +17,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,30}://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class TableOrigin:
+class TableSource:
     """A table's file: its SHA-256, and the configuration that made it; ``settings`` is JSON, None where it was not kept."""
 
     sha256: str
@@ -32,7 +32,7 @@ class ShardOrigin:
 
     shard: str
     snapshot_id: str | None
-    tables: Mapping[str, TableOrigin]
+    tables: Mapping[str, TableSource]
 
 
 @dataclass(frozen=True)

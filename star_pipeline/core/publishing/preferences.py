@@ -21,7 +21,8 @@ import pyarrow as pa
 from star_pipeline.core.equations.judging import Reference, references
 from star_pipeline.core.publishing.exports import NoRecord, Record, chat
 from star_pipeline.core.records import SEED_PAIR, Candidate, CompositeScore, JudgeVerdict, Message, Seed, StarRow
-from star_pipeline.core.tables import FLOAT, STAR_DATASET, TEXT
+from star_pipeline.core.table_spec import FLOAT, TEXT
+from star_pipeline.core.tables import STAR_DATASET
 
 _RANKS = {"better": 2, "reference": 1, "worse": 0}
 _OF_SIDE = (("pair_id", TEXT), ("verdict", TEXT), ("pi", FLOAT), ("gap", FLOAT))

@@ -5,11 +5,11 @@ import pyarrow as pa
 
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.adapters.snapshots import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
-from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, whole
+from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, same_candidates
 from star_pipeline.core.equations.evolution import fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
-from star_pipeline.defs.asset_factory import covers, lake_asset, made, plot
+from star_pipeline.defs.asset_factory import covers, lake_asset, plot, table_result
 from star_pipeline.defs.automation import keeps_up_with
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
@@ -37,7 +37,7 @@ def agent_pair_probabilities(
     settings: SettingsResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config, home, shard = settings.load(), lake.open(), context.partition_key
-    require(whole("composite_scores", sampling_plan, composite_scores))
+    require(same_candidates("composite_scores", sampling_plan, composite_scores))
     before = prior_snapshot(home, shard, config.sampled_ids)
     rows = fold_shard(
         before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
@@ -54,7 +54,7 @@ def agent_pair_probabilities(
         )
     snapshots = snapshots_before(home, shard) | {shard: rows}
     top = max(rows, key=lambda row: row.probability)
-    return made(
+    return table_result(
         config,
         AGENT_PAIR_PROBABILITIES,
         rows,
@@ -77,7 +77,7 @@ def agent_pair_probabilities(
             **{f"probability of {row.pair_id}": row.probability for row in rows},
         },
         [
-            whole("composite_scores", sampling_plan, composite_scores),
+            same_candidates("composite_scores", sampling_plan, composite_scores),
             probabilities_consistent(rows, before.snapshot_id, config.evolution.floor),
         ],
     )

@@ -6,11 +6,11 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import event_loop
-from star_pipeline.core.checks import CORRECT, FAILED, failed_share, whole
+from star_pipeline.core.checks import CORRECT, FAILED, failed_share, same_candidates
 from star_pipeline.core.equations.generation import AgentPrompts, Generator
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
-from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
+from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline.figures import of_records
 
@@ -47,7 +47,7 @@ def candidates(
     rows = event_loop.run(generate())
     shown = covers(lake.open(), [context.partition_key])
     failures = counts(row.error_kind for row in rows)
-    return made(
+    return table_result(
         config,
         CANDIDATES,
         rows,
@@ -61,7 +61,7 @@ def candidates(
             "completion_tokens": sum(row.completion_tokens for row in rows),
         },
         [
-            whole("candidates", sampling_plan, rows),
+            same_candidates("candidates", sampling_plan, rows),
             failed_share(rows, config.shares),
         ],
     )

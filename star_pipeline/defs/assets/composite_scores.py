@@ -8,15 +8,15 @@ from star_pipeline.core.checks import (
     FALLBACKS,
     fallback_share,
     require,
+    same_candidates,
     scores_consistent,
-    verdicts_whole,
-    whole,
+    verdicts_complete,
 )
 from star_pipeline.core.equations.composite import composite_scores as composite
 from star_pipeline.core.equations.judging import reference_ids
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, PlanRow, Seed
 from star_pipeline.core.tables import COMPOSITE_SCORES
-from star_pipeline.defs.asset_factory import counts, lake_asset, made
+from star_pipeline.defs.asset_factory import counts, lake_asset, table_result
 from star_pipeline.defs.automation import keeps_up_with
 from star_pipeline.defs.resources import SettingsResource
 
@@ -42,9 +42,9 @@ def composite_scores(
 ) -> dg.MaterializeResult[pa.Table]:
     config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
     require(
-        whole("candidates", sampling_plan, candidates),
-        whole("ifd_scores", sampling_plan, ifd_scores),
-        verdicts_whole(candidates, reference_of, judge_verdicts),
+        same_candidates("candidates", sampling_plan, candidates),
+        same_candidates("ifd_scores", sampling_plan, ifd_scores),
+        verdicts_complete(candidates, reference_of, judge_verdicts),
     )
     knobs = config.scoring
     rows = composite(
@@ -56,7 +56,7 @@ def composite_scores(
         knobs.divisor,
         knobs.divide_over,
     )
-    return made(
+    return table_result(
         config,
         COMPOSITE_SCORES,
         rows,
@@ -66,7 +66,7 @@ def composite_scores(
             "selected_pairs": dg.MetadataValue.json(counts(row.pair_id for row in rows if row.selected)),
         },
         [
-            whole("composite_scores", sampling_plan, rows),
+            same_candidates("composite_scores", sampling_plan, rows),
             scores_consistent(rows),
             fallback_share(rows, config.shares),
         ],

@@ -6,12 +6,12 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
-from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, whole
+from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, same_candidates
 from star_pipeline.core.equations.ifd import score_candidates
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
-from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
+from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
 from star_pipeline.figures import of_records
 
@@ -45,7 +45,7 @@ def ifd_scores(
     shown = covers(lake.open(), [context.partition_key])
     gaps = [row.gap for row in rows if row.gap is not None]
     positive = sum(gap > 0 for gap in gaps)
-    return made(
+    return table_result(
         config,
         IFD_SCORES,
         rows,
@@ -61,7 +61,7 @@ def ifd_scores(
             "share_of_positive_gaps": positive / len(gaps) if gaps else 0.0,
         },
         [
-            whole("ifd_scores", candidates, rows),
+            same_candidates("ifd_scores", candidates, rows),
             ifd_above_1_share(rows, config.shares),
         ],
         origin={METADATA: json.dumps(weights)} if weights else {},

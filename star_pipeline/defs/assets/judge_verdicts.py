@@ -12,15 +12,15 @@ from star_pipeline.core.checks import (
     UNPARSED,
     flipped_share,
     require,
+    same_candidates,
     unparsed_share,
+    verdicts_complete,
     verdicts_consistent,
-    verdicts_whole,
-    whole,
 )
 from star_pipeline.core.equations.judging import Judge, JudgeRules, calls_saved, reference_ids
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
-from star_pipeline.defs.asset_factory import counts, covers, lake_asset, made, plot
+from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline.figures import of_records
 
@@ -46,7 +46,7 @@ def judge_verdicts(
     progress: ProgressResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
-    require(whole("ifd_scores", candidates, ifd_scores))
+    require(same_candidates("ifd_scores", candidates, ifd_scores))
     knobs = config.judge
     rules = JudgeRules(
         knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional
@@ -61,7 +61,7 @@ def judge_verdicts(
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
     shown = covers(lake.open(), [context.partition_key])
     saved, saved_usd = calls_saved(rows, ifd_scores)
-    return made(
+    return table_result(
         config,
         JUDGE_VERDICTS,
         rows,
@@ -74,7 +74,7 @@ def judge_verdicts(
             "cost_usd": sum(row.cost_usd for row in rows),
         },
         [
-            verdicts_whole(candidates, reference_of, rows),
+            verdicts_complete(candidates, reference_of, rows),
             verdicts_consistent(rows),
             unparsed_share(rows, config.shares),
             flipped_share(rows, config.shares),

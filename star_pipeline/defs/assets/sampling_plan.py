@@ -5,11 +5,11 @@ import pyarrow as pa
 
 from star_pipeline.adapters.snapshots import prior_snapshot
 from star_pipeline.core import identity
-from star_pipeline.core.checks import CORRECT, plan_consistent, plan_whole
+from star_pipeline.core.checks import CORRECT, plan_complete, plan_consistent
 from star_pipeline.core.equations.sampling import plan_shard
 from star_pipeline.core.records import Neighbour, Seed
 from star_pipeline.core.tables import SAMPLING_PLAN
-from star_pipeline.defs.asset_factory import counts, lake_asset, made
+from star_pipeline.defs.asset_factory import counts, lake_asset, table_result
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 
@@ -44,7 +44,7 @@ def sampling_plan(
         sequence = identity.shard_number(context.partition_key)
         neighbours = memory.bank().nearest(vectors, config.memory.neighbours, before=sequence)
     plan = plan_shard(seed_shards, snapshot, neighbours, config.sampling_rules)
-    return made(
+    return table_result(
         config,
         SAMPLING_PLAN,
         plan,
@@ -54,5 +54,5 @@ def sampling_plan(
             "origins": dg.MetadataValue.json(counts(row.origin for row in plan)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in plan)),
         },
-        [plan_whole(seed_shards, plan), plan_consistent(plan, config.sampled_ids)],
+        [plan_complete(seed_shards, plan), plan_consistent(plan, config.sampled_ids)],
     )

@@ -23,7 +23,7 @@ SEED_FILES = "seed_files"
 """Metadata of the catalogue: names the contents of the files that it was made from."""
 
 
-def look(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, members: None) -> CatalogUpdate:
+def scan_seed_files(lake: Lake, settings: StarConfig, new_shard: NewShard = lambda key, members: None) -> CatalogUpdate:
     """What the seed files hold, against the catalogue. Takes the starter seeds in where the profile says so and there are none."""
     if not seed_files(lake.seeds) and not lake.has_table(SEED_CATALOG):
         if not settings.seeds.starter:
@@ -57,7 +57,7 @@ def seed_catalog(
 
     _forget_orphans(home)
     files = content_digest(home, list_seed_files(home)) or ""  # before they are read: an edit meanwhile is seen later
-    update = look(home, config, write_manifest)
+    update = scan_seed_files(home, config, write_manifest)
     home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config, REJECTED_ROWS))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config, SEED_CATALOG)
     home.write_table(SEED_CATALOG, table)

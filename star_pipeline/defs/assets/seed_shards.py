@@ -6,7 +6,7 @@ import pyarrow as pa
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.intake.seeds import make_seed
 from star_pipeline.core.tables import SEED_SHARDS, SHARD_MANIFEST
-from star_pipeline.defs.asset_factory import counts, lake_asset, made
+from star_pipeline.defs.asset_factory import counts, lake_asset, table_result
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 
 _LINKS = 10
@@ -32,7 +32,7 @@ def seed_shards(
                 f"shard {context.partition_key}: seed {seed.seed_id} does not hold the content it is named after; restore its manifest"
             )
     sources = counts(seed.source for seed in seeds)
-    return made(
+    return table_result(
         settings.load(),
         SEED_SHARDS,
         seeds,

@@ -33,11 +33,11 @@ from star_pipeline.core.tables import (
     STAR_DATASET,
     TASK_DOMAINS,
 )
-from star_pipeline.defs.asset_factory import SIMILARITY, AllShards, blocking, counts, lake_asset, made, stamped
+from star_pipeline.defs.asset_factory import SIMILARITY, AllShards, blocking, counts, lake_asset, stamped, table_result
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
-from star_pipeline.defs.selected_rows import FINISHED, Finished, finished_rows
+from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, SelectedRows, selected_rows
 
 _TOLD = (JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
 """Tables that card and manifest tell of, and no row is made from."""
@@ -79,7 +79,7 @@ _LINEAGE = {
     partitioned=False,
     locked=False,
     automation=once_settled,
-    deps=["task_domains", "seed_catalog", *FINISHED, *(AllShards(spec.name) for spec in _TOLD)],
+    deps=["task_domains", "seed_catalog", *SELECTED_ROWS_DEPS, *(AllShards(spec.name) for spec in _TOLD)],
     checks=(CORRECT, EVERY_SEED, NOT_EMPTY),
 )
 def star_dataset(
@@ -87,11 +87,11 @@ def star_dataset(
 ) -> dg.MaterializeResult[None]:
     config, home = settings.load(), lake.open()
     before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
-    made_of = finished_rows(home)
+    made_of = selected_rows(home)
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
     rows, left_out = kept_rows(made_of.rows, config.dataset.rules, _leaders(home, config, made_of.rows, domains))
-    result = made(
+    result = table_result(
         config,
         STAR_DATASET,
         rows,
@@ -155,7 +155,7 @@ def _leaders(
 def _beside(
     home: Lake,
     config: StarConfig,
-    made_of: Finished,
+    made_of: SelectedRows,
     rows: Sequence[StarRow],
     left_out: Sequence[LeftOutRow],
     domains: Sequence[TaskDomain],

@@ -13,10 +13,10 @@ from star_pipeline.core.publishing.checks import NEAR_DUPLICATES, domains_consis
 from star_pipeline.core.publishing.domains import task_domains as domains_of
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.tables import TASK_DOMAINS
-from star_pipeline.defs.asset_factory import AllShards, counts, covers, lake_asset, made, plot
+from star_pipeline.defs.asset_factory import AllShards, counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
-from star_pipeline.defs.selected_rows import FINISHED, finished_rows
+from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, selected_rows
 from star_pipeline.figures import of_records
 
 
@@ -30,7 +30,7 @@ from star_pipeline.figures import of_records
     partitioned=False,
     locked=False,
     automation=once_settled,
-    deps=["seed_catalog", *FINISHED, AllShards("memory_bank")],
+    deps=["seed_catalog", *SELECTED_ROWS_DEPS, AllShards("memory_bank")],
     checks=(CORRECT, NEAR_DUPLICATES),
 )
 def task_domains(
@@ -42,13 +42,13 @@ def task_domains(
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
     home = lake.open()
-    finished = finished_rows(home)
+    finished = selected_rows(home)
     rows = finished.rows
     vectors, computed = embeddings(rows, memory.bank(), embedder.embedder())
     knobs = config.dataset
     found = domains_of(rows, vectors, knobs.domains, knobs.near_duplicate_similarity)
     names = {row.domain: row.domain_name for row in found}
-    return made(
+    return table_result(
         config,
         TASK_DOMAINS,
         found,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from star_pipeline.adapters.scoring import attention
-from star_pipeline.adapters.scoring.prefix_tree import Pass, forest
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, forest
 
 
 @pytest.mark.parametrize("window", [None, 7])
@@ -14,8 +14,8 @@ from star_pipeline.adapters.scoring.prefix_tree import Pass, forest
 def test_every_branch_is_attended_by_itself(execute, shared_heads, window):
     draw = np.random.default_rng(0)
     stem = draw.integers(0, 9, 30).astype(np.int32)
-    passes = [Pass(np.concatenate([stem, draw.integers(0, 9, n).astype(np.int32)]), n) for n in (5, 40, 300)]
-    batch = forest([*passes, Pass(stem[:20], 3)], range(4))
+    passes = [ForwardPass(np.concatenate([stem, draw.integers(0, 9, n).astype(np.int32)]), n) for n in (5, 40, 300)]
+    batch = forest([*passes, ForwardPass(stem[:20], 3)], range(4))
     generator = torch.Generator().manual_seed(1)
     total = batch.tokens.shape[1]
     query = torch.randn(1, 4, total, 8, generator=generator)

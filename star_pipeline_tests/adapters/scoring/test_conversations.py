@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_pipeline.adapters.scoring.tokens import PassMaker, load_vocabulary
+from star_pipeline.adapters.scoring.tokens import PassBuilder, load_vocabulary
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message
@@ -32,7 +32,7 @@ def passes(folder):
 
     def made(template, sample=SAMPLE, chat_template=None):
         vocabulary.tokenizer.chat_template = chat_template
-        maker = PassMaker(vocabulary, template, 1000)
+        maker = PassBuilder(vocabulary, template, 1000)
         [fit] = maker.fit([sample])
         assert (fit.status, fit.kept_chars) == ("ok", len(sample.response))
         [(given, alone)] = maker.passes([sample], [fit.kept_chars])
@@ -70,13 +70,13 @@ def test_without_a_system_role_it_leads_the_first_question_not_the_greeting(pass
 
 def test_a_template_that_refuses_one_conversation_gives_it_a_status_and_one_that_refuses_all_is_an_error(folder):
     vocabulary = load_vocabulary(str(folder))
-    maker = PassMaker(vocabulary, "chat", 1000)
+    maker = PassBuilder(vocabulary, "chat", 1000)
     try:
         vocabulary.tokenizer.chat_template = NO_SYSTEM + ALTERNATING + TURNS
         assert [fit.status for fit in maker.fit([SAMPLE, GREETED])] == ["ok", "prompt_refused"]
         vocabulary.tokenizer.chat_template = "{{ raise_exception('never') }}"
         with pytest.raises(ModelError, match=r"refuses a user's message \(never\); use alpaca or plain"):
-            PassMaker(vocabulary, "chat", 1000).fit([SAMPLE])
+            PassBuilder(vocabulary, "chat", 1000).fit([SAMPLE])
     finally:
         vocabulary.tokenizer.chat_template = None
 
@@ -85,7 +85,7 @@ def test_a_history_is_there_whole_or_the_sample_is_not_scored(folder):
     vocabulary = load_vocabulary(str(folder))
     prompt = ids("S!\none?\n1\ntwo?\n")
     for limit in range(8, len(prompt) + 6):
-        maker = PassMaker(vocabulary, "plain", limit)
+        maker = PassBuilder(vocabulary, "plain", limit)
         [fit] = maker.fit([SAMPLE])
         room = limit - 1 - len(prompt)
         assert (fit.status, fit.kept_chars) == (("ok", min(room, 2)) if room > 0 else ("prompt_too_long", 0))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_pipeline.adapters.scoring.prefix_tree import ROUND, Pass, forest, packed, padded, rows
+from star_pipeline.adapters.scoring.prefix_tree import ROUND, ForwardPass, forest, packed, padded, rows
 
 tokens = st.integers(0, 3)
 
@@ -17,7 +17,7 @@ def some_passes(draw):
     for _ in range(draw(st.integers(1, 8))):
         ends = draw(st.lists(tokens, min_size=1, max_size=20))
         whole = np.array([*draw(st.sampled_from(stems)), *ends], dtype=np.int32)
-        made.append(Pass(whole, draw(st.integers(1, len(whole) - 1))))
+        made.append(ForwardPass(whole, draw(st.integers(1, len(whole) - 1))))
     return made
 
 
@@ -65,7 +65,7 @@ def test_every_pass_is_in_one_batch(passes, budget):
 
 def test_a_shared_prompt_is_computed_once():
     prompt, long = np.arange(40, dtype=np.int32), 30
-    passes = [Pass(np.concatenate([prompt, np.full(long, n, dtype=np.int32)]), long) for n in range(4)]
+    passes = [ForwardPass(np.concatenate([prompt, np.full(long, n, dtype=np.int32)]), long) for n in range(4)]
     [members] = packed(passes, 1000)
     batch = forest(passes, members)
     assert sum(segment.end - segment.start for segment in batch.segments[:-1]) == 40 + 4 * (long - 1)
@@ -73,7 +73,7 @@ def test_a_shared_prompt_is_computed_once():
 
 def test_batches_are_full():
     draw = np.random.default_rng(0)
-    passes = [Pass(draw.integers(0, 99, draw.integers(20, 300)).astype(np.int32), 10) for _ in range(400)]
+    passes = [ForwardPass(draw.integers(0, 99, draw.integers(20, 300)).astype(np.int32), 10) for _ in range(400)]
     sizes = [forest(passes, members).tokens.size for members in packed(passes, 1024)]
     assert max(sizes) <= 1024
     assert sum(sizes) / len(sizes) > 0.9 * 1024

@@ -2,7 +2,7 @@
 
 import json
 
-from star_pipeline.core.publishing.manifest import ShardOrigin, TableOrigin, configurations, manifest, public
+from star_pipeline.core.publishing.manifest import ShardOrigin, TableSource, configurations, manifest, public
 from star_pipeline.core.records import AgentSpend, CatalogEntry, LeftOutRow
 from star_pipeline.core.tables import STAR_DATASET
 
@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 def origin(fingerprint, name="n", settings=None):
-    return TableOrigin("0" * 64, fingerprint, name, settings)
+    return TableSource("0" * 64, fingerprint, name, settings)
 
 
 def test_addresses_and_folders_stay_out_and_prompts_stay():

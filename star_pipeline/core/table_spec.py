@@ -1,0 +1,92 @@
+"""What a table is: its columns, checked when rows are written and when they are read back."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from star_pipeline.core import records
+from star_pipeline.core.errors import LakeError
+
+R = TypeVar("R")
+
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+MESSAGES = pa.list_(pa.struct([pa.field("role", TEXT), pa.field("content", TEXT)]))
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class TableSpec(Generic[R]):
+    """A table's name, the record of its rows, its columns and the columns that identify a row."""
+
+    name: str
+    record: type[R]
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in self.columns])
+
+    def to_arrow(self, rows: Sequence[R]) -> pa.Table:
+        """The rows as an Arrow table of exactly this schema.
+
+        Raises LakeError, naming table, row and column, for a null where none may be and for a row whose key came before.
+        """
+        data: dict[str, list[Any]] = {c.name: [getattr(row, c.name) for row in rows] for c in self.columns}
+        data |= {c.name: [_plain(turns) for turns in data[c.name]] for c in self.columns if c.type == MESSAGES}
+        for column in self.columns:
+            if not column.nullable and None in data[column.name]:
+                where = data[column.name].index(None)
+                raise LakeError(f"table {self.name}, row {where}, column {column.name}: null, expected {column.type}")
+        seen: set[tuple[Any, ...]] = set()
+        for number, identity in enumerate(zip(*(data[name] for name in self.key), strict=True)):
+            if identity in seen:
+                raise LakeError(
+                    f"table {self.name}, row {number}: {dict(zip(self.key, identity, strict=True))} is there twice"
+                )
+            seen.add(identity)
+        try:
+            return pa.Table.from_pydict(data, schema=self.schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise LakeError(f"table {self.name} does not fit its schema: {error}") from error
+
+    def from_arrow(self, table: pa.Table) -> list[R]:
+        """Inverse of ``to_arrow``; raises LakeError where a column is missing."""
+        names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            raise LakeError(
+                f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again"
+            )
+        types = {column.name: str(column.type) for column in self.columns}
+        columns = [_revived(table.column(name).to_pylist(), _REVIVE.get(types[name])) for name in names]
+        return [self.record(*row) for row in zip(*columns, strict=True)]
+
+
+def _plain(turns: Iterable[records.Message] | None) -> list[dict[str, str]] | None:
+    return None if turns is None else [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _revived(values: list[Any], make: Callable[[Any], Any] | None) -> list[Any]:
+    return [None if value is None else make(value) for value in values] if make else values
+
+
+def _messages(value: Iterable[dict[str, str]]) -> tuple[records.Message, ...]:
+    return tuple(records.Message(turn["role"], turn["content"]) for turn in value)
+
+
+_REVIVE: dict[str, Any] = {
+    str(MESSAGES): _messages,
+    str(pa.list_(TEXT)): tuple,
+    str(pa.list_(FLOAT)): tuple,
+}
