@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from star_pipeline.adapters.weight_files import check_folder, unloadable
+from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.core.planning.estimation import ModelSize
 
 

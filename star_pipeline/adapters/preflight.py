@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from star_pipeline.adapters.weight_files import check_folder, unloadable
+from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.config.models import StarConfig
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError

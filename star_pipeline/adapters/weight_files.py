@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from star_pipeline.core.errors import ModelError, in_short
+from star_pipeline.core.errors import ModelError
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEX = tuple(f"{name}.index.json" for name in _SINGLE)
@@ -28,24 +28,6 @@ _NOT_WEIGHTS = {
 }
 Header = tuple[tuple[int, ...], str]
 """A stored tensor's shape and dtype."""
-
-
-def unloadable(name: str, error: Exception) -> ModelError:
-    """The one line for whatever a library raised while it read a scoring model's files."""
-    if isinstance(error, ModelError):
-        return error
-    kind = "" if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: "
-    return ModelError(
-        f"scoring model {name!r} cannot be loaded: {kind}{in_short(error)}; expected a Hugging Face id, or the folder of a causal LM"
-    )
-
-
-def check_folder(name: str) -> None:
-    """Raises ModelError for what is plainly a path, and nothing is there."""
-    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
-        raise ModelError(
-            f"scoring model {name!r}: no such folder; expected a Hugging Face id, or the folder of a causal LM"
-        )
 
 
 def model_folder(name: str, config: Any) -> Path | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.model_size import skeleton
 from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
 from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, forest, packed, padded, rows
 from star_pipeline.adapters.scoring.token_losses import token_losses
-from star_pipeline.adapters.weight_files import unloadable
 from star_pipeline.core.errors import ModelError
 
 _ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}

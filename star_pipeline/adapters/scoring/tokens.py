@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, Tokens
-from star_pipeline.adapters.weight_files import check_folder, unloadable
 from star_pipeline.core.equations.ifd_templates import prompt_messages, prompt_text, with_system_in_first_question
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample

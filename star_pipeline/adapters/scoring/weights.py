@@ -12,7 +12,8 @@ from typing import Any
 from upath import UPath
 
 from star_pipeline.adapters.lake import write_whole
-from star_pipeline.adapters.weight_files import check_folder, unloadable, weight_files
+from star_pipeline.adapters.model_errors import check_folder, unloadable
+from star_pipeline.adapters.weight_files import weight_files
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import Progress
