@@ -13,8 +13,8 @@ from star_pipeline.core import identity
 from star_pipeline.core.checks import Shares
 from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
 from star_pipeline.core.equations.sampling import SamplingRules
-from star_pipeline.core.equations.selection import KeepRules
 from star_pipeline.core.intake.seeds import SeedRules, Turns
+from star_pipeline.core.publishing.rows import KeepRules
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

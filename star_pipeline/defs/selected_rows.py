@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.equations.selection import star_rows
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import JOINED, Misfit, refusal
+from star_pipeline.core.publishing.rows import star_rows
 from star_pipeline.core.records import CatalogEntry, StarRow
 from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, JUDGE_VERDICTS, SEED_SHARDS
 from star_pipeline.defs.asset_factory import AllShards

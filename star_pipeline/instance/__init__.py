@@ -1,4 +1,7 @@
-"""The lake's own Dagster instance: ``home`` opens it, ``processes`` tells dead runs, ``queue`` keeps the shards' order."""
+"""The lake's own Dagster instance: ``home`` opens it, ``processes`` tells dead runs, ``queue`` keeps the shards' order, ``storage``
+keeps its SQLite files open, ``scopes`` tells one lake's runs from another's. A lake's ``dagster.yaml`` names these modules: their paths
+stay. Assets, jobs and sensors live in ``star_pipeline.defs``.
+"""
 
 from star_pipeline.instance.home import open_instance
 from star_pipeline.instance.processes import fail_dead_runs

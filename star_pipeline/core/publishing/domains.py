@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from star_pipeline.core.equations.selection import best_first
 from star_pipeline.core.publishing.near_duplicates import near_duplicates
+from star_pipeline.core.publishing.rows import best_first
 from star_pipeline.core.records import StarRow, TaskDomain
 
 _FEW = 10

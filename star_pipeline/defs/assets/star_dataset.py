@@ -20,11 +20,11 @@ from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import CORRECT, listed
-from star_pipeline.core.equations.selection import kept_rows
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
 from star_pipeline.core.publishing.checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
 from star_pipeline.core.publishing.manifest import configurations, manifest
+from star_pipeline.core.publishing.rows import kept_rows
 from star_pipeline.core.records import AgentSpend, LeftOutRow, StarRow, TaskDomain
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,

@@ -5,14 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_pipeline.core.equations.selection import (
-    Contender,
-    KeepRules,
-    kept_rows,
-    memory_entries,
-    select_in_seed,
-    star_rows,
-)
+from star_pipeline.core.equations.selection import Contender, memory_entries, select_in_seed
+from star_pipeline.core.publishing.rows import KeepRules, kept_rows, star_rows
 from star_pipeline.core.records import Candidate, CatalogEntry, CompositeScore, IfdScore, Message, Seed
 
 
