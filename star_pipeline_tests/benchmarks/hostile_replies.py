@@ -2,9 +2,9 @@
 
     python -m star_pipeline_tests.benchmarks.hostile_replies [--replies 2000] [--seed 1]
 
-The server has a process of its own. Ends with 1 where a good reply was lost, a row has neither text nor reason, a rerun asks
-for a reply that was had, or the event loop was at one piece of work for longer than a second. (On a busy machine it also stands
-still while it waits for a processor: both are told.)
+The server has a process of its own. Ends with 1 where a good reply was lost, a row has neither text nor reason, or the event
+loop was at one piece of work for longer than a second. (On a busy machine it also stands still while it waits for a processor: both
+are told.)
 """
 
 import argparse
