@@ -2,8 +2,9 @@
 
     python -m star_pipeline_tests.benchmarks.hostile_replies [--replies 2000] [--seed 1]
 
-The server has a process of its own. Ends with 1 where a good reply was lost, a row has neither text nor reason, a rerun asks
-for a reply that was had, or the event loop stood still for longer than a second.
+The server has a process of its own. Ends with 1 where a good reply was lost, a row has neither text nor reason, or the event
+loop was at one piece of work for longer than a second. (On a busy machine it also stands still while it waits for a processor: both
+are told.)
 """
 
 import argparse
@@ -34,7 +35,8 @@ from star_pipeline_tests.llm_server import chat_server
 
 @dataclass
 class Told:
-    """``lost``: numbers of good replies that did not arrive as sent; ``silent``: rows without text and reason."""
+    """``lost``: numbers of good replies that did not arrive as sent; ``silent``: rows without text and reason; ``longest_s``: for
+    how long the event loop stood still, ``longest_work_s`` in CPU time of its thread."""
 
     replies: int = 0
     failed: int = 0
@@ -42,6 +44,7 @@ class Told:
     silent: list[str] = field(default_factory=list)
     verdicts: dict[str, int] = field(default_factory=dict)
     longest_s: dict[str, float] = field(default_factory=lambda: {"asking": 0.0, "judging": 0.0})
+    longest_work_s: float = 0.0
     phase: str = "asking"
 
 
@@ -57,9 +60,10 @@ async def watched(told: Told) -> Any:
 
     async def watch() -> None:
         while True:
-            before = time.perf_counter()
+            before, worked = time.perf_counter(), time.thread_time()
             await asyncio.sleep(0.02)
             told.longest_s[told.phase] = max(told.longest_s[told.phase], time.perf_counter() - before - 0.02)
+            told.longest_work_s = max(told.longest_work_s, time.thread_time() - worked)
 
     task = asyncio.create_task(watch())
     try:
@@ -150,13 +154,9 @@ def main() -> int:
     server.join()
     print(f"{told.replies:,} replies, {told.failed:,} failed with a reason; verdicts {told.verdicts}")
     print(f"good replies lost: {told.lost[:20] or 'none'}; rows without a reason: {told.silent[:20] or 'none'}")
-    still = max(told.longest_s.values())
-    print(
-        "the event loop stood still for "
-        + ", ".join(f"{s:.2f} s {what}" for what, s in told.longest_s.items())
-        + " at most"
-    )
-    return int(bool(told.lost or told.silent or still > 1))
+    still = ", ".join(f"{seconds:.2f} s {what}" for what, seconds in told.longest_s.items())
+    print(f"the event loop stood still for {still} at most; of its own work for {told.longest_work_s:.2f} s")
+    return int(bool(told.lost or told.silent or told.longest_work_s > 1))
 
 
 if __name__ == "__main__":
