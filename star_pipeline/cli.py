@@ -207,7 +207,14 @@ def score(
     from star_pipeline.commands.score import print_scores, score_file
     from star_pipeline.config import load_config
 
-    given = {"small": small, "large": large, "template": template, "max_length": max_length, "dtype": dtype, "device": device}  # fmt: skip
+    given = {
+        "small": small,
+        "large": large,
+        "template": template,
+        "max_length": max_length,
+        "dtype": dtype,
+        "device": device,
+    }
     settings = load_config(config, {"scoring": {name: value for name, value in given.items() if value is not None}})
     terminal = Console(stderr=True)
     if terminal.is_terminal:

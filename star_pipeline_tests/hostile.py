@@ -10,10 +10,10 @@ from star_pipeline_tests.llm_server import Reply
 _PIECES = (
     " ", "\n", "\t", "\u00a0", "[", "]", "[[", "[A]", "[B", "{", "}", "<", ">", "<think>", "</think>", "[THINK]", "\\boxed{", '"', "'",
     "**", "`", "```", "verdict: ", "A", "conclusion: ", "Final verdict", "(", ")", "\x00", "\ud800", "\udfff", "\u202e", "é", "漢", "0",
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 _TOKENS: tuple[Any, ...] = (
     0, 5, -1, 1.5, 1e300, True, None, "7", "many", "", [], {}, 10**18, 2**63, 10**19, 10**40, float("nan"), float("-inf"),
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 _REASONS: tuple[Any, ...] = ("stop", None, "", 7, ["stop"], {"a": 1}, True, "st\ud800op", "x" * 5000, "eos\x00")
 _ODD: tuple[Any, ...] = (None, 3, -1.5, "x", [], {}, [None], {"a": [1]}, True, "\ud800")
 QUESTION = re.compile(r"question (\d+)\.")
@@ -83,13 +83,13 @@ def _broken(draw: random.Random) -> Reply:
         b"", b"{", b"[]", b"null", b"7", b'"text"', b"<html>Bad gateway</html>", b"{}", b'{"choices": []}', b'{"choices": {"a": 1}}',
         b'{"choices": [null]}', b'{"choices": [{"message": null}]}', b'{"choices": [{"message": 5}]}', b'{"error": "loading"}',
         b'{"error": {"message": "Provider returned error", "code": 502}}', b"\xff\xfe\x00", b"[" * 200_000, b'{"a":' * 100_000,
-    )  # fmt: skip
+    )  # fmt: skip  # read as a table
     if draw.random() < 0.2:
         return draw.choice((
             Reply(breaks="reset"), Reply(breaks="half"), Reply(status=500, body=b"x" * 100_000), Reply(status=599),
             Reply(status=429, headers={"Retry-After": draw.choice(("nan", "-5", "soon", "9" * 400 + "x", ""))}),
             Reply("fine", headers={"X-Long": "y" * 20_000}),
-        ))  # fmt: skip
+        ))  # fmt: skip  # read as a table
     return Reply(body=draw.choice(bodies))
 
 

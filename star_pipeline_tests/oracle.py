@@ -3,7 +3,7 @@
 Written from the design alone; nothing of star_pipeline is imported. The config must be the one that made the whole lake.
 """
 
-# fmt: off
+# fmt: off  # one line an equation
 import math
 from collections import Counter, namedtuple
 from itertools import pairwise
@@ -53,7 +53,11 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
     """What differs from the design, a readable line each. ``ifd_rows`` limits how many candidates pass through the models again."""
     found, shards, knobs = Found(), {}, _knobs(yaml.safe_load(config.read_text()))
     for key in sorted(path.stem for path in (lake / "tables/seed_shards").glob("*.parquet")):
-        shards[key] = {table: _read(lake / f"tables/{table}/{key}.parquet", table, found) for table in COLUMNS if table != "star_dataset"}
+        shards[key] = {
+            table: _read(lake / f"tables/{table}/{key}.parquet", table, found)
+            for table in COLUMNS
+            if table != "star_dataset"
+        }
     dataset = _read(lake / "star_dataset/star_dataset.parquet", "star_dataset", found)
     joined = {key: _join(key, tables, found) for key, tables in shards.items()} if not found else {}
     if found:
@@ -74,7 +78,9 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
         best = [row for row in tables["composite_scores"] if row["selection"] == "best"]
         bank |= {row["seed_id"]: row["pair_id"] for row in best if (row["pi"] or 0.0) >= knobs["min_pi"]}
         p, parent = {row["pair_id"]: row["probability"] for row in snapshot}, snapshot[0]["snapshot_id"]
-    found.unless(set(p) == set(knobs["sampled"]), f"the last snapshot's pairs are {sorted(p)}, the config's {knobs['sampled']}")
+    found.unless(
+        set(p) == set(knobs["sampled"]), f"the last snapshot's pairs are {sorted(p)}, the config's {knobs['sampled']}"
+    )
     _check_dataset(dataset, joined, live, found)
     _check_scores(joined, knobs, ifd_rows, found)
     return found
@@ -86,11 +92,32 @@ def _knobs(config: Row) -> Row:
     if isinstance(grid, dict):
         grid = [f"{i}+{r}" for i in grid["instruction"] for r in grid["response"]]
     always = [*pairs["base"], *(["seed"] if pairs.get("include_seed", True) and "seed" not in pairs["base"] else [])]
-    knobs: Row = {"sampled": grid, "always": always, "prices": {}, "pairs_per_seed": 3, "from_memory": 1, "neighbours": 10, "min_pi": 0.0}
-    knobs |= {"template": "alpaca", "max_length": 2048, "divisor": "p95", "divide_over": "shard", "rate": 0.001, "floor": 0.0}
+    knobs: Row = {
+        "sampled": grid,
+        "always": always,
+        "prices": {},
+        "pairs_per_seed": 3,
+        "from_memory": 1,
+        "neighbours": 10,
+        "min_pi": 0.0,
+    }
+    knobs |= {
+        "template": "alpaca",
+        "max_length": 2048,
+        "divisor": "p95",
+        "divide_over": "shard",
+        "rate": 0.001,
+        "floor": 0.0,
+    }
     knobs |= {"agent": None, "on_reversal": "tie", "skip_nonpositive_gap": True, "weighting": "similarity"}
-    knobs |= {k: v for section in ("sampling", "scoring", "judge", "evolution", "memory") for k, v in (config.get(section) or {}).items()}
-    for name, agent in config["agents"].items():  # USD per prompt and completion token; absent where litellm's list decides
+    knobs |= {
+        k: v
+        for section in ("sampling", "scoring", "judge", "evolution", "memory")
+        for k, v in (config.get(section) or {}).items()
+    }
+    for name, agent in config[
+        "agents"
+    ].items():  # USD per prompt and completion token; absent where litellm's list decides
         price = agent.get("input_cost_per_token"), agent.get("output_cost_per_token")
         if agent["model"].startswith(("hosted_vllm/", "offline/")) or None not in price:
             knobs["prices"][name] = np.array([price[0] or 0.0, price[1] or 0.0])
@@ -105,17 +132,26 @@ def _read(path: Path, table: str, found: Found) -> list[Row]:
 
 def _join(key: str, tables: Tables, found: Found) -> Shard:
     """Each seed's rows, one for every plan row: what the tables say of it side by side."""
-    seeds, verdicts = ({row[i]: row for row in tables[t]} for t, i in (("seed_shards", "seed_id"), ("judge_verdicts", "candidate_id")))
+    seeds, verdicts = (
+        {row[i]: row for row in tables[t]} for t, i in (("seed_shards", "seed_id"), ("judge_verdicts", "candidate_id"))
+    )
     names, shard = ("sampling_plan", "candidates", "ifd_scores", "composite_scores"), Shard()
-    found.unless(len({len(tables[name]) for name in names}) == 1, f"{key}: there is not a row for every plan row in {names}")
+    found.unless(
+        len({len(tables[name]) for name in names}) == 1, f"{key}: there is not a row for every plan row in {names}"
+    )
     if {row["seed_id"] for row in tables["sampling_plan"]} != set(seeds) or len(seeds) != len(tables["seed_shards"]):
         found.append(f"{key} sampling_plan: its seeds are not those of seed_shards, or one is there twice")
         return {}
     place = [(list(seeds).index(row["seed_id"]), row["slot"]) for row in tables["sampling_plan"]]
-    found.unless(all(a < b for a, b in pairwise(place)), f"{key} sampling_plan: not sorted by seed order and slot, or a slot repeats")
+    found.unless(
+        all(a < b for a, b in pairwise(place)),
+        f"{key} sampling_plan: not sorted by seed order and slot, or a slot repeats",
+    )
     due = [row["candidate_id"] for row in tables["candidates"] if row["candidate_id"] in verdicts]
     right = due == [row["candidate_id"] for row in tables["judge_verdicts"]]
-    found.unless(right, f"{key} judge_verdicts: rows repeat, stand in another order than the candidates, or are of none")
+    found.unless(
+        right, f"{key} judge_verdicts: rows repeat, stand in another order than the candidates, or are of none"
+    )
     for plan, made, ifd, score in zip(*(tables[name] for name in names), strict=False):
         for name, row in zip(names, (plan, made, ifd, score), strict=True):
             same = {n: {**made, **plan}[n] for n in ("seed_id", "slot", "pair_id", "candidate_id") if n in row}
@@ -133,11 +169,16 @@ def _adapt(p: dict[str, float], pairs: list[str]) -> dict[str, float]:
     return {pair: p[pair] * scale if pair in p else 1 / len(pairs) for pair in pairs}
 
 
-def _check_plan(at: str, shard: Shard, parent: str, knobs: Row, p: dict[str, float], bank: dict[str, str], found: Found) -> None:
+def _check_plan(
+    at: str, shard: Shard, parent: str, knobs: Row, p: dict[str, float], bank: dict[str, str], found: Found
+) -> None:
     """Eq. 3: what of a draw can be seen from outside."""
     always, drawable = knobs["always"], [pair for pair in p if pair not in knobs["always"]]
     drawn_from = {row.plan["snapshot_id"] for rows in shard.values() for row in rows}
-    found.unless(current := drawn_from == {parent}, f"{at}: drawn from snapshots {drawn_from}, the shard's parent snapshot is {parent}")
+    found.unless(
+        current := drawn_from == {parent},
+        f"{at}: drawn from snapshots {drawn_from}, the shard's parent snapshot is {parent}",
+    )
     for seed_id, rows in ((seed_id, [row.plan for row in joined]) for seed_id, joined in shard.items()):
         where, fixed, drawn = f"{at}: seed {seed_id}", rows[: len(always)], rows[len(always) :]
         right = [row["pair_id"] for row in fixed] == always and rows[0]["slot"] == 0
@@ -154,18 +195,30 @@ def _check_plan(at: str, shard: Shard, parent: str, knobs: Row, p: dict[str, flo
             found.unless(pair in ("seed", agents), f"{where}: pair {pair} with agents {agents}")
             if current and (row in drawn or row["probability"] is not None):
                 found.compare(f"{where} {pair}", row, probability=p.get(pair))
-        found.unless(set(near) <= set(bank) and len(set(near)) == len(near), f"{where}: neighbours {near} repeat or were not in the bank")
+        found.unless(
+            set(near) <= set(bank) and len(set(near)) == len(near),
+            f"{where}: neighbours {near} repeat or were not in the bank",
+        )
         size = min(knobs["neighbours"], len(bank))
         right = len(near) == size or (len(near) < size and not (knobs["all_live"] and knobs["from_memory"]))
         found.unless(right, f"{where}: {len(near)} neighbours, should be {size}")
-        attached, memory = [bank.get(seed) for seed in near], {row["pair_id"] for row in drawn if row["origin"] == "memory"}
+        attached, memory = (
+            [bank.get(seed) for seed in near],
+            {row["pair_id"] for row in drawn if row["origin"] == "memory"},
+        )
         right = rows[0].get("neighbour_pair_ids", attached) == attached
-        found.unless(right, f"{where}: neighbour_pair_ids {rows[0].get('neighbour_pair_ids')}, `best` there were {attached}")
+        found.unless(
+            right, f"{where}: neighbour_pair_ids {rows[0].get('neighbour_pair_ids')}, `best` there were {attached}"
+        )
         found.unless(memory <= set(attached), f"{where}: {memory} from memory, whose pairs are {attached}")
         cosines = rows[0].get("neighbour_similarities") if knobs["weighting"] == "similarity" else None
         cosines = [1.0] * len(near) if cosines is None else cosines
         found.unless(len(cosines) == len(near), f"{where}: {len(cosines)} similarities of {len(near)} neighbours")
-        pool = {pair for pair, cosine in zip(attached, cosines, strict=False) if pair in drawable and p[pair] > 0 and cosine > 0}
+        pool = {
+            pair
+            for pair, cosine in zip(attached, cosines, strict=False)
+            if pair in drawable and p[pair] > 0 and cosine > 0
+        }
         size = min(knobs["from_memory"], knobs["pairs_per_seed"], len(pool))
         found.unless(len(memory) == size or not current, f"{where}: {memory} from memory, should be {size} of {pool}")
 
@@ -178,22 +231,39 @@ def _check_candidates(at: str, shard: Shard, knobs: Row, found: Found) -> None:
         for row in (row.made for row in rows):
             where, (first, _, second) = f"{at}: {seed['seed_id']} {row['pair_id']}", row["pair_id"].partition("+")
             both, ok, cost = first not in rewritten, row["status"] == "ok", row["cost_usd"]
-            right = row["error"] is None if ok else row["status"] == "failed" and row["response"] is None and bool(row["error"])
-            found.unless(right, f"{where}: {row['status']} with error {row['error']!r} and response {row['response']!r}")
+            right = (
+                row["error"] is None
+                if ok
+                else row["status"] == "failed" and row["response"] is None and bool(row["error"])
+            )
+            found.unless(
+                right, f"{where}: {row['status']} with error {row['error']!r} and response {row['response']!r}"
+            )
             if ok:
                 found.compare(where, row, instruction=rewritten.get(first) or row["instruction"])
-                right = first == "seed" or (bool(row["response"]) and (first == "keep" or row["instruction"] != seed["instruction"]))
+                right = first == "seed" or (
+                    bool(row["response"]) and (first == "keep" or row["instruction"] != seed["instruction"])
+                )
                 found.unless(right, f"{where}: ok, without a response or with a rewriting that echoes its input")
             rewritten[first] = rewritten.get(first) or row["instruction"]
             if first == "seed":
                 found.compare(where, row, response=seed["response"], status="ok", prompt_tokens=0, completion_tokens=0)
             tokens = np.array([row["prompt_tokens"], row["completion_tokens"]])
-            prices = [knobs["prices"].get(agent) for agent in ([first, second] if both else [second])] if tokens.any() else [np.zeros(2)]
+            prices = (
+                [knobs["prices"].get(agent) for agent in ([first, second] if both else [second])]
+                if tokens.any()
+                else [np.zeros(2)]
+            )
             low, high = 0.0, math.inf  # where litellm's list decides; of two prices in one row the shares are not known
             if all(price is not None for price in prices):
                 low, high = (float(tokens @ choose(np.stack(prices), axis=0)) for choose in (np.min, np.max))
-            found.unless(low - 1e-9 <= cost <= high + 1e-9 and cost >= 0, f"{where}: cost_usd is {cost!r}, should be {low} to {high}")
-            found.unless(tokens.min() >= 0 and row["latency_s"] >= 0, f"{where}: tokens {tokens}, latency {row['latency_s']}")
+            found.unless(
+                low - 1e-9 <= cost <= high + 1e-9 and cost >= 0,
+                f"{where}: cost_usd is {cost!r}, should be {low} to {high}",
+            )
+            found.unless(
+                tokens.min() >= 0 and row["latency_s"] >= 0, f"{where}: tokens {tokens}, latency {row['latency_s']}"
+            )
 
 
 def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
@@ -206,12 +276,18 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
     whole = divisor([row for rows in shard.values() for row in rows])
     for seed_id, rows in shard.items():
         by, wanted = whole if knobs["divide_over"] == "shard" else divisor(rows), {}
-        reference = rows[0] if rows[0].made["status"] == "ok" else next((row for row in rows if row.plan["pair_id"] == "seed"), None)
+        reference = (
+            rows[0]
+            if rows[0].made["status"] == "ok"
+            else next((row for row in rows if row.plan["pair_id"] == "seed"), None)
+        )
         for row in rows:
             at, gap = f"{seed_id} {row.plan['pair_id']}", row.ifd["gap"]
             judged = row.made["status"] == "ok" and row is not reference
             right = bool(row.verdict) == judged or (judged and gap is None)
-            found.unless(right, f"{key} judge_verdicts: {at}: has no verdict, or has one and is the reference or failed")
+            found.unless(
+                right, f"{key} judge_verdicts: {at}: has no verdict, or has one and is the reference or failed"
+            )
             pi_llm = 0.5 if row is reference else None
             if judged and row.verdict:
                 base = reference.made["candidate_id"] if reference is rows[0] else row.verdict["base_candidate_id"]
@@ -219,9 +295,23 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
             pi_dual = None if gap is None else min(1.0, max(gap, 0.0) / by)
             pi = None if pi_dual is None or pi_llm is None else pi_llm * pi_dual
             pi = 0.0 if gap is not None and row.verdict and row.verdict["verdict"] == "skipped" else pi
-            new = {"pi_dual": pi_dual, "pi_llm": pi_llm, "pi": pi, "rank": None, "selected": False, "selection": None, "gap": gap}
-            wanted[row.made["candidate_id"]] = {name: value for name, value in new.items() if name in row.score or name != "gap"}
-        ranked = sorted((-w["pi"], -row.ifd["gap"], c) for row, (c, w) in zip(rows, wanted.items(), strict=True) if w["pi"] is not None)
+            new = {
+                "pi_dual": pi_dual,
+                "pi_llm": pi_llm,
+                "pi": pi,
+                "rank": None,
+                "selected": False,
+                "selection": None,
+                "gap": gap,
+            }
+            wanted[row.made["candidate_id"]] = {
+                name: value for name, value in new.items() if name in row.score or name != "gap"
+            }
+        ranked = sorted(
+            (-w["pi"], -row.ifd["gap"], c)
+            for row, (c, w) in zip(rows, wanted.items(), strict=True)
+            if w["pi"] is not None
+        )
         for place, (_, _, candidate) in enumerate(ranked, 1):
             wanted[candidate]["rank"] = place
         if ranked and ranked[0][0] < 0:
@@ -230,28 +320,50 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
             fallback = f"fallback_{'base' if reference is rows[0] else 'seed'}"
             wanted[reference.made["candidate_id"]] |= {"selected": True, "selection": fallback}
         for row in rows:
-            found.compare(f"{key} composite_scores: {seed_id} {row.plan['pair_id']}", row.score, **wanted[row.made["candidate_id"]])
+            found.compare(
+                f"{key} composite_scores: {seed_id} {row.plan['pair_id']}",
+                row.score,
+                **wanted[row.made["candidate_id"]],
+            )
 
 
 def _check_verdict(at: str, verdict: Row, gap: float | None, base: str, knobs: Row, found: Found) -> float | None:
     """Eq. 6: one verdict out of two orders, and its π_llm."""
     said, skip = verdict["verdict"], knobs["skip_nonpositive_gap"] and (gap is None or gap <= 0)
-    pi_llm = {"better": 1.0, "worse": 0.0, "tie": 0.5, "inconsistent": 0.5 if knobs["on_reversal"] == "tie" else None}.get(said)
+    pi_llm = {
+        "better": 1.0,
+        "worse": 0.0,
+        "tie": 0.5,
+        "inconsistent": 0.5 if knobs["on_reversal"] == "tie" else None,
+    }.get(said)
     found.compare(at, verdict, base_candidate_id=base, flipped=said == "inconsistent", pi_llm=pi_llm)
     found.unless(skip == (said == "skipped"), f"{at}: {said} at gap {gap}")
-    found.unless(said == "unparsed" or (said == "failed") == bool(verdict["error"]), f"{at}: {said} with error {verdict['error']!r}")
+    found.unless(
+        said == "unparsed" or (said == "failed") == bool(verdict["error"]),
+        f"{at}: {said} with error {verdict['error']!r}",
+    )
     two = {verdict.get("verdict_first"), verdict.get("verdict_swapped")}
     if two <= {"better", "worse", "tie"}:
-        found.compare(at, verdict, verdict=min(map(str, two)) if len(two) == 1 else "tie" if "tie" in two else "inconsistent")
+        found.compare(
+            at, verdict, verdict=min(map(str, two)) if len(two) == 1 else "tie" if "tie" in two else "inconsistent"
+        )
     else:
-        found.unless("verdict_first" not in verdict or said in ("skipped", "failed", "unparsed"), f"{at}: {said} from {two}")
-    found.unless(verdict["cost_usd"] >= 0 and not (verdict["cost_usd"] and skip), f"{at}: cost_usd is {verdict['cost_usd']}")
+        found.unless(
+            "verdict_first" not in verdict or said in ("skipped", "failed", "unparsed"), f"{at}: {said} from {two}"
+        )
+    found.unless(
+        verdict["cost_usd"] >= 0 and not (verdict["cost_usd"] and skip), f"{at}: cost_usd is {verdict['cost_usd']}"
+    )
     if (price := knobs["prices"].get(knobs["agent"])) is not None and "prompt_tokens" in verdict:
-        found.compare(at, verdict, cost_usd=float(np.array([verdict["prompt_tokens"], verdict["completion_tokens"]]) @ price))
+        found.compare(
+            at, verdict, cost_usd=float(np.array([verdict["prompt_tokens"], verdict["completion_tokens"]]) @ price)
+        )
     return pi_llm
 
 
-def _check_snapshot(key: str, shard: Shard, snapshot: list[Row], knobs: Row, before: Row, parent: str | None, found: Found) -> None:
+def _check_snapshot(
+    key: str, shard: Shard, snapshot: list[Row], knobs: Row, before: Row, parent: str | None, found: Found
+) -> None:
     """Eq. 8, seed by seed."""
     p, n, reward = dict(before), dict.fromkeys(before, 0), dict.fromkeys(before, 0.0)
     for rows in shard.values():
@@ -263,18 +375,33 @@ def _check_snapshot(key: str, shard: Shard, snapshot: list[Row], knobs: Row, bef
         p = {pair: value / total for pair, value in p.items()}
     p = {pair: (1 - len(before) * knobs["floor"]) * value + knobs["floor"] for pair, value in p.items()}
     total = sum(last["probability"] for last in snapshot)
-    found.unless(abs(total - 1) <= 1e-9 and len(snapshot) == len(p), f"{key} snapshot: probabilities sum to {total}, or a pair repeats")
+    found.unless(
+        abs(total - 1) <= 1e-9 and len(snapshot) == len(p),
+        f"{key} snapshot: probabilities sum to {total}, or a pair repeats",
+    )
     for last in snapshot:
         at, pair, first = f"{key} agent_pair_probabilities: {last['pair_id']}", last["pair_id"], snapshot[0]
-        found.compare(at, last, n_sampled=n[pair], reward=reward[pair], probability_before=before[pair], probability=p[pair], shard=key)
-        found.compare(at, last, snapshot_id=first["snapshot_id"], parent_snapshot_id=parent or first["parent_snapshot_id"])
+        found.compare(
+            at,
+            last,
+            n_sampled=n[pair],
+            reward=reward[pair],
+            probability_before=before[pair],
+            probability=p[pair],
+            shard=key,
+        )
+        found.compare(
+            at, last, snapshot_id=first["snapshot_id"], parent_snapshot_id=parent or first["parent_snapshot_id"]
+        )
 
 
 def _check_dataset(dataset: list[Row], joined: dict[str, Shard], live: set[str], found: Found) -> None:
     """The final data: one row a live seed, the selected candidate's."""
     data = {row["seed_id"]: row for row in dataset}
     expected = [(key, rows) for key, shard in joined.items() for seed_id, rows in shard.items() if seed_id in live]
-    once = [row["seed_id"] for row in dataset] == [rows[0].seed["seed_id"] for _, rows in expected] and len(expected) == len(live)
+    once = [row["seed_id"] for row in dataset] == [rows[0].seed["seed_id"] for _, rows in expected] and len(
+        expected
+    ) == len(live)
     found.unless(once, f"star_dataset: {len(dataset)} rows for {len(live)} live seeds, or in another order than theirs")
     for key, rows, seed in ((key, rows, rows[0].seed) for key, rows in expected):
         if row := data.get(seed["seed_id"]):
@@ -283,7 +410,9 @@ def _check_dataset(dataset: list[Row], joined: dict[str, Shard], live: set[str],
             turns = [("system", seed["system"]), *((turn["role"], turn["content"]) for turn in seed["history"] or [])]
             turns += [("user", pick["instruction"]), ("assistant", pick["response"])]
             pick["messages"] = [{"role": role, "content": text} for role, text in turns if text is not None]
-            found.compare(f"star_dataset: seed {seed['seed_id']}", row, **{name: pick[name] for name in row if name in pick})
+            found.compare(
+                f"star_dataset: seed {seed['seed_id']}", row, **{name: pick[name] for name in row if name in pick}
+            )
 
 
 def _prompt(template: str, seed: Row, instruction: str) -> str | None:
@@ -311,7 +440,9 @@ def _nll(model: Any, before: list[int], response: list[int]) -> float:
 
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([before + response])).logits[0].double()
-    return float(-torch.log_softmax(logits[len(before) - 1 : -1], -1)[torch.arange(len(response)), torch.tensor(response)].mean())
+    return float(
+        -torch.log_softmax(logits[len(before) - 1 : -1], -1)[torch.arange(len(response)), torch.tensor(response)].mean()
+    )
 
 
 def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, found: Found) -> None:
@@ -322,7 +453,9 @@ def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, fo
         for seed, row, score in ((row.seed, row.made, row.ifd) for rows in shard.values() for row in rows):
             where, prompt, cut = f"{key} ifd_scores: {row['seed_id']} {row['pair_id']}", None, False
             ids, ends = {}, {}  # ends: where in the text each response token ends
-            status = "no_candidate" if row["status"] == "failed" else "ok" if row["response"].strip() else "empty_response"
+            status = (
+                "no_candidate" if row["status"] == "failed" else "ok" if row["response"].strip() else "empty_response"
+            )
             if status == "ok" and (prompt := _prompt(knobs["template"], seed, row["instruction"])) is None:
                 continue
             for size, (tokenizer, _, start, limit) in models.items() if prompt is not None else ():
@@ -330,7 +463,10 @@ def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, fo
                 coded = tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True)
                 room = max(limit - 1 - len(before), 0)
                 cut, status = cut or room < len(coded["input_ids"]), status if room else "prompt_too_long"
-                ids[size], ends[size] = ([start, *before], coded["input_ids"][:room]), [end for _, end in coded["offset_mapping"]][:room]
+                ids[size], ends[size] = (
+                    ([start, *before], coded["input_ids"][:room]),
+                    [end for _, end in coded["offset_mapping"]][:room],
+                )
             values = [name for name in score if name.startswith(("n_tokens", "nll", "ifd", "gap"))]
             if status != "ok" or any(score[name] is None for name in values):
                 found.compare(where, score, status=status, truncated=cut and status == "ok", **dict.fromkeys(values))
@@ -339,12 +475,18 @@ def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, fo
             found.compare(where, score, status="ok", truncated=cut, gap=score["ifd_small"] - score["ifd_large"])
             scored.append([])
             for size, (before, response) in ids.items():
-                kept = [token for token, end in zip(response, ends[size], strict=True) if end <= min(e[-1] for e in ends.values())]
+                kept = [
+                    token
+                    for token, end in zip(response, ends[size], strict=True)
+                    if end <= min(e[-1] for e in ends.values())
+                ]
                 ratio = math.exp(score[f"nll_given_{size}"] - score[f"nll_alone_{size}"])
                 found.compare(where, score, **{f"n_tokens_{size}": len(kept), f"ifd_{size}": ratio})
                 scored[-1].append((where, score, size, before, kept))
     found.tolerance = 1e-4
     count = min(len(scored), len(scored) if ifd_rows is None else ifd_rows)
-    for where, score, size, before, kept in (pass_ for i in np.linspace(0, len(scored) - 1, count).astype(int) for pass_ in scored[i]):
+    for where, score, size, before, kept in (
+        pass_ for i in np.linspace(0, len(scored) - 1, count).astype(int) for pass_ in scored[i]
+    ):
         a, b = (_nll(models[size][1], head, kept) for head in (before, before[:1]))
         found.compare(where, score, **{f"nll_given_{size}": a, f"nll_alone_{size}": b, f"ifd_{size}": math.exp(a - b)})

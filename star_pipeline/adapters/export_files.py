@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_pipeline.adapters.lake import whole_file
+from star_pipeline.core.aliases import JsonObject
 
-Records = Iterable[dict[str, Any]]
+Records = Iterable[JsonObject]
 
 _ROW_GROUP = 4096
 # JSON may hold these as they are, but str.splitlines would end a line there
@@ -70,5 +71,5 @@ def write_records(path: Path, records: Records, schema: pa.Schema) -> None:
             write(file, records, schema)
 
 
-def _encoded(record: dict[str, Any]) -> bytes:
+def _encoded(record: JsonObject) -> bytes:
     return json.dumps(record, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS).encode()

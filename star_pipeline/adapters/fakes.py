@@ -1,11 +1,11 @@
 """Fakes of the ports, for tests and trials: instant, deterministic, without network or models."""
 
 import hashlib
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatReply, ChatRequest, ModelFit, ResponseLoss, ScoringSample
 from star_pipeline.core.records import MemoryEntry, Neighbour
@@ -68,22 +68,23 @@ class HashEmbedder:
     def __init__(self, size: int = 64) -> None:
         self._size = size
 
-    def embed(self, texts: Sequence[str]) -> Any:
+    def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self._size), np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split() or [""]:
                 vectors[row, int(_number(word) * self._size)] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+        return unit
 
 
 class ListBank:
     """A memory bank in a list, searched exhaustively with numpy."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[MemoryEntry, Any]] = []
-        self._beside: list[tuple[str, str, Any]] = []
+        self._rows: list[tuple[MemoryEntry, Vectors]] = []
+        self._beside: list[tuple[str, str, Vectors]] = []
 
-    def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
+    def nearest(self, vectors: Vectors, limit: int, before: int) -> list[list[Neighbour]]:
         rows = [(entry, vector) for entry, vector in self._rows if entry.sequence < before]
         found = []
         for query in vectors:
@@ -91,15 +92,15 @@ class ListBank:
             found.append(sorted(near, key=lambda n: (-n.similarity, n.seed_id))[:limit])
         return found
 
-    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         self._rows = [row for row in self._rows if row[0].shard != shard]
         self._rows += list(zip(entries, vectors, strict=True))
         return len(self._rows)
 
-    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Vectors]:
         rows = [(entry.candidate_id, entry.instruction, vector) for entry, vector in self._rows]
         return {name: vector for name, text, vector in (*self._beside, *rows) if instructions.get(name) == text}
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
         stay = [row for row in self._beside if row[0] in wanted and row[0] not in instructions]
         self._beside = stay + [(*named, vector) for named, vector in zip(instructions.items(), vectors, strict=True)]

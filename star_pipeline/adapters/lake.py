@@ -1,6 +1,8 @@
 """The lake: every path, built from one root, and atomic writes. Nothing else knows where things are."""
 
 import functools
+import hashlib
+import io
 import os
 import unicodedata
 import uuid
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +19,8 @@ from upath import UPath
 from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
-from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.records import CatalogEntry
+from star_pipeline.core.table_spec import AnyTable, TableSpec
 from star_pipeline.core.tables import (
     COST_COLUMNS,
     LEFT_OUT_ROWS,
@@ -86,7 +89,15 @@ def _unwritable(path: UPath | Path, error: OSError) -> LakeError:
     )
 
 
-def arrow_table(file: Any, columns: Sequence[str] | None = None) -> pa.Table:
+def file_digest(path: UPath) -> str:
+    """SHA-256 of a file's bytes, in hex digits. Raises OSError."""
+    with path.open(
+        "rb"
+    ) as file:  # a file as Python's own or fsspec's, both of which fill a buffer; UPath does not say so
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
+
+
+def arrow_table(file: str | os.PathLike[str] | BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file, given by its path or open, or its ``columns`` alone; read without Arrow's threads.
 
     A process that ends when they have just begun is aborted ("terminate called"), with exit code 134 instead of its own.
@@ -187,7 +198,7 @@ class Lake:
         """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own."""
         return Path(shared or self.local(self.journal))
 
-    def table(self, spec: TableSpec[Any], shard: str | None = None) -> UPath:
+    def table(self, spec: AnyTable, shard: str | None = None) -> UPath:
         """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""
         if spec.name == STAR_DATASET.name:
             return self.root / "star_dataset" / "star_dataset.parquet"
@@ -219,13 +230,13 @@ class Lake:
         """Whole or not at all: a reader sees the old content or the new one, also after a crash."""
         write_whole(path, data)
 
-    def write_table(self, spec: TableSpec[Any], table: pa.Table, shard: str | None = None) -> UPath:
+    def write_table(self, spec: AnyTable, table: pa.Table, shard: str | None = None) -> UPath:
         """Write a table whose schema is checked against ``spec``; returns its path."""
         path = self.table(spec, shard)
         self.write_bytes(path, self.encoded(spec, table))
         return path
 
-    def encoded(self, spec: TableSpec[Any], table: pa.Table) -> bytes:
+    def encoded(self, spec: AnyTable, table: pa.Table) -> bytes:
         """The table as a Parquet file's content. Raises LakeError where it does not fit ``spec``."""
         if not table.schema.equals(spec.schema):
             raise LakeError(
@@ -235,9 +246,7 @@ class Lake:
         pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
         return bytes(sink.getvalue().to_pybytes())
 
-    def read_arrow(
-        self, spec: TableSpec[Any], shard: str | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read_arrow(self, spec: AnyTable, shard: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The table, or its ``columns`` alone. Raises LakeError where it is not there or broken."""
         with self._reading(spec, shard) as file:
             return arrow_table(file, columns)
@@ -250,7 +259,7 @@ class Lake:
                 yield from spec.from_arrow(pa.Table.from_batches([batch]))
 
     @contextmanager
-    def _reading(self, spec: TableSpec[Any], shard: str | None) -> Iterator[BinaryIO]:
+    def _reading(self, spec: AnyTable, shard: str | None) -> Iterator[BinaryIO]:
         path = self.table(spec, shard)
         try:
             with path.open("rb") as file:
@@ -264,10 +273,10 @@ class Lake:
     def read_table(self, spec: TableSpec[R], shard: str | None = None) -> list[R]:
         return spec.from_arrow(self.read_arrow(spec, shard))
 
-    def has_table(self, spec: TableSpec[Any], shard: str | None = None) -> bool:
+    def has_table(self, spec: AnyTable, shard: str | None = None) -> bool:
         return bool(self.table(spec, shard).exists())
 
-    def shards_of(self, spec: TableSpec[Any]) -> list[str]:
+    def shards_of(self, spec: AnyTable) -> list[str]:
         """Keys of the shards that have this table, in order."""
         folder = self.root / "tables" / spec.name
         return sorted(path.stem for path in folder.glob("*.parquet")) if folder.exists() else []
@@ -289,7 +298,7 @@ class Lake:
         """What the catalogue says of each shard, in order of the keys. Every shard asks: the catalogue is read once."""
         return _catalog_shards(self, self.signature(SEED_CATALOG))
 
-    def signature(self, spec: TableSpec[Any], shard: str | None = None) -> Signature | None:
+    def signature(self, spec: AnyTable, shard: str | None = None) -> Signature | None:
         """Changes when the table's file is replaced; None where it is not there."""
         try:
             seen = self.table(spec, shard).stat()
@@ -306,7 +315,7 @@ class Lake:
             for folder in (root, *places, tables, *tables.glob("*")):
                 sweep(folder)
 
-    def catalog_rows(self) -> Sequence[Any]:
+    def catalog_rows(self) -> Sequence[CatalogEntry]:
         """The seed catalogue; empty on a fresh lake."""
         return self.read_table(SEED_CATALOG) if self.has_table(SEED_CATALOG) else []
 

@@ -6,13 +6,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import filelock
 import psutil
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
 
 
@@ -104,14 +104,14 @@ def _write(lake: Lake, note: UPath, owner: str) -> None:
     lake.write_bytes(note, json.dumps(holder).encode())
 
 
-def _read(note: UPath) -> dict[str, Any]:
+def _read(note: UPath) -> JsonObject:
     try:
         return dict(json.loads(note.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
 
 
-def _named(holder: dict[str, Any]) -> str:
+def _named(holder: JsonObject) -> str:
     try:
         return f"{holder['owner']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
     except KeyError:

@@ -1,15 +1,19 @@
 """The memory bank in LanceDB: which pair made good data of which kind of instruction."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import MemoryEntry, Neighbour
+
+if TYPE_CHECKING:
+    import lancedb
 
 TABLE = "instructions"
 BESIDE = "other_instructions"
@@ -25,7 +29,7 @@ class LanceMemoryBank:
         self._embedding = embedding
         self._batch = batch
 
-    def _table(self) -> Any | None:
+    def _table(self) -> "lancedb.table.Table | None":
         import lancedb
 
         database = lancedb.connect(self._folder)
@@ -44,7 +48,7 @@ class LanceMemoryBank:
             )
         return table
 
-    def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
+    def nearest(self, vectors: Vectors, limit: int, before: int) -> list[list[Neighbour]]:
         """As the port says; ties in similarity go to the smaller seed_id."""
         found: list[list[Neighbour]] = [[] for _ in range(len(vectors))]
         table = self._table()
@@ -67,7 +71,7 @@ class LanceMemoryBank:
                 found[start + hit.get("query_index", 0)].append(near)
         return [sorted(near, key=lambda n: (-n.similarity, n.seed_id)) for near in found]
 
-    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """As the port says; raises LakeError where the bank was made with another embedding."""
         import lancedb
 
@@ -87,16 +91,16 @@ class LanceMemoryBank:
             merge.when_not_matched_by_source_delete(gone).execute(rows)
         return int(table.count_rows())
 
-    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Vectors]:
         """As the port says; raises LakeError where the bank was made with another embedding."""
-        found: dict[str, Any] = {}
+        found: dict[str, Vectors] = {}
         for table in (self._beside(), self._table()):
             for name, text, vector in self._vectors(table):
                 if instructions.get(name) == text:
                     found[name] = vector
         return found
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
         """As the port says."""
         import lancedb
 
@@ -104,7 +108,10 @@ class LanceMemoryBank:
         rows = {name: (text, vector) for name, text, vector in self._vectors(before) if name in wanted}
         rows |= {name: (text, vector) for (name, text), vector in zip(instructions.items(), vectors, strict=True)}
         if rows:
-            columns = {"candidate_id": [*rows], "instruction": [text for text, _ in rows.values()]}
+            columns: dict[str, Sequence[object]] = {
+                "candidate_id": [*rows],
+                "instruction": [text for text, _ in rows.values()],
+            }
             stacked = np.asarray([vector for _, vector in rows.values()], np.float32)
             table = lancedb.connect(self._folder).create_table(
                 BESIDE,
@@ -113,7 +120,7 @@ class LanceMemoryBank:
             )
             table.optimize(cleanup_older_than=timedelta(hours=1))
 
-    def _vectors(self, table: Any | None) -> Iterator[tuple[str, str, Any]]:
+    def _vectors(self, table: "lancedb.table.Table | None") -> Iterator[tuple[str, str, Vectors]]:
         """(candidate_id, instruction, vector) of the rows that this embedding made."""
         if table is None:
             return
@@ -126,19 +133,21 @@ class LanceMemoryBank:
                 if made == self._embedding:
                     yield name, text, vector
 
-    def _beside(self) -> Any | None:
+    def _beside(self) -> "lancedb.table.Table | None":
         import lancedb
 
         database = lancedb.connect(self._folder)
         return database.open_table(BESIDE) if BESIDE in database.list_tables().tables else None
 
 
-def _to_arrow(entries: Sequence[MemoryEntry], vectors: Any, embedding: str) -> pa.Table:
-    columns: dict[str, Any] = {f.name: [getattr(entry, f.name) for entry in entries] for f in fields(MemoryEntry)}
+def _to_arrow(entries: Sequence[MemoryEntry], vectors: Vectors, embedding: str) -> pa.Table:
+    columns: dict[str, Sequence[object]] = {
+        f.name: [getattr(entry, f.name) for entry in entries] for f in fields(MemoryEntry)
+    }
     return _with_vectors(columns, vectors, embedding)
 
 
-def _with_vectors(columns: dict[str, Any], vectors: Any, embedding: str) -> pa.Table:
+def _with_vectors(columns: dict[str, Sequence[object]], vectors: Vectors, embedding: str) -> pa.Table:
     columns["embedding"] = [embedding] * len(vectors)
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     return pa.table(columns)

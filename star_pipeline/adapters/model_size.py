@@ -1,9 +1,14 @@
 """How large a scoring model is, from its configuration alone: no weights are loaded."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.core.planning.estimation import ModelSize
+
+if TYPE_CHECKING:
+    import transformers
 
 
 def model_size(name: str) -> ModelSize:
@@ -17,7 +22,7 @@ def model_size(name: str) -> ModelSize:
     return ModelSize(parameters, int(text.num_hidden_layers), int(text.hidden_size))
 
 
-def skeleton(name: str) -> Any:
+def skeleton(name: str) -> transformers.PreTrainedModel:
     """The model without weights, on torch's meta device. Raises ModelError where its configuration cannot be had."""
     import torch
     import transformers
@@ -32,7 +37,7 @@ def skeleton(name: str) -> Any:
         raise unloadable(name, error) from error
 
 
-def _offline(name: str) -> Any:
+def _offline(name: str) -> transformers.GPTNeoXConfig | None:
     from star_pipeline.adapters.offline.training import Recipe, architecture
 
     recipe = Recipe()

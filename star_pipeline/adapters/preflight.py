@@ -1,14 +1,19 @@
 """What can be told before any money is spent: keys, servers that nobody runs, models that are not there."""
 
+from __future__ import annotations
+
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.config.models import StarConfig
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
 from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import transformers
 
 
 def check_agents(config: StarConfig) -> None:
@@ -66,7 +71,9 @@ def describe_model(name: str) -> str:
     return f"{said}, {files.check_weights(name, folder, config) / 1e9:,.2g} GB of weights"
 
 
-def _described(name: str) -> tuple[str, Any, Any]:
+def _described(
+    name: str,
+) -> tuple[str, transformers.PretrainedConfig | None, transformers.PreTrainedTokenizerBase | None]:
     """What a model is, its configuration, its tokenizer. Raises ModelError."""
     check_folder(name)
     import transformers

@@ -11,6 +11,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -79,7 +80,7 @@ class BarProgress:
             console=console,
             transient=True,
         )
-        self._task: int | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> "BarProgress":
         self._bars.start()
@@ -90,12 +91,12 @@ class BarProgress:
 
     def stage(self, name: str, total: int, later: float = 0.0) -> None:
         if self._task is not None:
-            self._bars.remove_task(self._task)  # type: ignore[arg-type]
+            self._bars.remove_task(self._task)
         self._task = self._bars.add_task(name, total=total, later=later)
 
     def advance(self, count: int = 1) -> None:
         if self._task is not None:
-            self._bars.advance(self._task, count)  # type: ignore[arg-type]
+            self._bars.advance(self._task, count)
 
     def note(self, text: str) -> None:
         self._bars.console.print(text, highlight=False)

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +30,7 @@ _BAD_VALUES = (ValueError, OverflowError, LookupError, pa.ArrowException)
 """What Arrow and Python say of a value that Python cannot hold: bytes that are no UTF-8, a date beyond year 9999, a time zone."""
 
 
-def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
     """The records of a file whose name ends in one of ENDINGS, unpacked where that says so.
 
     ``names`` maps our names of the fields to the file's; a format that can read columns by themselves reads no others.
@@ -51,7 +51,7 @@ def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator
         raise SeedError(f"{source}: {what}, or its permissions") from error
 
 
-def read_json_lines(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def read_json_lines(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
     """One JSON value a line; empty lines do not count."""
     for number, line in enumerate(file, start=1):
         if number == 1:
@@ -68,7 +68,7 @@ def read_json_lines(file: BinaryIO, source: str, names: Mapping[str, str]) -> It
             yield number, RowError(f"line {number}: {_TOO_DEEP}")
 
 
-def read_json(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def read_json(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
     """The elements of one JSON list."""
     stream = _JsonStream(file, source)
     opening = stream.skip_to_token()
@@ -93,7 +93,7 @@ def read_json(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator
         stream.fail("Extra data")
 
 
-def read_csv(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def read_csv(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
     """Rows under the header as objects, without the nested fields that a row leaves empty."""
     csv.field_size_limit(1 << 30)
     nested = [names[field] for field in _NESTED]
@@ -117,7 +117,7 @@ def read_csv(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[
         raise SeedError(f"{source}, line {rows.line_num}: no valid CSV ({error}); mend the file") from error
 
 
-def read_parquet(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def read_parquet(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
     """Rows as objects. Of columns that ``names`` does not name the records hold the name alone."""
     try:
         table = pq.ParquetFile(file)
@@ -139,21 +139,24 @@ def _wanted(there: Collection[str], names: Mapping[str, str]) -> list[str]:
     return [name for name in there if name in names.values()] or list(there)[:1]
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[Any]:
+def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, object] | RowError]:
     try:
         yield from batch.to_pylist()
         return
     except _BAD_VALUES:
         pass
     for place in range(batch.num_rows):
-        record: Any = {}
-        for name in batch.schema.names:
-            try:
-                record[name] = batch.column(name)[place].as_py()
-            except _BAD_VALUES as error:
-                record = RowError(f"field {name!r}: a value that cannot be read ({' '.join(str(error).split()):.200})")
-                break
-        yield record
+        yield _row_of(batch, place)
+
+
+def _row_of(batch: pa.RecordBatch, place: int) -> dict[str, object] | RowError:
+    record = {}
+    for name in batch.schema.names:
+        try:
+            record[name] = batch.column(name)[place].as_py()
+        except _BAD_VALUES as error:
+            return RowError(f"field {name!r}: a value that cannot be read ({' '.join(str(error).split()):.200})")
+    return record
 
 
 def _require_distinct(names: Collection[str], source: str) -> None:
@@ -166,10 +169,10 @@ def _require_distinct(names: Collection[str], source: str) -> None:
 
 
 def _unzstd(raw: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))  # type: ignore[return-value]
+    return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
 
 
-Reader = Callable[[BinaryIO, str, Mapping[str, str]], Iterator[tuple[int, Any]]]
+Reader = Callable[[BinaryIO, str, Mapping[str, str]], Iterator[tuple[int, object]]]
 READERS: dict[str, Reader] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
@@ -178,7 +181,7 @@ READERS: dict[str, Reader] = {
     ".parquet": read_parquet,
 }
 PACKINGS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),  # type: ignore[dict-item,return-value]
+    ".gz": lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw)),  # it reads as one, typeshed only does not say so
     ".zst": _unzstd,
 }
 ENDINGS = (*READERS, *(form + packing for packing in PACKINGS for form in READERS if form != ".parquet"))
@@ -238,7 +241,7 @@ class _JsonStream:
     def step(self) -> None:
         self._at += 1
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """The next JSON value, a RowError in the place of one that is nested too deeply.
 
         Reads on, in pieces twice as large each time, until it is whole.
@@ -281,7 +284,7 @@ class _JsonStream:
         )
 
 
-def _decoded_lines(raw: Any, source: str) -> Iterator[str]:
+def _decoded_lines(raw: BinaryIO, source: str) -> Iterator[str]:
     for number, line in enumerate(raw, start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from star_pipeline.adapters.lake import Lake, write_whole
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import LakeError, ModelError
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import IFD_SCORES
@@ -85,11 +85,11 @@ def _said(lake: Lake, shard: str) -> tuple[Weights, set[str]]:
     return json.loads(metadata.get(METADATA.encode(), b"{}")), models
 
 
-def _name(model: Any) -> str:
+def _name(model: str | JsonMapping) -> str:
     return f"{model['model']}@{model['api_base']}" if isinstance(model, dict) else str(model)
 
 
-def _read(lake: Lake) -> dict[str, Any]:
+def _read(lake: Lake) -> JsonObject:
     try:
         return dict(json.loads(lake.numerics.read_text("utf-8"))) if lake.numerics.exists() else {}
     except (OSError, ValueError) as error:

@@ -57,7 +57,11 @@ def _below(folder: UPath) -> list[UPath]:
             inner = {
                 name: os.path.realpath(os.path.join(place, name)) for name in sorted(folders) if not _hidden([name])
             }
-            folders[:] = [name for name, real in inner.items() if real not in seen and not seen.add(real)]  # type: ignore[func-returns-value]
+            folders.clear()
+            for name, real in inner.items():
+                if real not in seen:
+                    seen.add(real)
+                    folders.append(name)
     kept = [path for path in found if ending_of(path.name) or not _hidden([path.name])]
     return sorted(kept, key=lambda path: path.relative_to(folder).as_posix())
 

@@ -1,6 +1,5 @@
 """What the seed files are now, told by their content, without reading again what has not changed."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 
 from upath import UPath
 
-from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lake import Lake, file_digest
 from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
@@ -86,8 +85,7 @@ def _fits(entry: _Entry, seen: tuple[int, int]) -> bool:
 def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
     """(bytes, time of change, SHA-256), or None where the file is not what was listed any more."""
     try:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        content = file_digest(path)
         after = path.stat()
     except FileNotFoundError:
         return None

@@ -104,7 +104,7 @@ def _former_is_dead(left: Path) -> bool:
         return True
     named = _FORMER.search(left.name)
     try:
-        return bool(named) and psutil.Process(int(named[1])).create_time() > written + 1.0  # type: ignore[index]
+        return named is not None and psutil.Process(int(named[1])).create_time() > written + 1.0
     except psutil.NoSuchProcess:
         return True
 

@@ -4,9 +4,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import transformers
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEX = tuple(f"{name}.index.json" for name in _SINGLE)
@@ -30,7 +33,7 @@ Header = tuple[tuple[int, ...], str]
 """A stored tensor's shape and dtype."""
 
 
-def model_folder(name: str, config: Any) -> Path | None:
+def model_folder(name: str, config: "transformers.PretrainedConfig") -> Path | None:
     """Where a model's files lie on this machine; None for one on the hub that has not been downloaded yet."""
     if Path(name).is_dir():
         return Path(name)
@@ -62,7 +65,7 @@ def check_files(name: str, folder: Path) -> None:
         raise ModelError(f"scoring model {name!r}: {_what_instead(folder)}")
 
 
-def check_weights(name: str, folder: Path, config: Any) -> int:
+def check_weights(name: str, folder: Path, config: "transformers.PretrainedConfig") -> int:
     """Open the weights and hold them against the model that ``config`` describes; returns their size in bytes.
 
     Takes milliseconds for each file, whatever its size. Raises ModelError where loading would fail, or leave a part random.
@@ -83,7 +86,7 @@ def check_weights(name: str, folder: Path, config: Any) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def check_kind(name: str, config: Any) -> None:
+def check_kind(name: str, config: "transformers.PretrainedConfig") -> None:
     """Raises ModelError for what transformers loads as a causal LM, and is none."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
@@ -97,7 +100,9 @@ def check_kind(name: str, config: Any) -> None:
         )
 
 
-def check_vocabulary(name: str, tokenizer: Any, config: Any) -> None:
+def check_vocabulary(
+    name: str, tokenizer: "transformers.PreTrainedTokenizerBase", config: "transformers.PretrainedConfig"
+) -> None:
     """Raises ModelError where the tokenizer makes tokens that the model has no embedding for."""
     size = config.get_text_config().vocab_size
     beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= size)
@@ -165,7 +170,7 @@ def _pickled(path: Path) -> Iterator[tuple[str, Header]]:
         yield key, (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
-def _check_quantised(name: str, config: Any) -> None:
+def _check_quantised(name: str, config: "transformers.PretrainedConfig") -> None:
     from transformers.quantizers.auto import AutoHfQuantizer
 
     try:
@@ -181,7 +186,7 @@ def _check_quantised(name: str, config: Any) -> None:
         return
 
 
-def _check_fit(name: str, config: Any, stored: Mapping[str, Header]) -> None:
+def _check_fit(name: str, config: "transformers.PretrainedConfig", stored: Mapping[str, Header]) -> None:
     """What is stored against what the model has. Names that transformers converts while loading are left to loading."""
     from star_pipeline.adapters.model_size import skeleton
 

@@ -133,7 +133,7 @@ def _dataset(lake: Lake) -> Iterator[Diagnosis]:
     problem = dataset_problem(lake, manifest)
     yield (
         not problem,
-        problem or f"{lake.table(STAR_DATASET)}: the file that its manifest names, {manifest['data']['rows']:,} rows",  # type: ignore[index]
+        problem or f"{lake.table(STAR_DATASET)}: the file that its manifest names, {manifest['data']['rows']:,} rows",  # type: ignore[index]  # without one there is a problem
     )
 
 

@@ -317,9 +317,14 @@ def _shared(line: CallTotals, share: float, attempts: int, stage: str) -> CallTo
     """Expected: the share that is judged, each asked once. At most: all of them, as often as ``judge.attempts`` allows."""
     times = attempts if stage == "judge" else 1
     return CallTotals(
-        share * line.calls, line.known, share * line.prompt_tokens, share * line.completion_tokens,
-        times * line.most_prompt, None if line.most_completion is None else times * line.most_completion, times * line.calls,
-    )  # fmt: skip
+        share * line.calls,
+        line.known,
+        share * line.prompt_tokens,
+        share * line.completion_tokens,
+        times * line.most_prompt,
+        None if line.most_completion is None else times * line.most_completion,
+        times * line.calls,
+    )
 
 
 def _mean(values: Sequence[int]) -> float:

@@ -41,7 +41,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
         )
         verdicts = rows("SELECT verdict, count(*) FROM judge_verdicts GROUP BY 1 ORDER BY 2 DESC, 1")
         selections = rows("SELECT selection, count(*) FROM star_dataset GROUP BY 1 ORDER BY 2 DESC, 1")
-        made_of = makeup(rows("SELECT origin, pair_id, rows FROM selections"))  # type: ignore[arg-type]
+        made_of = makeup(rows("SELECT origin, pair_id, rows FROM selections"))
         board = rows(
             "SELECT {'pair_id': pair_id, 'mean_pi': mean_pi, 'mean_pi_low': mean_pi_low, 'mean_pi_high': mean_pi_high, "
             "'candidates': candidates, 'failed': failed, 'probability': probability} FROM pair_leaderboard"

@@ -6,7 +6,7 @@ A ``Rule`` says what is asked and whether wrong data would flow on if it fails; 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +22,9 @@ from star_pipeline.core.records import (
     PlanRow,
     Seed,
 )
-from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.table_spec import AnyTable
 
+R = TypeVar("R")
 SUM_TOLERANCE = 1e-9
 _SHOWN = 3
 
@@ -107,7 +108,7 @@ def rejected_rows(count: int, records: int) -> Finding:
     return Finding(REJECTED, False, text, {"rejected": count})
 
 
-def well_formed(spec: TableSpec[Any], table: pa.Table) -> Finding:
+def well_formed(spec: AnyTable, table: pa.Table) -> Finding:
     """Schema, unique keys, finite numbers (nulls are allowed where the schema allows them)."""
     wrong = _wrong_schema(spec, table) or _repeated(spec, table) or _not_finite(table)
     if wrong:
@@ -115,7 +116,7 @@ def well_formed(spec: TableSpec[Any], table: pa.Table) -> Finding:
     return Finding(CORRECT, True, f"{table.num_rows:,} rows", {"rows": table.num_rows})
 
 
-def _wrong_schema(spec: TableSpec[Any], table: pa.Table) -> str:
+def _wrong_schema(spec: AnyTable, table: pa.Table) -> str:
     expected = {name: str(kind) for name, kind in zip(spec.schema.names, spec.schema.types, strict=True)}
     found = {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types, strict=True)}
     odd = [name for name in (*expected, *found) if expected.get(name) != found.get(name)]
@@ -126,7 +127,7 @@ def _wrong_schema(spec: TableSpec[Any], table: pa.Table) -> str:
     )
 
 
-def _repeated(spec: TableSpec[Any], table: pa.Table) -> str:
+def _repeated(spec: AnyTable, table: pa.Table) -> str:
     keys = list(zip(*(table.column(name).to_pylist() for name in spec.key), strict=True))
     return (
         f"{len(keys) - len(set(keys))} rows repeat a {', '.join(spec.key)}, expected none"
@@ -254,51 +255,72 @@ def probabilities_consistent(rows: Sequence[PairProbability], parent: str, floor
 def failed_share(rows: Sequence[Candidate], shares: Shares) -> Finding:
     paid = [row for row in rows if row.pair_id != "seed"]
     return share_finding(
-        FAILED, paid, lambda row: row.status == "failed", shares.failed_candidates, shares.least_rows, "candidates failed",
+        FAILED,
+        paid,
+        lambda row: row.status == "failed",
+        shares.failed_candidates,
+        shares.least_rows,
+        "candidates failed",
         "look at the reasons: star-pipeline query failures",
-    )  # fmt: skip
+    )
 
 
 def ifd_above_1_share(rows: Sequence[IfdScore], shares: Shares) -> Finding:
     scored = [row for row in rows if row.ifd_small is not None]
     return share_finding(
-        IFD_ABOVE_1, scored, lambda row: (row.ifd_small or 0) > 1, shares.ifd_above_1, shares.least_rows,
+        IFD_ABOVE_1,
+        scored,
+        lambda row: (row.ifd_small or 0) > 1,
+        shares.ifd_above_1,
+        shares.least_rows,
         "responses have an IFD above 1 under the small model",
         "check that scoring.template is the one the model knows, and that responses belong to their instructions",
-    )  # fmt: skip
+    )
 
 
 def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     asked = [row for row in rows if row.verdict != "skipped"]
     return share_finding(
-        UNPARSED, asked, lambda row: row.verdict in ("unparsed", "failed"), shares.unparsed_verdicts, shares.least_rows,
+        UNPARSED,
+        asked,
+        lambda row: row.verdict in ("unparsed", "failed"),
+        shares.unparsed_verdicts,
+        shares.least_rows,
         "comparisons came to no verdict",
         "read reply_first in judge_verdicts; raise max_tokens in judge.params, or take another judge, then: "
         "star-pipeline run --rejudge SHARD",
-    )  # fmt: skip
+    )
 
 
 def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     heard = [row for row in rows if row.verdict in _PI_LLM]
     return share_finding(
-        FLIPPED, heard, lambda row: row.flipped, shares.flipped_verdicts, shares.least_rows,
+        FLIPPED,
+        heard,
+        lambda row: row.flipped,
+        shares.flipped_verdicts,
+        shares.least_rows,
         "verdicts turned round when the answers changed places",
         "the judge leans on position (judge.on_reversal says what such a verdict counts for): take another one, then: "
         "star-pipeline run --rejudge SHARD, or in the UI the job rejudge, then refold_snapshots",
-    )  # fmt: skip
+    )
 
 
 def fallback_share(rows: Sequence[CompositeScore], shares: Shares) -> Finding:
     chosen = [row for row in rows if row.selected]
     return share_finding(
-        FALLBACKS, chosen, lambda row: row.selection != "best", shares.fallbacks, shares.least_rows,
+        FALLBACKS,
+        chosen,
+        lambda row: row.selection != "best",
+        shares.fallbacks,
+        shares.least_rows,
         "seeds fell back to the reference or to themselves",
         "see why: star-pipeline query why (gaps not positive? the judge never says better?)",
-    )  # fmt: skip
+    )
 
 
 def share_finding(
-    rule: Rule, rows: Sequence[Any], counts: Callable[[Any], bool], most: float, least_rows: int, what: str, remedy: str
+    rule: Rule, rows: Sequence[R], counts: Callable[[R], bool], most: float, least_rows: int, what: str, remedy: str
 ) -> Finding:
     found = sum(map(counts, rows))
     share = found / len(rows) if rows else 0.0

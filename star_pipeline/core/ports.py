@@ -1,10 +1,11 @@
 """Ports: a Protocol for every outside thing. Adapters make them real; ``adapters.fakes`` holds fakes for tests and trials."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from star_pipeline.core.records import MemoryEntry, Message, Neighbour
+from star_pipeline.core.aliases import JsonObject, Vectors
+from star_pipeline.core.records import IfdStatus, MemoryEntry, Message, Neighbour
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ChatRequest:
     messages: tuple[Message, ...]
     template: str
     template_version: str
-    params: dict[str, Any] = field(default_factory=dict)
+    params: JsonObject = field(default_factory=dict)
     sample: int = 0
     stage: str = ""
     purpose: str = ""
@@ -73,7 +74,7 @@ class ScoringSample:
 class ModelFit:
     """What of a response a model can take: ``status`` ok or why it cannot be scored; ``kept_chars`` of its text."""
 
-    status: str
+    status: IfdStatus
     kept_chars: int
 
 
@@ -104,25 +105,25 @@ class Scorer(Protocol):
 
 
 class Embedder(Protocol):
-    def embed(self, texts: Sequence[str]) -> Any:
+    def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 array of shape (len(texts), dimension), rows of length 1."""
         ...
 
 
 class MemoryBank(Protocol):
-    def nearest(self, vectors: Any, limit: int, before: int) -> list[list[Neighbour]]:
+    def nearest(self, vectors: Vectors, limit: int, before: int) -> list[list[Neighbour]]:
         """For each row of ``vectors`` the ``limit`` entries of highest cosine among those with ``sequence < before``."""
         ...
 
-    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Any) -> int:
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """Make ``entries`` the only ones of ``shard``; returns the number of entries in the whole bank."""
         ...
 
-    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Any]:
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Vectors]:
         """candidate_id -> embedding, of those ``instructions`` (by candidate_id) that are kept with exactly this text."""
         ...
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Any, wanted: Container[str]) -> None:
+    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
         """Keep embeddings of instructions that are not remembered; no search finds them.
 
         ``vectors`` (n, d) belong to ``instructions`` (by candidate_id). Of those kept before, ``wanted`` candidates' stay.

@@ -42,13 +42,14 @@ class TableSpec(Generic[R]):
 
         Raises LakeError, naming table, row and column, for a null where none may be and for a row whose key came before.
         """
+        # Any, here and below: a column's type stands in ``columns``, and Arrow checks it
         data: dict[str, list[Any]] = {c.name: [getattr(row, c.name) for row in rows] for c in self.columns}
         data |= {c.name: [_plain(turns) for turns in data[c.name]] for c in self.columns if c.type == MESSAGES}
         for column in self.columns:
             if not column.nullable and None in data[column.name]:
                 where = data[column.name].index(None)
                 raise LakeError(f"table {self.name}, row {where}, column {column.name}: null, expected {column.type}")
-        seen: set[tuple[Any, ...]] = set()
+        seen: set[tuple[object, ...]] = set()
         for number, identity in enumerate(zip(*(data[name] for name in self.key), strict=True)):
             if identity in seen:
                 raise LakeError(
@@ -62,7 +63,7 @@ class TableSpec(Generic[R]):
 
     def from_arrow(self, table: pa.Table) -> list[R]:
         """Inverse of ``to_arrow``; raises LakeError where a column is missing."""
-        names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]
+        names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]  # no bound says: a dataclass
         missing = [name for name in names if name not in table.column_names]
         if missing:
             raise LakeError(
@@ -71,6 +72,10 @@ class TableSpec(Generic[R]):
         types = {column.name: str(column.type) for column in self.columns}
         columns = [_revived(table.column(name).to_pylist(), _REVIVE.get(types[name])) for name in names]
         return [self.record(*row) for row in zip(*columns, strict=True)]
+
+
+AnyTable = TableSpec[Any]
+"""A table, whichever record its rows are: what files and columns are asked of needs no more."""
 
 
 def _plain(turns: Iterable[records.Message] | None) -> list[dict[str, str]] | None:

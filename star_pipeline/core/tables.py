@@ -1,11 +1,9 @@
 """One explicit Arrow schema a table. What is written is checked against it; the UI and the inspection file show its texts."""
 
-from typing import Any
-
 import pyarrow as pa
 
 from star_pipeline.core import records
-from star_pipeline.core.table_spec import BOOL, FLOAT, INT, MESSAGES, TEXT, Column, TableSpec
+from star_pipeline.core.table_spec import BOOL, FLOAT, INT, MESSAGES, TEXT, AnyTable, Column, TableSpec
 
 _SEED_ID = Column("seed_id", TEXT, "the seed, named by a hash of its content", False)
 _CANDIDATE_ID = Column("candidate_id", TEXT, "the candidate: a hash of seed_id, pair_id and snapshot_id", False)
@@ -303,7 +301,7 @@ COST_COLUMNS = frozenset(
 )
 """What a row cost, which differs from run to run (retries, who of two asked first) and means nothing downstream."""
 
-SHARD_TABLES: tuple[TableSpec[Any], ...] = (
+SHARD_TABLES: tuple[AnyTable, ...] = (
     SEED_SHARDS,
     SAMPLING_PLAN,
     CANDIDATES,
@@ -314,7 +312,7 @@ SHARD_TABLES: tuple[TableSpec[Any], ...] = (
 )
 """The tables with one file a shard, in the order of the flow."""
 
-TABLES: dict[str, TableSpec[Any]] = {
+TABLES: dict[str, AnyTable] = {
     spec.name: spec
     for spec in (
         *SHARD_TABLES,

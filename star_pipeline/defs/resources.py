@@ -20,7 +20,7 @@ from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import wait_for_turn
 
 
-class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """Where everything is kept."""
 
     root: str = Field(description="the lake's folder")
@@ -29,7 +29,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Lake.at(self.root)
 
 
-class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """The configuration of the run."""
 
     config: str = Field(description="a profile (offline, local, paper), the path of a YAML file, or settings as JSON")
@@ -42,7 +42,7 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return load_config(json.loads(self.config) if self.config.startswith("{") else self.config)
 
 
-class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
 
     lake: LakeResource
@@ -70,14 +70,14 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise self._refused
 
 
-class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """Who is told how far a stage has come; nobody, unless ``run`` puts its terminal here."""
 
     def progress(self) -> Progress:
         return SilentProgress()
 
 
-class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """The configuration's agents, through litellm, with the lake's journal and budget."""
 
     settings: SettingsResource
@@ -114,7 +114,7 @@ class ToldChatResource(ChatResource):
         super().tell(text)
 
 
-class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """The two models that Eq. 4 needs."""
 
     settings: SettingsResource
@@ -141,7 +141,7 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return open_scorer(model, self.settings.load().scoring, self.lake.open(), self.progress.progress())
 
 
-class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """The sentence embedding of instructions."""
 
     settings: SettingsResource
@@ -152,7 +152,7 @@ class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return SentenceEmbedder(self.settings.load().memory.embedding)
 
 
-class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
     """The memory bank in LanceDB."""
 
     lake: LakeResource

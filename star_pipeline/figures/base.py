@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from star_pipeline.core.aliases import JsonMapping, JsonObject
+
 if TYPE_CHECKING:
     import altair as alt
 
@@ -15,9 +17,12 @@ TOLD_APART = 2 * len(_COLOURS)
 """So many pairs have a colour and a dash of their own."""
 _TABLE_ROWS = 60
 _ROWS = "rows"
-Row = Mapping[str, Any]
+Row = JsonMapping
 Column = tuple[str, str, Callable[[Any], str]]
-"""(key of the row, title, how a value is written)"""
+"""(key of the row, title, how a value is written; Any: it is of the column's type)"""
+
+_Drawn = str | list[int]
+"""A colour, or the lengths of dashes and gaps."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Figure:
     title: str
     reading: str
     finding: str
-    spec: Mapping[str, Any] | None = None
+    spec: JsonMapping | None = None
     titles: tuple[str, ...] = ()
     numeric: tuple[bool, ...] = ()
     cells: tuple[tuple[str, ...], ...] = ()
@@ -64,32 +69,32 @@ def figure(
     )
 
 
-def _spec(chart: "alt.TopLevelMixin", rows: Sequence[Row]) -> dict[str, Any]:
+def _spec(chart: "alt.TopLevelMixin", rows: Sequence[Row]) -> JsonObject:
     """The chart as Vega-Lite, as wide as its place in the page; colours of text and lines are the page's, light or dark."""
-    spec: dict[str, Any] = chart.properties(width="container").to_dict()
+    spec: JsonObject = chart.properties(width="container").to_dict()
     spec.pop("config", None)
     spec.setdefault("datasets", {})[_ROWS] = [dict(row) for row in rows]
     return spec
 
 
-def data() -> Any:
+def data() -> "alt.NamedData":
     """Stands for a chart's rows, which are put in at the end: Altair would validate and copy them again and again."""
     import altair as alt
 
     return alt.NamedData(name=_ROWS)
 
 
-def colours(names: Sequence[str]) -> Any:
+def colours(names: Sequence[str]) -> "alt.Scale":
     """The scale that gives each pair the same colour in every figure; pairs past the fourteenth are grey."""
     return _scale(names, [*_COLOURS, *_COLOURS], _GREY)
 
 
-def dashes(names: Sequence[str]) -> Any:
+def dashes(names: Sequence[str]) -> "alt.Scale":
     """Beside ``colours``, for lines: the pairs that share a colour differ in their dashes."""
     return _scale(names, [*[[1, 0]] * len(_COLOURS), *[[5, 3]] * len(_COLOURS)], [1, 0])
 
 
-def _scale(names: Sequence[str], values: Sequence[Any], rest: Any) -> Any:
+def _scale(names: Sequence[str], values: Sequence[_Drawn], rest: _Drawn) -> "alt.Scale":
     import altair as alt
 
     return alt.Scale(domain=list(names), range=[*values, *[rest] * len(names)][: len(names)])
@@ -128,8 +133,8 @@ def stacked(
     value: tuple[str, str],
     colours: Mapping[str, str],
     order: Sequence[str],
-    axis: Any,
-    tooltip: Sequence[Any],
+    axis: "alt.Axis",
+    tooltip: Sequence["alt.Tooltip"],
     stack: Literal["zero", "normalize"] = "zero",
 ) -> "alt.Chart":
     """A bar for each ``label``, in ``order``, of its parts in the colours' order; ``value`` is (key of the row, title)."""
@@ -168,7 +173,7 @@ def whole_ticks(low: int, high: int, most: int = 8) -> list[int]:
     return list(range(-(-low // step) * step, high + 1, step))
 
 
-def counting(low: int, high: int) -> Any:
+def counting(low: int, high: int) -> "alt.Axis":
     """An axis of whole numbers from ``low`` to ``high``: Vega would put halves between few of them."""
     import altair as alt
 
@@ -188,27 +193,27 @@ def beside(texts: Mapping[str, str], order: Sequence[str]) -> "alt.Chart":
     return chart
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A text in one line of at most 160 characters."""
     said = " ".join(str(value or "").split())
     return said if len(said) <= 160 else f"{said[:160]}…"
 
 
-def whole(value: Any) -> str:
+def whole(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def number(value: Any) -> str:
+def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def share(value: Any) -> str:
+def share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def usd(value: Any) -> str:
+def usd(value: float | None) -> str:
     return "" if value is None else f"{value:,.4f}"

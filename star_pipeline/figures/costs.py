@@ -1,8 +1,8 @@
 """What it cost: by agent and stage, by selected row, and as the lake grew. Where nothing has a price, tokens are shown."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.figures.base import Figure, Row, data, figure, stacked, text, usd, whole
 
 _STAGES = {"rewrite": "#72b7b2", "respond": "#4c78a8", "judge": "#f58518"}
@@ -166,7 +166,7 @@ def growth(rows: Sequence[Row]) -> Figure:
         found = shards.setdefault(row["shard"], {"seeds": row["seeds"], "requests": 0, "tokens": 0, "cost_usd": 0})
         for measure in ("requests", "tokens", "cost_usd"):
             found[measure] += row[measure]
-    totals: list[dict[str, Any]] = [{"shard": shard, **found} for shard, found in shards.items()]
+    totals: list[JsonObject] = [{"shard": shard, **found} for shard, found in shards.items()]
     last, half = totals[-1], totals[(len(totals) - 1) // 2]
     finding = (
         f"{last['seeds']:,} seeds took {last['requests']:,.0f} requests and {write(last[key])} {unit}, "

@@ -3,8 +3,8 @@
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.figures.base import Figure
 
 # the UI shows a plot in a window of some 800 pixels; what is wider is shrunk, text and all
@@ -13,7 +13,7 @@ _CHARACTER = 6
 _INK, _SOFT, _GRID = "#1f2328", "#57606a", "#e4e8ec"
 _TEXT = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "labelColor": _INK, "titleColor": _SOFT}
 _RAMP = ["#c9dcef", "#6ba3d6", "#08306b"]
-_THEME: dict[str, Any] = {
+_THEME: JsonObject = {
     # of one width, so that labels measured here fit where they are shown
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "background": "white",

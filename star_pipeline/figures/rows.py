@@ -1,9 +1,12 @@
 """From candidates to the final data set: the funnel, what failed, what was left out, and what is nearly the same."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.figures.base import Figure, Row, counting, data, figure, share, short, stacked, text, whole
+
+if TYPE_CHECKING:
+    import altair as alt
 
 _SELECTIONS = {"best": "#4575b4", "fallback_base": "#bdbdbd", "fallback_seed": "#e0c068"}
 
@@ -129,7 +132,7 @@ def similarity(rows: Sequence[Row]) -> Figure:
     return figure("similarity", title, reading, finding, chart, rows, columns)
 
 
-def _bars(rows: Sequence[Row], label: str, value: str) -> Any:
+def _bars(rows: Sequence[Row], label: str, value: str) -> "alt.LayerChart | alt.FacetChart":
     import altair as alt
 
     base = alt.Chart(data()).encode(

@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
+    # here, since DuckDB complains of leaks at exit when it is imported before the models
+    import duckdb
+    from duckdb.sqltypes import DuckDBPyType
 
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*\)|BIGNUM")
 """Types that stand at the right of a column."""
@@ -74,7 +76,7 @@ def distinct(answer: "duckdb.DuckDBPyRelation") -> "duckdb.DuckDBPyRelation":
     return answer.project("*")
 
 
-def _columns(answer: "duckdb.DuckDBPyRelation") -> list[tuple[str, Any]]:
+def _columns(answer: "duckdb.DuckDBPyRelation") -> list[tuple[str, "DuckDBPyType"]]:
     """(quoted name, type) of each column."""
     return [(_quoted(name), kind) for name, kind in zip(answer.columns, answer.types, strict=True)]
 
@@ -98,7 +100,7 @@ def _lasting(answer: "duckdb.DuckDBPyRelation", other: dict[str, str]) -> "duckd
     return _projected(answer, columns)
 
 
-def _kept(kind: Any, other: dict[str, str]) -> str:
+def _kept(kind: "DuckDBPyType", other: dict[str, str]) -> str:
     """The type with those of its parts replaced that ``other`` names."""
     if kind.id in other:
         return other[kind.id]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from star_pipeline.adapters.temporary_files import unfinished
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
 from star_pipeline.core.records import AgentSpend
-from star_pipeline.core.table_spec import Column, TableSpec
+from star_pipeline.core.table_spec import AnyTable, Column
 from star_pipeline.core.tables import (
     CONFIGS,
     LEFT_OUT_ROWS,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
-_TABLES: tuple[TableSpec[Any], ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES)
+_TABLES: tuple[AnyTable, ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES)
 TABLE_NAMES = tuple(spec.name for spec in _TABLES)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
@@ -184,17 +184,17 @@ def _known_columns() -> dict[str, str]:
     return {name: texts.pop() for name, texts in said.items() if len(texts) == 1}
 
 
-def _columns(spec: TableSpec[Any]) -> tuple[Column, ...]:
+def _columns(spec: AnyTable) -> tuple[Column, ...]:
     with_shard = spec not in SHARD_TABLES or any(column.name == "shard" for column in spec.columns)
     return spec.columns if with_shard else (*spec.columns, _SHARD)
 
 
-def _file(lake: Lake, spec: TableSpec[Any], shard: str | None = None) -> str:
+def _file(lake: Lake, spec: AnyTable, shard: str | None = None) -> str:
     """A table's file as DuckDB takes it: below a lake called ``data*`` its name would be a pattern, and fit another lake's too."""
     return glob.escape(lake.local(lake.table(spec, shard)))
 
 
-def _fill(database: "duckdb.DuckDBPyConnection", spec: TableSpec[Any], files: list[str]) -> None:
+def _fill(database: "duckdb.DuckDBPyConnection", spec: AnyTable, files: list[str]) -> None:
     """Read the table's files, those of other versions too: a column that a file lacks is null, one that only it has is left."""
     if files:
         source = "read_parquet(?, filename = true, union_by_name = true)"

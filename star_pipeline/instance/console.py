@@ -16,7 +16,7 @@ _REPOSITORY = "__repository__"
 class ConsoleInstance(dg.DagsterInstance):
     """Dagster's timeline and its jobs' pages leave out a run that names no code location, as those executed in a process do not."""
 
-    def create_run_for_job(self, job_def: dg.JobDefinition, **named: Any) -> dg.DagsterRun:  # type: ignore[override]
+    def create_run_for_job(self, job_def: dg.JobDefinition, **named: Any) -> dg.DagsterRun:  # type: ignore[override]  # its many arguments go on as they come
         origin = RemoteJobOrigin(
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), _REPOSITORY), job_def.name
         )

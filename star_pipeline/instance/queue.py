@@ -100,7 +100,7 @@ def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> 
     return None
 
 
-class ShardQueue(QueuedRunCoordinator):  # type: ignore[type-arg]
+class ShardQueue(QueuedRunCoordinator):
     """Dagster's run queue, where the lower shard goes first, and one at a time."""
 
     _limited = False

@@ -35,11 +35,11 @@ def _base_dir(config: Mapping[str, Any], below_home: tuple[str, ...]) -> str:
 def _addressing(module: ModuleType) -> Iterator[None]:
     """A module of Dagster's with our ``address`` in the place of its own, which no argument leads past."""
     own = module.create_db_conn_string
-    module.create_db_conn_string = address  # type: ignore[attr-defined]
+    module.create_db_conn_string = address  # type: ignore[attr-defined]  # of a module, seen only at run time
     try:
         yield
     finally:
-        module.create_db_conn_string = own  # type: ignore[attr-defined]
+        module.create_db_conn_string = own  # type: ignore[attr-defined]  # the same
 
 
 class Runs(SqliteRunStorage):

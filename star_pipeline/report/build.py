@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
@@ -139,7 +138,7 @@ def _in_script(code: str) -> str:
     return code.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _embedded(value: Any) -> str:
+def _embedded(value: object) -> str:
     """JSON for a script element: whatever the texts are, nothing in it can end the element."""
     return (
         json.dumps(value, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -150,7 +149,7 @@ def _csp_hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cells"] = _cells
     return environment.from_string((_FILES / "page.html.jinja").read_text("utf-8"))

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.publishing.makeup import makeup
 from star_pipeline.core.publishing.standing import Order, listed
 from star_pipeline.figures.base import Row, number, share, usd, whole
@@ -95,7 +95,7 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
         )
         for other in configs[1:]
     ]
-    chosen: Mapping[str, Any] = json.loads(latest["settings"]) if latest["settings"] else {}
+    chosen: JsonMapping = json.loads(latest["settings"]) if latest["settings"] else {}
     scoring, judge, sampling = (chosen.get(section, {}) for section in ("scoring", "judge", "sampling"))
     agents = chosen.get("agents", {})
     if scoring:
@@ -130,7 +130,7 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
     return tuple(told)
 
 
-def _model(given: Any) -> str:
+def _model(given: str | JsonMapping) -> str:
     """A model's name: without its server's address, of a folder the last part only."""
     name = str(given["model"] if isinstance(given, Mapping) else given).split("@http", 1)[0]
     return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name

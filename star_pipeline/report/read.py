@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.inspection.build import made_by_another_version
 from star_pipeline.inspection.build import open_inspection as open_file
 
@@ -21,11 +22,11 @@ class Inspection:
     def __init__(self, database: "duckdb.DuckDBPyConnection") -> None:
         self._database = database
 
-    def view(self, name: str) -> list[dict[str, Any]]:
+    def view(self, name: str) -> list[JsonObject]:
         """The rows of a shipped query, as dicts by column."""
         return self._rows(f"SELECT * FROM {name}")
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[JsonObject]:
         """The rows of ``sql/NAME.sql``, as dicts by column."""
         return self._rows((_SQL / f"{name}.sql").read_text("utf-8"))
 
@@ -34,7 +35,7 @@ class Inspection:
         strata = (_SQL / "strata.sql").read_text("utf-8")
         self._database.execute(f"CREATE OR REPLACE TEMP TABLE chosen AS {strata}", {"samples": samples})
 
-    def _rows(self, sql: str) -> list[dict[str, Any]]:
+    def _rows(self, sql: str) -> list[JsonObject]:
         self._database.execute(sql)
         columns = [column for column, *_ in self._database.description or ()]
         return [dict(zip(columns, values, strict=True)) for values in self._database.fetchall()]

@@ -3,10 +3,11 @@
 import base64
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.figures.base import Row
 from star_pipeline.report.read import Inspection
 
@@ -25,7 +26,7 @@ _OF_CANDIDATE = (
 class Samples:
     """The sampled seeds as records, each with its ``candidates``; texts longer than ``clip`` characters are cut."""
 
-    seeds: Sequence[Mapping[str, Any]]
+    seeds: Sequence[JsonMapping]
     clip: int
 
     def packed(self) -> str:
@@ -46,7 +47,7 @@ def read_samples(inspection: Inspection, count: int) -> Samples:
     return Samples([_clipped(record, clip) for record in records], clip)
 
 
-def _record(seed: Row, candidates: Sequence[Row]) -> dict[str, Any]:
+def _record(seed: Row, candidates: Sequence[Row]) -> JsonObject:
     """A seed as the page takes it; a candidate's instruction is left out where it is the seed's."""
     made = [
         {
@@ -61,11 +62,11 @@ def _record(seed: Row, candidates: Sequence[Row]) -> dict[str, Any]:
     return {**told, **({"history": history} if history else {}), "candidates": made}
 
 
-def _brief(value: Any) -> Any:
+def _brief(value: object) -> object:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _lengths(value: Any) -> list[int]:
+def _lengths(value: object) -> list[int]:
     if isinstance(value, str):
         return [len(value)]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -73,7 +74,7 @@ def _lengths(value: Any) -> list[int]:
 
 
 def _clipped(value: Any, clip: int) -> Any:
-    """The value with each text cut at ``clip`` characters, saying how many are left out."""
+    """A JSON value (Any: of the kind that was given) with each text cut at ``clip`` characters, saying how many are left out."""
     if isinstance(value, str):
         return value if len(value) <= clip else f"{value[:clip]}… [{len(value) - clip:,} more characters]"
     if isinstance(value, dict):

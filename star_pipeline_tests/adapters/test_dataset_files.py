@@ -23,7 +23,7 @@ def test_the_manifest_names_both_files_and_nothing_in_it_is_of_the_moment(lake):
     told = read_manifest(lake)
     assert told["data"] == {
         "rows": 3, "file": "star_dataset.parquet", "sha256": hashlib.sha256(b"data").hexdigest(), "bytes": 4,
-    }  # fmt: skip
+    }  # fmt: skip  # read as a table
     assert (dataset_problem(lake, told), is_published(lake, "d"), is_published(lake, "other")) == ("", True, False)
     before = lake.dataset_manifest.read_bytes()
     write_dataset(lake, b"data", b"card", TOLD)

@@ -25,7 +25,7 @@ WRITER = """
     print("whole", flush=True)
 """
 PLACES = ("report.html", "seeds/more.json", "star_dataset/star_dataset.parquet", "tables/candidates/000001-x.parquet",
-          "inspect.duckdb", "journal/lake_id", "dagster_home/dagster.yaml")  # fmt: skip
+          "inspect.duckdb", "journal/lake_id", "dagster_home/dagster.yaml")  # fmt: skip  # read as a table
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_publisher_that_stands_still_keeps_what_it_has_half_written_while_anot
         subprocess.run(
             [sys.executable, "-c", "import sys; from star_pipeline.adapters.lake import Lake; Lake.at(sys.argv[1]).sweep()", lake.root],
             check=True,
-        )  # fmt: skip
+        )  # fmt: skip  # read as a table
         process.send_signal(signal.SIGCONT)
         process.stdin.write("go on\n")
         process.stdin.flush()

@@ -68,7 +68,7 @@ def a_token_more(folder):
         {"id": 600 + n, "content": f"<more{n}>", "special": False, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False}
         for n in range(80)
-    ]  # fmt: skip
+    ]  # fmt: skip  # read as a table
     path.write_text(json.dumps(told))
 
 
@@ -115,7 +115,7 @@ BROKEN = {
     "adapter": (lambda f: without_weights(f, "adapter_config.json", "adapter_model.safetensors"), "an adapter .PEFT. and not a model"),
     "encoder": (bert, "BertForMaskedLM.: an encoder; expected a causal LM"),
     "encoder and decoder": (t5, "an encoder and a decoder; expected a causal LM"),
-}  # fmt: skip
+}  # fmt: skip  # read as a table
 
 
 @pytest.mark.parametrize("fault", BROKEN)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _run(command: Sequence[str | Path], **options: object) -> int:
     print("+", *command, flush=True)
-    return subprocess.run([str(part) for part in command], **options).returncode  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([str(part) for part in command], **options).returncode
 
 
 def environment(folder: Path, resolution: str, links: str | None, torch: str | None) -> Path:

@@ -29,9 +29,7 @@ def main() -> None:
         agents = {name: {"model": f"hosted_vllm/{name}", "api_base": server.url} for name in "ab"}
         config, lake = folder / "config.yaml", Lake.at(folder / "lake")
         config.write_text(
-            json.dumps(
-                {**CONFIG, "agents": agents, "sampling": {**CONFIG["sampling"], "shard_size": args.shard_size}}  # type: ignore[dict-item]
-            )
+            json.dumps({**CONFIG, "agents": agents, "sampling": {**CONFIG["sampling"], "shard_size": args.shard_size}})
         )
         lake.prepare()
         lake.write_bytes(lake.seeds / "seeds.json", json.dumps(seed_rows(args.shard_size * args.shards)).encode())

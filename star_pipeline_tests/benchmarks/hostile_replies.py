@@ -51,7 +51,7 @@ class Told:
 def agent(url: str) -> AgentConfig:
     limits = {"max_concurrency": 16, "max_tries": 2, "timeout_s": 60, "patience_s": 3600}
     prices = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
-    return AgentConfig(model="hosted_vllm/m", api_base=url, params={"max_tokens": 64}, **limits, **prices)  # type: ignore[arg-type]
+    return AgentConfig(model="hosted_vllm/m", api_base=url, params={"max_tokens": 64}, **limits, **prices)
 
 
 @contextlib.asynccontextmanager

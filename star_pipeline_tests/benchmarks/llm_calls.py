@@ -88,7 +88,7 @@ async def bare(base: str, folder: Path) -> Any:
         response = await litellm.acompletion(
             model="hosted_vllm/m", messages=[{"role": "user", "content": f"{number} {PROMPT}"}], api_base=base, max_tokens=512,
             timeout=120, max_retries=0, num_retries=0, drop_params=True,
-        )  # fmt: skip
+        )  # fmt: skip  # read as a table
         assert response.choices[0].message.content == REPLY
 
     yield _at_once(ask)
@@ -99,7 +99,7 @@ async def ours(base: str, folder: Path, budget_usd: float | None = None) -> Any:
     agent = AgentConfig(
         model="hosted_vllm/m", api_base=base, max_concurrency=IN_FLIGHT, params={"max_tokens": 512},
         input_cost_per_token=1e-6, output_cost_per_token=2e-6,
-    )  # fmt: skip
+    )  # fmt: skip  # read as a table
     async with contextlib.aclosing(LitellmChat({"a": agent}, Journal(folder, "lake"), budget_usd)) as chat:
 
         async def ask(number: int) -> None:

@@ -31,7 +31,7 @@ from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.local import BATCH_TOKENS, LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, forest, packed
-from star_pipeline.adapters.scoring.tokens import PassBuilder, load_vocabulary
+from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.core.ports import ScoringSample
 
 _ROWS = Path(__file__).resolve().parents[3] / "shared/data/alpaca"
@@ -165,7 +165,7 @@ class _OneByOne:
 
     def __init__(self, folder: Path, device: str) -> None:
         self._model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
-        self._maker, self._device = PassBuilder(load_vocabulary(str(folder)), _TEMPLATE, _LIMIT), device
+        self._maker, self._device = PassBuilder(load_tokenizer(str(folder)), _TEMPLATE, _LIMIT), device
 
     def losses(self, samples: Sequence[ScoringSample]) -> list[tuple[float, float]]:
         pairs = self._maker.passes(samples, [len(sample.response) for sample in samples])
@@ -229,7 +229,7 @@ def _work(model: Path, samples: Sequence[ScoringSample], budget: int) -> float:
 
 
 def _passes(model: Path, samples: Sequence[ScoringSample]) -> list[ForwardPass]:
-    maker = PassBuilder(load_vocabulary(str(model)), _TEMPLATE, _LIMIT)
+    maker = PassBuilder(load_tokenizer(str(model)), _TEMPLATE, _LIMIT)
     return [item for pair in maker.passes(samples, [len(s.response) for s in samples]) for item in pair]
 
 

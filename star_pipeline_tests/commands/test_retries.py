@@ -28,7 +28,7 @@ class Paying(Lakeside):
             name: {"model": f"hosted_vllm/{name}", "api_base": self.url, "max_tries": 1, "max_concurrency": 4,
                    "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
             for name in "ab"
-        }  # fmt: skip
+        }  # fmt: skip  # read as a table
         self.config.write_text(json.dumps({**CONFIG, "agents": agents, **changes}))
 
     def run(self):

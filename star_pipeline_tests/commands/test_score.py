@@ -202,5 +202,6 @@ def test_bad_rows_keep_their_place_and_a_conversation_is_one_row(tmp_path, model
     ]
     code, out, err = score(tmp_path, models, "--config", str(config), rows=rows)
     assert (code, err) == (0, "")
-    assert [row["status"] for row in pq.read_table(tmp_path / "scores.parquet").to_pylist()] == ["ok", "no_candidate", "ok"]  # fmt: skip
+    written = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [row["status"] for row in written] == ["ok", "no_candidate", "ok"]
     assert "1 no_candidate" in out

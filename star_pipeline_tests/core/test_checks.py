@@ -85,7 +85,7 @@ def test_a_plan_has_slots_from_0_for_each_seed_or_is_empty():
 @pytest.mark.parametrize("odd", [
     plan_row("x", 1, "explore", None), plan_row("x", 1, "explore", 1.5), plan_row("x", 1, "base", 0.5),
     plan_row("x", 1, "explore", 0.5, pair="keep+unknown"),
-])  # fmt: skip
+])  # fmt: skip  # read as a table
 def test_only_drawn_pairs_have_a_probability_in_0_to_1(odd):
     assert checks.plan_consistent(PLAN, ["keep+a"]).passed
     found = checks.plan_consistent([PLAN[0], odd], ["keep+a"])
@@ -118,7 +118,7 @@ def test_exactly_the_candidates_that_were_made_and_are_no_reference_are_judged()
 @pytest.mark.parametrize(("said", "right", "wrong"), [
     ("better", (1.0,), (0.5, 0.0, None)), ("worse", (0.0,), (1.0, None)), ("tie", (0.5,), (1.0, None)),
     ("inconsistent", (0.5, None), (1.0, 0.0)), ("unparsed", (None,), (0.0, 0.5)), ("failed", (None,), (0.0,)), ("skipped", (None,), (0.0,)),
-])  # fmt: skip
+])  # fmt: skip  # read as a table
 def test_pi_llm_follows_from_the_verdict(said, right, wrong):
     assert all(checks.verdicts_consistent([verdict(PLAN[1], said, value)]).passed for value in right)
     assert not any(checks.verdicts_consistent([verdict(PLAN[1], said, value)]).passed for value in wrong)

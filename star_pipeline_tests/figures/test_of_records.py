@@ -27,7 +27,7 @@ def snapshot(place, **probabilities):
     return [
         record(PairProbability, AGENT_PAIR_PROBABILITIES, shard=f"{place:06d}-x", pair_id=pair, probability=now, probability_before=0.5)
         for pair, now in probabilities.items()
-    ]  # fmt: skip
+    ]  # fmt: skip  # read as a table
 
 
 def plotted(figure):

@@ -45,7 +45,7 @@ OWN = {
          "history": [["la mer", "the sea"], ["le ciel", "the sky"]]},
         {"instruction": "Alone?", "input": "", "output": "Yes."},
     ],
-}  # fmt: skip
+}  # fmt: skip  # read as a table
 
 
 def scripted(asked):

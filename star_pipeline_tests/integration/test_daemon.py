@@ -82,7 +82,7 @@ def evening(tmp_path_factory):
             daemon.until("shard 3", lambda: lake.has_table(tables.AGENT_PAIR_PROBABILITIES, "000003-seeds"))
             daemon.until("data set", lambda: any("star_dataset" in str(run["assetSelection"]) and run["status"] == "SUCCESS"
                                                  and run["startTime"] > max(r["endTime"] for r in shard("000003-seeds"))
-                                                 for run in daemon.runs()))  # fmt: skip
+                                                 for run in daemon.runs()))  # fmt: skip  # read as a table
             time.sleep(12)  # one more tick of the sensor and of the data set's
             yield {
                 "lake": lake,

@@ -36,7 +36,7 @@ def agents(url, **changes):
             **changes,
         }
         for name in ("good", "mid", "bad")
-    }  # fmt: skip
+    }  # fmt: skip  # read as a table
 
 
 @pytest.fixture(scope="module")

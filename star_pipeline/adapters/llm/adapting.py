@@ -6,10 +6,10 @@ A request's name in the journal is that of the request as it was asked: a reply 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.equations.ifd_templates import with_system_in_first_question
 from star_pipeline.core.errors import AgentDown
 from star_pipeline.core.ports import ChatRequest
@@ -44,7 +44,7 @@ class Form:
         folded = with_system_in_first_question(told) if self.system_folded else None
         return [dict(message) for message in folded] if folded else told
 
-    def params(self, request: ChatRequest, agent: AgentConfig) -> dict[str, Any]:
+    def params(self, request: ChatRequest, agent: AgentConfig) -> JsonObject:
         given = {name: value for name, value in request.params.items() if name not in self.left_out & request.optional}
         given = {**agent.params, **given}
         if request.sample and "seed" not in self.left_out:
@@ -76,9 +76,10 @@ class Adaptation:
         if failure.kind in ("bad_request", "server_error"):
             for form in self._thinkable(request, agent, tried[-1], failure):
                 if form not in tried and any(
-                    form.messages(request) != old.messages(request) or form.params(request, agent) != old.params(request, agent)
+                    form.messages(request) != old.messages(request)
+                    or form.params(request, agent) != old.params(request, agent)
                     for old in tried[-1:]
-                ):  # fmt: skip
+                ):
                     return form
         return None
 
@@ -142,7 +143,7 @@ class Adaptation:
         return request.optional | ({"seed"} if request.sample else frozenset())
 
 
-def refused_parameter(said: str, given: dict[str, Any]) -> str | None:
+def refused_parameter(said: str, given: JsonObject) -> str | None:
     """The parameter that a server's words, in small letters, refuse; None where they name none of the given ones."""
     if not _REFUSED.search(said):
         return None
@@ -154,10 +155,12 @@ def refused_parameter(said: str, given: dict[str, Any]) -> str | None:
     return None
 
 
-def beyond_the_context(said: str, given: dict[str, Any]) -> str | None:
+def beyond_the_context(said: str, given: JsonObject) -> str | None:
     """The parameter that alone asks for more tokens than the context that the server tells of."""
     stated = _STATED_LIMIT.search(said)
-    for name in _OTHER_NAME if stated else ():
-        if isinstance(given.get(name), int) and given[name] >= int(stated[1].replace(",", "") or 10**12):  # type: ignore[index]
+    if not stated:
+        return None
+    for name in _OTHER_NAME:
+        if isinstance(given.get(name), int) and given[name] >= int(stated[1].replace(",", "") or 10**12):
             return name
     return None

@@ -12,8 +12,13 @@ from star_pipeline.core.errors import AgentDown
 _OUTAGE = {"connection", "timeout", "unavailable", "server_error", "malformed_reply"}
 """Tries that fail like this may fail because the server is gone, whatever was asked."""
 _REFUSED_FOR_GOOD = {
-    "authentication": 1, "permission": 1, "quota": 1, "redirected": 1, "connection": 2, "not_found": 3,
-}  # fmt: skip
+    "authentication": 1,
+    "permission": 1,
+    "quota": 1,
+    "redirected": 1,
+    "connection": 2,
+    "not_found": 3,
+}
 """How many requests may fail for good in this way before an agent that has never answered counts as dead."""
 _LATER = 5
 """The same for an agent that has answered, and its requests in a row."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.adapting import Form
@@ -177,7 +178,7 @@ class LitellmChat:
     ) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure. Only while it waits for its turn may it be cancelled."""
         self._go_on()
-        this: asyncio.Task[Entry] = asyncio.current_task()  # type: ignore[assignment]
+        this = _this_task()
         try:
             if self._budget is None or agent.price == FREE:
                 await self._turn(request, agent, leave)
@@ -200,7 +201,7 @@ class LitellmChat:
         """Wait for the request's turn in the minute. Raises what has ended the run meanwhile."""
         await leave.turn(prompt_bytes(request), max_tokens({**agent.config.params, **request.params}))
         self._go_on()
-        self._sending.add(asyncio.current_task())  # type: ignore[arg-type]
+        self._sending.add(_this_task())
 
     async def _send(
         self,
@@ -243,3 +244,9 @@ class LitellmChat:
             answer.latency_s,
             sent,
         )
+
+
+def _this_task() -> "asyncio.Task[Any]":  # Any: whatever the task gives
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    return task

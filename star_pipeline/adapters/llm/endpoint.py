@@ -3,7 +3,7 @@
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from types import ModuleType
 
 from star_pipeline.adapters.llm.transport import NO_KEY, key_of
 from star_pipeline.config.models import AgentConfig
@@ -14,11 +14,11 @@ _NO_SUCH_LIST = (404, 405, 501)
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows nobody: the key belongs to the address that it was given for."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    def redirect_request(self, *_: object, **__: object) -> None:
         return None
 
 
-def describe_endpoint(litellm: Any, agent: AgentConfig) -> tuple[bool, str]:
+def describe_endpoint(litellm: ModuleType, agent: AgentConfig) -> tuple[bool, str]:
     """(Whether all is well as far as can be told, what was found out and what could not be)."""
     key = key_of(litellm, agent)
     key = "" if key in (NO_KEY, "fake-api-key") else key
@@ -48,7 +48,7 @@ def describe_endpoint(litellm: Any, agent: AgentConfig) -> tuple[bool, str]:
     return True, "answers, and takes the key"
 
 
-def _models(agent: AgentConfig, key: str) -> tuple[int, list[Any] | str]:
+def _models(agent: AgentConfig, key: str) -> tuple[int, list[object] | str]:
     """(HTTP status, the list), or (0, why there is none)."""
     request = urllib.request.Request(f"{str(agent.api_base).rstrip('/')}/models")
     if key:

@@ -4,10 +4,13 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from json import JSONDecodeError
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.backoff import retry_after_s, retry_after_said
 from star_pipeline.config.models import AgentConfig
+
+if TYPE_CHECKING:
+    import httpx
 
 PERMANENT = {
     "AuthenticationError": "authentication",
@@ -37,10 +40,22 @@ _BROKEN = ("unable to get json response", "invalid response object", "empty or i
 _GOOGLES = "exceeded your current quota"
 """Google says so of a minute's quota as well, and when it is renewed."""
 _NO_MONEY = (
-    "insufficient_quota", _GOOGLES, "credit balance", "insufficient balance", "insufficient_balance", "arrearage",
-    "insufficient account balance", "insufficient credit", "insufficient funds", "out of credits", "more credits",
-    "not enough credits", "payment required", "余额不足", "欠费",
-)  # fmt: skip
+    "insufficient_quota",
+    _GOOGLES,
+    "credit balance",
+    "insufficient balance",
+    "insufficient_balance",
+    "arrearage",
+    "insufficient account balance",
+    "insufficient credit",
+    "insufficient funds",
+    "out of credits",
+    "more credits",
+    "not enough credits",
+    "payment required",
+    "余额不足",
+    "欠费",
+)
 _MONEY_OR_TIME = (*_NO_MONEY, "billing", "per day", "per-day", "daily limit", "daily quota", "(rpd)", "(tpd)")
 """What a 429 says that waiting a minute does not help with."""
 _NO_KEY = re.compile(r"missing credentials|missing .{0,40}api.?key|api.?key .{0,40}(must be set|not set|is required)")
@@ -125,7 +140,7 @@ def classify(error: Exception, agent: AgentConfig, mask: Callable[[str], str]) -
     return Failure(kind, message if kind != "unexpected" else f"{message} ({type(error).__name__})", passing)
 
 
-def _refused(error: Exception, message: str, response: Any, mask: Callable[[str], str]) -> Failure:
+def _refused(error: Exception, message: str, response: "httpx.Response", mask: Callable[[str], str]) -> Failure:
     """The server answered with an error status."""
     kind, passing = _by_name(error)
     status, said = response.status_code, mask(f"{error} {_body(response)}"[:_LONGEST_SAID])
@@ -151,7 +166,7 @@ def _refused(error: Exception, message: str, response: Any, mask: Callable[[str]
     return Failure(kind, message, passing, wish, billed, said)
 
 
-def _body(response: Any) -> str:
+def _body(response: "httpx.Response") -> str:
     try:
         return str(response.text[:_LONGEST_SAID])
     except Exception:  # it was not read, or is not text
@@ -173,7 +188,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _response(causes: list[BaseException]) -> Any:
+def _response(causes: list[BaseException]) -> "httpx.Response | None":
     """The HTTP reply that really came: litellm makes up replies, which have no headers."""
     for cause in causes:
         response = getattr(cause, "response", None)

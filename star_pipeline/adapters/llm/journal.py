@@ -80,6 +80,10 @@ def request_key(request: ChatRequest, agent: AgentConfig) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:20]
 
 
+_Change = Callable[[sqlite3.Connection], object]
+_Waiting = tuple[_Change, asyncio.Future[Any]]  # Any: each change gives its own kind of result to who waits for it
+
+
 class Journal:
     """The replies of one or more lakes, for use by one event loop; other processes may use the same file at the same time.
 
@@ -91,7 +95,7 @@ class Journal:
         self.path = folder / FILE
         self._ballast = folder / _BALLAST
         self._full = False
-        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +171,7 @@ class Journal:
                 self._waiting = []
                 raise
 
-    async def _settle(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]) -> None:
+    async def _settle(self, batch: list[_Waiting]) -> None:
         """Commit what waits together; where one of them cannot be written, each alone, so that it takes no other along."""
         try:
             results = await self._commit([change for change, _ in batch])
@@ -189,7 +193,7 @@ class Journal:
             if not future.done():
                 future.set_result(result)
 
-    async def _commit(self, changes: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    async def _commit(self, changes: list[_Change]) -> list[object]:
         await self._begin()
         try:
             return await self._run(changes)
@@ -202,7 +206,7 @@ class Journal:
             await self._begin()
             return await self._run(changes)
 
-    async def _run(self, changes: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    async def _run(self, changes: list[_Change]) -> list[object]:
         try:
             results = [change(self._db) for change in changes]
             await asyncio.get_running_loop().run_in_executor(self._thread, self._db.execute, "COMMIT")
@@ -271,7 +275,7 @@ def read_spend(folder: Path, lake: str) -> list[AgentSpend]:
             row.reservations, row.reserved / PICO,
         )
         for row in read_ledger(folder, lake)
-    ]  # fmt: skip
+    ]  # fmt: skip  # a column's value each, in the table's order
 
 
 def read_ledger(folder: Path, lake: str) -> list[ledger.Spend]:
@@ -330,7 +334,7 @@ def _add(
         entry.lake, request.agent, request.stage, entry.purpose, _words(model), request.template, request.sample,
         entry.text.encode("utf-8", "surrogatepass"), entry.finish_reason, prompt_bytes, entry.prompt_tokens,
         entry.completion_tokens, entry.pico, entry.latency_s, entry.attempts, time.time(),
-    )  # fmt: skip
+    )  # fmt: skip  # a column's value each, in the table's order
     insert = f"INSERT OR IGNORE INTO reply VALUES (NULL, {', '.join('?' * 17)})"
     mine = db.execute(insert, (key, *row)).rowcount == 1
     if not mine:
@@ -359,16 +363,16 @@ def _storable(entry: Entry) -> Entry:
     )
 
 
-def _words(said: Any) -> str:
+def _words(said: object) -> str:
     return str(said).encode("utf-8", "replace").decode()
 
 
-def _number(said: Any) -> int:
+def _number(said: object) -> int:
     number = int(said) if isinstance(said, int | float) and said == said and abs(said) != float("inf") else 0
     return min(max(number, 0), ledger.MOST)
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...]) -> Entry:  # Any: SQLite's rows say no types
     lake, purpose, text, *rest = row
     return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest)
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
 
@@ -31,7 +32,7 @@ class Price:
 FREE = Price(0.0, 0.0)
 
 
-def price(litellm: Any, agent: AgentConfig) -> Price | None:
+def price(litellm: ModuleType, agent: AgentConfig) -> Price | None:
     """The configuration's price, else the one in litellm's map; offline agents are free; None where nobody knows one."""
     if agent.input_cost_per_token is not None or agent.output_cost_per_token is not None:
         return Price(agent.input_cost_per_token or 0.0, agent.output_cost_per_token or 0.0)
@@ -48,7 +49,7 @@ def price(litellm: Any, agent: AgentConfig) -> Price | None:
     return Price(listed["input_cost_per_token"] or 0.0, listed.get("output_cost_per_token") or 0.0)
 
 
-def max_tokens(params: Mapping[str, Any]) -> int | None:
+def max_tokens(params: JsonMapping) -> int | None:
     """The most tokens that a reply may have, over all the ``n`` that are asked for; None where there is no limit."""
     most = params.get("max_completion_tokens") or params.get("max_tokens")
     return int(most) * int(params.get("n") or 1) if most else None
@@ -72,7 +73,7 @@ def worst_pico(request: ChatRequest, agent: AgentConfig, known: Price) -> int:
 
 
 def require_bounds(
-    litellm: Any, agents: Mapping[str, AgentConfig], judge: str = "", judge_params: Mapping[str, Any] | None = None
+    litellm: ModuleType, agents: Mapping[str, AgentConfig], judge: str = "", judge_params: JsonMapping | None = None
 ) -> None:
     """What a budget needs: a price and a limit of tokens for every agent. Raises ConfigError, naming the first that lacks one."""
     for name, agent in agents.items():

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import ModuleType
 
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.replies import MASKED
@@ -28,7 +28,7 @@ _PLACEHOLDER = re.compile(
 """The words that people write where a key is asked for and none is needed."""
 
 
-def missing_keys(litellm: Any, agent: AgentConfig) -> str:
+def missing_keys(litellm: ModuleType, agent: AgentConfig) -> str:
     """The environment variables that the agent's key should come from and that are not set; empty where all is well."""
     if agent.api_key_env:
         return "" if os.environ.get(agent.api_key_env) else agent.api_key_env
@@ -38,7 +38,7 @@ def missing_keys(litellm: Any, agent: AgentConfig) -> str:
     return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
 
 
-def require_keys(litellm: Any, agents: Mapping[str, AgentConfig]) -> None:
+def require_keys(litellm: ModuleType, agents: Mapping[str, AgentConfig]) -> None:
     """Raises ConfigError, naming agent and variable, for the first key that is not set."""
     for name, agent in agents.items():
         missing = missing_keys(litellm, agent)

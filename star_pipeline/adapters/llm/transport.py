@@ -1,5 +1,7 @@
 """One call through litellm's ``acompletion``: no retries, no cache, no limits; a reply, or a failure told apart."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import re
@@ -7,26 +9,35 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.secrets import key_masker, masker, require_keys
 from star_pipeline.adapters.llm.wire import guard, reason, tokens
 from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.equations.replies import is_broken_off
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import ChatRequest
+
+if TYPE_CHECKING:
+    import httpx
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+    from litellm.types.utils import Choices, Message, ModelResponse
 
 # where litellm's HTTP client sends a request once more, unasked, after some failures of the connection: paid twice perhaps, and counted
 # once. The first is its name today, the second that of earlier versions.
 _SENDS_AGAIN = ("single_connection_request", "single_connection_post_request")
 
+P = ParamSpec("P")
 NO_KEY = "none"
 _OPENAIS_CLIENT = ("openai", "text-completion-openai", "custom_openai", "litellm_proxy")
 
 
-def load_litellm() -> Any:
+def load_litellm() -> ModuleType:
     """litellm, set up not to touch the network at import and not to write to the terminal; the offline provider is known.
 
     Raises ConfigError where this litellm might send a request twice.
@@ -51,10 +62,11 @@ def load_litellm() -> Any:
         setattr(AsyncHTTPHandler, name, _not_again)
     _guard_clients(AsyncHTTPHandler, BaseOpenAILLM)
     register()
-    return litellm
+    loaded: ModuleType = litellm
+    return loaded
 
 
-def _guard_clients(handler: Any, openais: Any) -> None:
+def _guard_clients(handler: type[AsyncHTTPHandler], openais: type[BaseOpenAILLM]) -> None:
     """Let ``wire`` look at the replies of every HTTP client that litellm makes, before litellm does."""
     if hasattr(handler, "guarded"):
         return
@@ -68,14 +80,14 @@ def _guard_clients(handler: Any, openais: Any) -> None:
     openais._get_async_http_client = staticmethod(_guarded(openais._get_async_http_client))
 
 
-def _guarded(make: Callable[..., Any]) -> Callable[..., Any]:
-    def made(*given: Any, **named: Any) -> Any:
+def _guarded(make: Callable[P, httpx.AsyncClient]) -> Callable[P, httpx.AsyncClient]:
+    def made(*given: P.args, **named: P.kwargs) -> httpx.AsyncClient:
         return guard(make(*given, **named))
 
     return made
 
 
-async def _not_again(*_: Any, **__: Any) -> Any:
+async def _not_again(*_: object, **__: object) -> NoReturn:
     raise  # litellm calls this while it handles the failure, which is raised here once more
 
 
@@ -93,7 +105,7 @@ class Answer:
 class Transport:
     """The agents' servers. Raises ConfigError where a key is not set."""
 
-    def __init__(self, litellm: Any, agents: Mapping[str, AgentConfig]) -> None:
+    def __init__(self, litellm: ModuleType, agents: Mapping[str, AgentConfig]) -> None:
         require_keys(litellm, agents)
         self._agents = agents
         self._acompletion = litellm.acompletion
@@ -116,7 +128,7 @@ class Transport:
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise Failure("malformed_reply", f"{agent.model}: the reply cannot be read: {error}", True) from None
 
-    def _read(self, response: Any, agent: AgentConfig, latency_s: float) -> Answer:
+    def _read(self, response: ModelResponse, agent: AgentConfig, latency_s: float) -> Answer:
         choices = getattr(response, "choices", None) or []
         message = getattr(choices[0], "message", None) if choices else None
         if message is None:
@@ -138,7 +150,7 @@ class Transport:
         )
 
 
-def _text(message: Any) -> str:
+def _text(message: Message) -> str:
     """What the message says; where it holds reasoning alone, that, marked as such: the core tells it from an answer."""
     content, thought = message.content or "", getattr(message, "reasoning_content", None)
     if content.strip() or not isinstance(thought, str) or not thought.strip():
@@ -146,7 +158,7 @@ def _text(message: Any) -> str:
     return f"<think>{re.sub('</(?=think)', '< /', thought, flags=re.IGNORECASE)}</think>"
 
 
-def _finish_reason(choice: Any, message: Any) -> str:
+def _finish_reason(choice: Choices, message: Message) -> str:
     """The server's own word. litellm says ``stop`` for those that it does not know, and for ``error``; it keeps the word beside."""
     named = choice.finish_reason or "stop"
     if named == "stop":
@@ -157,8 +169,8 @@ def _finish_reason(choice: Any, message: Any) -> str:
     return reason(named)
 
 
-def _fixed_arguments(litellm: Any, agent: AgentConfig) -> dict[str, Any]:
-    given: dict[str, Any] = {
+def _fixed_arguments(litellm: ModuleType, agent: AgentConfig) -> JsonObject:
+    given: JsonObject = {
         "model": agent.model,
         "timeout": agent.timeout_s,
         "max_retries": 0,
@@ -173,7 +185,7 @@ def _fixed_arguments(litellm: Any, agent: AgentConfig) -> dict[str, Any]:
     return given
 
 
-def key_of(litellm: Any, agent: AgentConfig) -> str:
+def key_of(litellm: ModuleType, agent: AgentConfig) -> str:
     """The key that the agent's server is sent; NO_KEY where a server of one's own has none, and OpenAI's client wants one;
     empty where the provider's own client looks for it."""
     if agent.api_key_env:

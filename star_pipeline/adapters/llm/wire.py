@@ -6,9 +6,13 @@ finish reason, a content in parts). Here such fields are put right, or left out,
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.core.aliases import JsonObject
+
+if TYPE_CHECKING:
+    import httpx
 
 MOST_TOKENS = 10**9
 """No reply has more: a larger count says nothing."""
@@ -20,14 +24,14 @@ _TEXT_PARTS, _REASONING_PARTS = (
 )
 
 
-def guard(client: Any) -> Any:
+def guard(client: "httpx.AsyncClient") -> "httpx.AsyncClient":
     """The httpx client as it is, its replies looked at as they arrive."""
     if client is not None and look_at not in client.event_hooks["response"]:
         client.event_hooks = {**client.event_hooks, "response": [*client.event_hooks["response"], look_at]}
     return client
 
 
-async def look_at(response: Any) -> None:
+async def look_at(response: "httpx.Response") -> None:
     """Put a chat completion right. Raises Failure for a redirect to another origin, and for a reply that nobody can want."""
     if response.has_redirect_location:
         asked, other = response.request.url, response.request.url.join(response.headers["location"])
@@ -64,20 +68,20 @@ async def look_at(response: Any) -> None:
         response._content = body[:_MOST_OF_AN_ERROR]
 
 
-def tidy(said: Any) -> Any:
+def tidy(said: object) -> object:
     """A chat completion with what a reader may rely on; the same object where nothing was odd, or nothing is to be saved."""
     if not isinstance(said, dict) or not isinstance(said.get("choices"), list):
         return said
     choices = [kept for kept in map(_choice, said["choices"]) if kept is not None]
     choices = [kept for kept in choices if kept["message"]["content"]][:1] or choices[:1]
-    usual: dict[str, Any] = {name: said[name] for name in ("id", "object", "model") if isinstance(said.get(name), str)}
+    usual: JsonObject = {name: said[name] for name in ("id", "object", "model") if isinstance(said.get(name), str)}
     usual |= {"created": said["created"]} if _count(said.get("created")) is not None else {}
     usual |= {"error": said["error"]} if said.get("error") else {}
     tidied = {**usual, "choices": choices, "usage": usage(said.get("usage"))}
     return said if tidied == said else tidied
 
 
-def usage(said: Any) -> dict[str, Any] | None:
+def usage(said: object) -> JsonObject | None:
     """The tokens that the server counted; None where it did not, or cannot have."""
     if not isinstance(said, Mapping):
         return None
@@ -92,7 +96,7 @@ def usage(said: Any) -> dict[str, Any] | None:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, **details}
 
 
-def tokens(said: Any) -> int | None:
+def tokens(said: object) -> int | None:
     """A count of tokens, in whole numbers or digits; None for what cannot be one."""
     if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 12:
         said = int(said)
@@ -100,14 +104,14 @@ def tokens(said: Any) -> int | None:
     return count if count is not None and count <= MOST_TOKENS else None
 
 
-def reason(said: Any) -> str:
+def reason(said: object) -> str:
     """A finish reason that can be stored: nothing said, or nonsense, is taken for a natural stop."""
     if not isinstance(said, str) or not said.strip():
         return "stop"
     return said.encode("utf-8", "replace").decode()[:_LONGEST_REASON]
 
 
-def _count(said: Any) -> int | None:
+def _count(said: object) -> int | None:
     if isinstance(said, bool) or not isinstance(said, int | float) or said != said or said < 0:
         return None
     return int(said) if said < 2**63 and said == int(said) else None
@@ -118,7 +122,7 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) < 30 else float("nan")
 
 
-def _choice(said: Any) -> dict[str, Any] | None:
+def _choice(said: object) -> JsonObject | None:
     if not isinstance(said, Mapping):
         return None
     message = said.get("message")
@@ -127,7 +131,7 @@ def _choice(said: Any) -> dict[str, Any] | None:
             return None
         message = {"content": said["text"]}
     content, thought = parts_of(message.get("content"))
-    kept: dict[str, Any] = {"role": "assistant", "content": content}
+    kept: JsonObject = {"role": "assistant", "content": content}
     for name in ("reasoning_content", "reasoning", "refusal"):
         if isinstance(message.get(name), str):
             kept[name] = message[name]
@@ -138,7 +142,7 @@ def _choice(said: Any) -> dict[str, Any] | None:
     return {"index": 0, "finish_reason": "tool_calls" if called else reason(said.get("finish_reason")), "message": kept}
 
 
-def parts_of(content: Any, depth: int = 0) -> tuple[str | None, str]:
+def parts_of(content: object, depth: int = 0) -> tuple[str | None, str]:
     """(the text, the reasoning) of a message's content, which may come in parts; what is neither is left out."""
     if isinstance(content, str | None):
         return content, ""
@@ -150,10 +154,12 @@ def parts_of(content: Any, depth: int = 0) -> tuple[str | None, str]:
     return (None if isinstance(content, bool | list) else str(content)), ""
 
 
-def _part(part: Any, depth: int) -> tuple[str, str]:
+def _part(part: object, depth: int) -> tuple[str, str]:
     if isinstance(part, str):
         return part, ""
-    kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
+    if not isinstance(part, Mapping):
+        return "", ""
+    kind = part.get("type") or "text"
     if kind in _TEXT_PARTS:
         inner = part.get("text", part.get("content"))
         return (inner, "") if isinstance(inner, str) else ("", "")

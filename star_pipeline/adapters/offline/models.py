@@ -1,5 +1,7 @@
 """The offline profile's scoring models on disk: trained once, then found again."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -9,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.offline.knowledge import Example, shipped_examples
 from star_pipeline.adapters.offline.training import (
@@ -20,6 +22,9 @@ from star_pipeline.adapters.offline.training import (
     train_model,
     train_tokenizer,
 )
+
+if TYPE_CHECKING:
+    import transformers
 
 _LOCK_FILE = ".offline-models.lock"
 _UNFINISHED = ".offline-unfinished-"
@@ -99,7 +104,7 @@ def _train_missing(
         os.replace(unfinished, folders[name])
 
 
-def _tokenizer(folders: dict[str, Path], texts: Sequence[str], recipe: Recipe) -> Any:
+def _tokenizer(folders: dict[str, Path], texts: Sequence[str], recipe: Recipe) -> transformers.PreTrainedTokenizerFast:
     """The one that a finished model came with, so that all of them share it; else a new one."""
     from transformers import AutoTokenizer
 

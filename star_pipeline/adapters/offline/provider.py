@@ -29,6 +29,7 @@ from star_pipeline.adapters.offline.knowledge import Knowledge, shipped_knowledg
 from star_pipeline.adapters.offline.respond import respond
 from star_pipeline.adapters.offline.rewrite import rewrite
 from star_pipeline.adapters.offline.text import Draw, count_tokens, cut_to_tokens
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 
 PROVIDER = "offline"
 AGENTS = ("tutor", "essayist", "brief", "rambler", "judge")
@@ -51,7 +52,8 @@ def _to_rewrite(prompt: str) -> str | None:
         end = f"\n</{name}>"
         if body.startswith(f"<{name}>\n", place):
             while (place := body.find(end, place)) >= 0:
-                place = _NOT_BLANK.search(body, place + len(end)).start()  # type: ignore[union-attr]
+                found = _NOT_BLANK.search(body, place + len(end))
+                place = found.start() if found else len(body)
                 if body.startswith(following, place):
                     break
             else:
@@ -69,9 +71,7 @@ def _drafted(prompt: str) -> tuple[str, str] | None:
     return prompt[:begin].rstrip("\n"), prompt[begin + len("<draft>") : end].removeprefix("\n")
 
 
-def reply(
-    agent: str, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any], knowledge: Knowledge | None = None
-) -> str:
+def reply(agent: str, messages: Sequence[JsonMapping], params: JsonMapping, knowledge: Knowledge | None = None) -> str:
     """The agent's whole reply to chat ``messages``; ``knowledge`` defaults to the starter seeds.
 
     Raises ValueError for an agent that is not one of ``AGENTS``.
@@ -110,16 +110,16 @@ def register() -> None:
     from litellm.llms.custom_llm import CustomLLM
     from litellm.types.utils import ModelResponse, Usage
 
-    class OfflineLLM(CustomLLM):  # type: ignore[misc,unused-ignore]  # Any where litellm is not followed
+    class OfflineLLM(CustomLLM):  # type: ignore[misc]  # it is Any, since litellm is not followed
         """Answers litellm's calls; the rest of a request (keys, addresses, time limits) has no meaning here."""
 
         def completion(
             self,
             model: str,
-            messages: list[Any],
-            *args: Any,
-            optional_params: Mapping[str, Any] | None = None,
-            **kwargs: Any,
+            messages: list[JsonObject],
+            *args: object,
+            optional_params: JsonMapping | None = None,
+            **kwargs: object,
         ) -> ModelResponse:
             name, params = model.removeprefix(f"{PROVIDER}/"), optional_params or {}
             if name not in AGENTS:
@@ -147,12 +147,13 @@ def register() -> None:
                 ),
             )
 
-        async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        async def acompletion(
+            self, *args: Any, **kwargs: Any
+        ) -> ModelResponse:  # Any: as litellm's own, handed on as it comes
             # Milliseconds of computing: a thread would cost more than it frees.
             return self.completion(*args, **kwargs)
 
     if not any(item["provider"] == PROVIDER for item in litellm.custom_provider_map):
         litellm.custom_provider_map.append({"provider": PROVIDER, "custom_handler": OfflineLLM()})
     # litellm enters the names into its own lists at its next completion; whatever looks there sooner needs them now.
-    update_lists: Any = utils.custom_llm_setup
-    update_lists()
+    utils.custom_llm_setup()

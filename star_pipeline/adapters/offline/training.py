@@ -4,6 +4,8 @@ They read the starter seeds in the Alpaca form, the bare responses (so that IFD'
 kind they know), and some of the documentation that every Python carries.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import math
@@ -12,12 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.offline.knowledge import Example, Knowledge
 from star_pipeline.adapters.offline.respond import respond
 from star_pipeline.adapters.offline.rewrite import rewrite
 from star_pipeline.adapters.offline.text import Draw
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
 CONTEXT = 1_024
@@ -112,7 +118,7 @@ def _beginning(text: str) -> str:
     return text[:_LIBRARY_CHARACTERS].rpartition("\n")[0].rstrip() or text[:_LIBRARY_CHARACTERS]
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of at most ``vocabulary`` tokens learned on ``texts``; it encodes any text there is."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -127,7 +133,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    wrap: Any = transformers.PreTrainedTokenizerFast
+    wrap = transformers.PreTrainedTokenizerFast
     return wrap(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=CONTEXT)
 
 
@@ -139,7 +145,7 @@ class Text:
     unscored: int
 
 
-def encode(pairs: Sequence[Pair], tokenizer: Any, bare: bool) -> list[Text]:
+def encode(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast, bare: bool) -> list[Text]:
     """[start, prompt, response, end] with loss on the response; without the prompt where ``bare``."""
     end = tokenizer.eos_token_id
     encoded = []
@@ -163,7 +169,7 @@ def _batches(sequences: Sequence[Text], batch_tokens: int) -> list[list[Text]]:
     return batches
 
 
-def architecture(size: Size, vocabulary: int, **special_tokens: int) -> Any:
+def architecture(size: Size, vocabulary: int, **special_tokens: int) -> GPTNeoXConfig:
     """The configuration of a model that is trained here."""
     import transformers
 
@@ -183,11 +189,11 @@ def train_model(
     name: str,
     size: Size,
     recipe: Recipe,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerFast,
     seeds: Sequence[Example],
     library: Sequence[Example],
     report: Callable[[str], None],
-) -> Any:
+) -> GPTNeoXForCausalLM:
     """A GPTNeoXForCausalLM (float32, eval mode) trained by ``recipe``; torch's global random state stays as it was."""
     import torch
     import transformers
@@ -201,7 +207,7 @@ def train_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model: Any = transformers.GPTNeoXForCausalLM(config)
+        model = transformers.GPTNeoXForCausalLM(config)
     model.float().train()
     with _few_threads():
         _train(name, size, recipe, model, list(_schedule(recipe, tokenizer, seeds, library)), report)
@@ -222,7 +228,12 @@ def _few_threads() -> Iterator[None]:
 
 
 def _train(
-    name: str, size: Size, recipe: Recipe, model: Any, schedule: Sequence[list[Text]], report: Callable[[str], None]
+    name: str,
+    size: Size,
+    recipe: Recipe,
+    model: GPTNeoXForCausalLM,
+    schedule: Sequence[list[Text]],
+    report: Callable[[str], None],
 ) -> None:
     import torch
 
@@ -247,7 +258,10 @@ def _train(
 
 
 def _schedule(
-    recipe: Recipe, tokenizer: Any, seeds: Sequence[Example], library: Sequence[Example]
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    seeds: Sequence[Example],
+    library: Sequence[Example],
 ) -> Iterator[list[Text]]:
     """The batches of all epochs in order: the seeds as they are and in the agents' manner by turns, the library first.
 
@@ -283,7 +297,7 @@ def _rate(step: int, total: int, warmup: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - begin) / max(1, total - begin)))
 
 
-def _loss(model: Any, batch: Sequence[Text]) -> Any:
+def _loss(model: GPTNeoXForCausalLM, batch: Sequence[Text]) -> torch.Tensor:
     """Mean cross-entropy in nats over the learned tokens; logits only there, which is much cheaper than ``labels=``."""
     import torch
 
@@ -298,11 +312,11 @@ def _loss(model: Any, batch: Sequence[Text]) -> Any:
     return torch.nn.functional.cross_entropy(model.get_output_embeddings()(hidden), ids[:, 1:][learned])
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
+def save(model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Model and tokenizer in transformers' own format, without its progress bars of a few milliseconds."""
     from transformers.utils import logging as transformers_logging
 
-    logging: Any = transformers_logging
+    logging = transformers_logging
 
     shows_bars: bool = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

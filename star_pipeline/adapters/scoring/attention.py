@@ -1,16 +1,24 @@
 """Attention over a forest of token segments, for any model that takes its attention from transformers' AttentionInterface."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.scoring.prefix_tree import Batch, Segment
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    _Row = tuple[Tensor, Tensor, Tensor, Tensor]
+
 NAME = "star_prefix_tree"
 _QUERIES = 128
-_UNDERSTOOD = {"is_causal", "position_ids", "use_cache", "cache_position", "output_attentions", "sliding_window"}
+_UNDERSTOOD = {"is_causal", "position_ids", "use_cache", "cache_position", "output_attentions"}
 
 
 class NotSupported(Exception):
@@ -23,10 +31,10 @@ class _Layout:
     def __init__(self, batch: Batch, device: str) -> None:
         self.segments = batch.segments
         self._device = device
-        self._masks: dict[tuple[int, int, int | None], Any] = {}
-        self._padded: dict[int | None, list[tuple[Any, Any, Any, Any]]] = {}
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._padded: dict[int | None, list[_Row]] = {}
 
-    def hide(self, scores: Any, window: int | None) -> None:
+    def hide(self, scores: Tensor, window: int | None) -> None:
         """Set scores (heads, queries, keys) to -inf for later keys and keys out of the window; keys end at the last query's."""
         queries, keys = scores.shape[1:]
         if not window:
@@ -35,7 +43,7 @@ class _Layout:
         else:
             scores.add_(self._mask(queries, keys, window, scores.dtype))
 
-    def _mask(self, queries: int, keys: int, window: int | None, dtype: Any) -> Any:
+    def _mask(self, queries: int, keys: int, window: int | None, dtype: torch.dtype) -> Tensor:
         import torch
 
         at = (queries, keys, window)
@@ -46,13 +54,13 @@ class _Layout:
             )
         return self._masks[at]
 
-    def padded(self, window: int | None) -> list[tuple[Any, Any, Any, Any]]:
+    def padded(self, window: int | None) -> list[_Row]:
         """Segments of like size in rows: query indices (R, Q), key indices (R, K), mask (R, 1, Q, K), and which queries are real."""
         if window not in self._padded:
             self._padded[window] = [self._rows(bucket, window) for bucket in _buckets(self.segments)]
         return self._padded[window]
 
-    def _rows(self, bucket: Sequence[Segment], window: int | None) -> tuple[Any, Any, Any, Any]:
+    def _rows(self, bucket: Sequence[Segment], window: int | None) -> _Row:
         import torch
 
         width = max(segment.end - segment.start for segment in bucket)
@@ -68,10 +76,10 @@ class _Layout:
             seen[row, 0, :length, : depth + length] = ~_hidden(depth, length, window)
             seen[row, 0, length:, 0] = True  # a row that sees nothing would be NaN
             real[row, :length] = True
-        return tuple(tensor.to(self._device) for tensor in (queries, keys, seen, real))  # type: ignore[return-value]
+        return queries.to(self._device), keys.to(self._device), seen.to(self._device), real.to(self._device)
 
 
-def _hidden(depth: int, length: int, window: int | None) -> Any:
+def _hidden(depth: int, length: int, window: int | None) -> Tensor:
     """bool (length, depth + length): which keys a segment's tokens do not see, after ``depth`` tokens of its ancestors."""
     import torch
 
@@ -112,20 +120,34 @@ def over(batch: Batch, device: str) -> Iterator[_Layout]:
 
 
 def tree_attention(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, dropout: float = 0.0,
-    **options: Any,
-) -> tuple[Any, None]:  # fmt: skip
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    sliding_window: int | None = None,
+    **options: object,
+) -> tuple[Tensor, None]:
     """transformers' attention: query (1, heads, T, dim), key and value with as many heads or fewer; gives (1, T, heads, dim)."""
     layout = _layout.get()
     unknown = {name for name, given in options.items() if given is not None and given is not False} - _UNDERSTOOD
     if layout is None or attention_mask is not None or unknown or dropout:
         raise NotSupported(f"attention options {', '.join(sorted(unknown)) or 'or mask'}")
-    window = options.get("sliding_window")
     execute = _by_segment if query.device.type == "cpu" else _by_rows
-    return execute(layout, query, key, value, scaling, window), None
+    return execute(layout, query, key, value, scaling, sliding_window), None
 
 
-def _by_segment(layout: _Layout, query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+def _by_segment(
+    layout: _Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
     """Plain matrix products, some queries of one segment at a time: nothing is padded, hidden keys are hardly computed.
 
     For processors, where this is two to four times as fast as torch's own attention up to some hundred tokens.
@@ -142,7 +164,14 @@ def _by_segment(layout: _Layout, query: Any, key: Any, value: Any, scaling: floa
         products.fp32_precision = before
 
 
-def _products(layout: _Layout, query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+def _products(
+    layout: _Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
     import torch
 
     _, heads, tokens, width = query.shape
@@ -163,7 +192,7 @@ def _products(layout: _Layout, query: Any, key: Any, value: Any, scaling: float 
     return out.unsqueeze(0)
 
 
-def _path(tensor: Any, segment: Segment) -> Any:
+def _path(tensor: Tensor, segment: Segment) -> Tensor:
     """Keys or values (heads, tokens, dim) of a segment and all before it."""
     import torch
 
@@ -173,7 +202,14 @@ def _path(tensor: Any, segment: Segment) -> Any:
     return torch.cat([tensor[:, start:end] for start, end in spans], dim=1)
 
 
-def _by_rows(layout: _Layout, query: Any, key: Any, value: Any, scaling: float | None, window: int | None) -> Any:
+def _by_rows(
+    layout: _Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
     """One call a bucket of segments of like size, padded and masked. For GPUs, where a call costs more than padding."""
     import torch
 

@@ -1,11 +1,13 @@
 """A causal LM from Hugging Face on one device: losses of packed passes, whatever its architecture."""
 
+from __future__ import annotations
+
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +15,14 @@ from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.model_size import skeleton
 from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
-from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, forest, packed, padded, rows
+from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, Tokens, forest, packed, padded, rows
 from star_pipeline.adapters.scoring.token_losses import token_losses
 from star_pipeline.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import transformers
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """How far two ways to compute a logit may lie apart, as a share of the largest logit."""
@@ -38,7 +45,7 @@ class CausalLM:
     """``model`` in ``eval`` mode on ``device``. It is tried out which of the fast ways give what it gives itself: at the start, and
     anew when passes come that are longer than a border which its configuration names."""
 
-    def __init__(self, name: str, model: Any, device: str) -> None:
+    def __init__(self, name: str, model: transformers.PreTrainedModel, device: str) -> None:
         self.name, self.device = name, device
         self._model = model
         # some families (Llama 4) give their body another name than they say
@@ -61,7 +68,9 @@ class CausalLM:
         for side in sorted(sides, reverse=True):
             numbers, ways = sides[side], self._ways_of(side)
             some = [passes[number] for number in numbers]
-            batches = (packed if ways.packs else padded)(some, budget) if ways.together else ([n] for n in range(len(some)))  # fmt: skip
+            batches = (
+                (packed if ways.packs else padded)(some, budget) if ways.together else ([n] for n in range(len(some)))
+            )
             yield from ([numbers[n] for n in batch] for batch in batches)
 
     def losses(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, float] | None:
@@ -89,20 +98,22 @@ class CausalLM:
     def _side(self, item: ForwardPass) -> int:
         return self._lengths.side(len(item.tokens))
 
-    def _run(self, passes: Sequence[ForwardPass], members: Sequence[int], ways: Ways, whole: bool) -> tuple[Batch, Any]:
+    def _run(
+        self, passes: Sequence[ForwardPass], members: Sequence[int], ways: Ways, whole: bool
+    ) -> tuple[Batch, Tensor]:
         """The batch, and the losses of its targets. Nothing of an earlier batch is left in the model."""
         self._switch(attention.NAME if ways.packs else self._own_attention)
         self._at_rest.restore()
         batch = (forest if ways.packs else rows)(passes, members, whole)
         return batch, self._token_losses(batch, ways.tiles)
 
-    def _token_losses(self, batch: Batch, tiles: bool) -> Any:
+    def _token_losses(self, batch: Batch, tiles: bool) -> Tensor:
         import torch
 
         tokens, sources, targets = (
             torch.from_numpy(a).to(self.device) for a in (batch.tokens, batch.sources, batch.targets)
         )
-        given: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+        given: dict[str, object] = {"input_ids": tokens, "use_cache": False}
         if batch.segments:
             given["position_ids"] = torch.from_numpy(batch.positions).to(self.device)
         with attention.over(batch, self.device) if batch.segments else nullcontext():
@@ -118,7 +129,7 @@ class CausalLM:
         return torch.cat(parts)
 
     @contextmanager
-    def _returning(self, hidden: Any) -> Iterator[Any]:
+    def _returning(self, hidden: Tensor) -> Iterator[Callable[[int], Tensor]]:
         """The model's own head, with all that it does to logits (scales, caps), over some rows of ``hidden`` at a time."""
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -126,10 +137,10 @@ class CausalLM:
         base = self._body
         first_of = [0]
 
-        def body(*_: Any, **__: Any) -> Any:
+        def body(*_: object, **__: object) -> BaseModelOutputWithPast:
             return BaseModelOutputWithPast(last_hidden_state=hidden[None, first_of[0] : first_of[0] + _ROWS])
 
-        def logits(first: int) -> Any:
+        def logits(first: int) -> Tensor:
             first_of[0] = first
             count = len(hidden[first : first + _ROWS])
             ids = torch.zeros((1, count), dtype=torch.long, device=self.device)
@@ -215,7 +226,7 @@ class CausalLM:
 
     def _agrees(self, trial: Sequence[ForwardPass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
         numbers = range(len(trial))
-        parts: dict[int, Any] = {}
+        parts: dict[int, NDArray[np.float64]] = {}
         try:
             for members in [numbers] if ways.together else [[number] for number in numbers]:
                 batch, found = self._run(trial, members, ways, whole)
@@ -243,7 +254,7 @@ def _trial_passes(vocabulary: int, longest: int) -> list[ForwardPass]:
     """Two prompts that begin alike, two responses each, and the responses alone; cut to ``longest`` tokens."""
     draw = np.random.default_rng(0)
 
-    def some(count: int) -> Any:
+    def some(count: int) -> Tokens:
         return draw.integers(0, vocabulary, count).astype(np.int32)
 
     preamble, start = some(12), some(1)

@@ -11,13 +11,13 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 
 from star_pipeline.adapters.backoff import retry_after_s, wait_s
 from star_pipeline.adapters.llm.failures import TOO_LONG
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import ConfigError, ModelError, in_short
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
@@ -42,11 +42,11 @@ class Dialect:
     """A way to ask for a prompt's log-probabilities. ``read`` gives those of all tokens but the first; None where there are none."""
 
     name: str
-    fields: Mapping[str, Any]
-    read: Callable[[Mapping[str, Any], Sequence[int]], list[float] | None]
+    fields: JsonMapping
+    read: Callable[[JsonMapping, Sequence[int]], list[float] | None]
 
 
-def _read_prompt_logprobs(choice: Mapping[str, Any], ids: Sequence[int]) -> list[float] | None:
+def _read_prompt_logprobs(choice: JsonMapping, ids: Sequence[int]) -> list[float] | None:
     entries = choice.get("prompt_logprobs")
     if entries is None:
         return None
@@ -60,7 +60,7 @@ def _read_prompt_logprobs(choice: Mapping[str, Any], ids: Sequence[int]) -> list
     return values
 
 
-def _read_echo(choice: Mapping[str, Any], ids: Sequence[int]) -> list[float] | None:
+def _read_echo(choice: JsonMapping, ids: Sequence[int]) -> list[float] | None:
     entries = (choice.get("logprobs") or {}).get("token_logprobs")
     if entries is None or len(entries) < 2:
         return None
@@ -116,7 +116,7 @@ class CompletionsServer:
         limit = (await self.told() or {}).get("max_model_len")
         return limit if isinstance(limit, int) else None
 
-    async def told(self) -> Mapping[str, Any] | None:
+    async def told(self) -> JsonMapping | None:
         """The model's entry in the server's list, empty where there is none; None where the server did not answer."""
         try:
             async with (
@@ -187,7 +187,7 @@ class CompletionsServer:
         asked = {"model": self._served.model, "prompt": list(ids), **dialect.fields}
         for tries in range(1, self._served.max_tries + 1):
             try:
-                answer: Any = await self._once(session, asked)
+                answer: JsonMapping = await self._once(session, asked)
                 break
             except _Failure as failure:
                 if not failure.passing or tries == self._served.max_tries:
@@ -209,7 +209,7 @@ class CompletionsServer:
                 f"what OpenAI's completions give ({dialect.name})"
             ) from error
 
-    async def _once(self, session: aiohttp.ClientSession, request: Mapping[str, Any]) -> Any:
+    async def _once(self, session: aiohttp.ClientSession, request: JsonMapping) -> JsonMapping:
         where = f"{self._served.api_base}/completions"
         try:
             async with session.post(where, json=request, allow_redirects=False) as answer:
@@ -228,7 +228,8 @@ class CompletionsServer:
         if answer.status != 200:
             raise self._refusal(answer.status, body, answer.headers, len(request["prompt"]))
         try:
-            return json.loads(body)
+            said: JsonMapping = json.loads(body)
+            return said
         except ValueError as error:
             raise _Failure(
                 f"scoring model {self._served}: the answer is no JSON ({in_short(error)}); correct api_base, it mostly ends in /v1",

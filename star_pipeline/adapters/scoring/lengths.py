@@ -1,14 +1,31 @@
 """Where a model's doing changes with a pass's length: passes on either side of such a border never share a batch."""
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    import transformers
 
 _NAMES = {
-    "original_max_position_embeddings", "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len",
-    "sliding_window", "sliding_window_size", "window_size", "attention_window", "keep_window_size", "attention_chunk_size",
-    "floor_scale", "log_scaling_n_floor", "index_topk",
-}  # fmt: skip
+    "original_max_position_embeddings",
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+    "sliding_window",
+    "sliding_window_size",
+    "window_size",
+    "attention_window",
+    "keep_window_size",
+    "attention_chunk_size",
+    "floor_scale",
+    "log_scaling_n_floor",
+    "index_topk",
+}
 """Settings of transformers' configurations that name a length from which on something is done in another way."""
 _LEAST = 4
 
@@ -21,7 +38,7 @@ class Lengths:
     by position) depends on no neighbour, but is tried out only by passes that are as long.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: transformers.PretrainedConfig) -> None:
         text = config.get_text_config()
         settings = text.to_dict()
         self.borders = tuple(sorted(set(_named(settings))))
@@ -50,7 +67,7 @@ class Lengths:
 class RotaryState:
     """What a model's rotary embeddings keep from pass to pass, as it was at the start: ``dynamic`` ones keep the longest seen."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         rotary = [
             module
             for module in model.modules()
@@ -71,11 +88,11 @@ class RotaryState:
                 setattr(module, name, value)
 
 
-def _counters(module: Any) -> dict[str, Any]:
+def _counters(module: torch.nn.Module) -> dict[str, object]:
     return {name: value for name, value in vars(module).items() if name.endswith("max_seq_len_cached")}
 
 
-def _named(settings: Mapping[str, Any]) -> Iterator[int]:
+def _named(settings: Mapping[str, object]) -> Iterator[int]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _named(value)
@@ -83,7 +100,7 @@ def _named(settings: Mapping[str, Any]) -> Iterator[int]:
             yield value
 
 
-def _rope_types(settings: Mapping[str, Any]) -> Iterator[str]:
+def _rope_types(settings: Mapping[str, object]) -> Iterator[str]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _rope_types(value)

@@ -10,7 +10,7 @@ from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
-from star_pipeline.adapters.scoring.tokens import PassBuilder, load_vocabulary
+from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
@@ -41,7 +41,7 @@ class LocalScorer:
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
         self.weights = weights
-        self._maker = PassBuilder(load_vocabulary(source, weights), template, max_length)
+        self._maker = PassBuilder(load_tokenizer(source, weights), template, max_length)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
 

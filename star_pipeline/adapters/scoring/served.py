@@ -9,7 +9,7 @@ from dataclasses import replace
 from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
-from star_pipeline.adapters.scoring.tokens import PassBuilder, Vocabulary, load_vocabulary
+from star_pipeline.adapters.scoring.tokenizer import PassBuilder, ScoringTokenizer, load_tokenizer
 from star_pipeline.adapters.scoring.weights import served_weights
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ModelError
@@ -32,7 +32,7 @@ class ServedScorer:
     ) -> None:
         self._served, self._template, self._progress = served, template, progress
         self._server = CompletionsServer(served, sleep)
-        self._maker = PassBuilder(served_vocabulary(served), template, max_length)
+        self._maker = PassBuilder(served_tokenizer(served), template, max_length)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -70,19 +70,19 @@ class ServedScorer:
         return means
 
 
-def served_vocabulary(served: ServedModel) -> Vocabulary:
+def served_tokenizer(served: ServedModel) -> ScoringTokenizer:
     """The tokenizer of a served model; its context is one token shorter, for the one that a server makes of its own."""
-    vocabulary = load_vocabulary(served.tokenizer_source)
-    return replace(vocabulary, context=vocabulary.context - 1) if vocabulary.context else vocabulary
+    tokenizer = load_tokenizer(served.tokenizer_source)
+    return replace(tokenizer, context=tokenizer.context - 1) if tokenizer.context else tokenizer
 
 
 def describe_server(served: ServedModel, max_length: int) -> str:
     """Ask a served model about two tokens, and say how it answers. Raises ModelError or ConfigError where a run would fail."""
-    vocabulary = served_vocabulary(served)
+    tokenizer = served_tokenizer(served)
     server = CompletionsServer(served)
-    event_loop.run(server.ask([[vocabulary.start, vocabulary.start]], lambda number, values: None))
+    event_loop.run(server.ask([[tokenizer.start, tokenizer.start]], lambda number, values: None))
     limit = event_loop.run(server.limit())
-    longest = min(max_length, vocabulary.context or max_length)
+    longest = min(max_length, tokenizer.context or max_length)
     if limit is not None and limit <= longest:
         raise ModelError(
             f"scoring model {served}: the server takes {limit:,} tokens, one of them its own, and passes may have {longest:,}; set "

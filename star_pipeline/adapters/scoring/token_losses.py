@@ -1,15 +1,20 @@
 """Log-probabilities of tokens from hidden states, without ever holding the logits of the whole vocabulary."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.scoring.prefix_tree import filled_up
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CPU_ROWS, _CPU_TILE = 1024, 2**18
 _GPU_ROWS, _GPU_TILE = 2048, 2**25
 """Logits held at once: what a processor's cache takes; what keeps a GPU busy."""
 
 
-def token_losses(hidden: Any, weight: Any, bias: Any | None, targets: Any) -> Any:
+def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """-log softmax(hidden @ weight.T + bias) at ``targets``, in nats, float64 of shape (S,).
 
     ``hidden`` has shape (S, width), ``weight`` (vocabulary, width), ``bias`` (vocabulary,), ``targets`` (S,). Logits are made in
@@ -39,7 +44,7 @@ def token_losses(hidden: Any, weight: Any, bias: Any | None, targets: Any) -> An
     return torch.logsumexp(parts, 0) - own
 
 
-def _logits(hidden: Any, weight: Any, bias: Any | None) -> Any:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """float32 logits. A GPU adds up and gives float32 whatever the model's dtype; a processor rounds to that dtype first."""
     import torch
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from upath import UPath
 
@@ -15,13 +14,21 @@ from star_pipeline.adapters.lake import write_whole
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.adapters.weight_files import weight_files
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import Progress
 
 _BESIDE = (
-    "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
-    "*.tiktoken", "chat_template*",
-)  # fmt: skip
+    "config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+)
 _SAYS_NOTHING = {"transformers_version", "_name_or_path", "name_or_path"}
 """What saving a model again changes in its JSON files, and no number depends on."""
 _LARGE = 1 << 30
@@ -54,7 +61,7 @@ def weights_of(source: str, template: str, progress: Progress | None = None, wit
     return f"sha256:{found.hexdigest()[:20]}"
 
 
-def served_weights(served: ServedModel, told: Mapping[str, Any], template: str) -> str:
+def served_weights(served: ServedModel, told: JsonMapping, template: str) -> str:
     """What can be known of a model on a server: what its list of models says, and the tokenizer here. Weights replaced under the
     same name and root are not seen."""
     said = {name: told[name] for name in ("id", "root", "parent") if told.get(name)}

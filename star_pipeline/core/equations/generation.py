@@ -10,7 +10,7 @@ from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import read_reply
 from star_pipeline.core.errors import CallError, ConfigError, StarError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
-from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, PlanRow, Seed
+from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, Message, PlanRow, Seed
 
 T = TypeVar("T")
 
@@ -148,12 +148,12 @@ class Generator:
         agent: str,
         template: str,
         variables: Mapping[str, object],
-        between: tuple[object, ...],
+        between: tuple[Message, ...],
         inputs: tuple[str, ...],
         stage: str,
         purpose: str,
     ) -> _Made:
-        messages = self._prompts.messages(template, variables, between)  # type: ignore[arg-type]
+        messages = self._prompts.messages(template, variables, between)
         version = self._prompts.version(template)
         request = ChatRequest(agent, messages, template, version, stage=stage, purpose=f"{stage}/{purpose}")
         try:

@@ -40,12 +40,22 @@ def score_candidates(
         )
     return [
         IfdScore(
-            candidate.candidate_id, candidate.seed_id, score.status, score.truncated, score.n_tokens_small,
-            score.nll_given_small, score.nll_alone_small, score.ifd_small, score.n_tokens_large, score.nll_given_large,
-            score.nll_alone_large, score.ifd_large, score.gap,
+            candidate.candidate_id,
+            candidate.seed_id,
+            score.status,
+            score.truncated,
+            score.n_tokens_small,
+            score.nll_given_small,
+            score.nll_alone_small,
+            score.ifd_small,
+            score.n_tokens_large,
+            score.nll_given_large,
+            score.nll_alone_large,
+            score.ifd_large,
+            score.gap,
         )
         for candidate, score in zip(candidates, score_samples(samples, small, large), strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def score_rows(
 def _worse(a: ModelFit, b: ModelFit) -> IfdStatus:
     for status in ("empty_response", "prompt_refused", "unknown_token", "prompt_too_long"):
         if status in (a.status, b.status):
-            return status  # type: ignore[return-value]
+            return status
     return "ok"
 
 
@@ -120,6 +130,17 @@ def _row(small: ResponseLoss, large: ResponseLoss, truncated: bool) -> IfdScore:
     if not (math.isfinite(ifd_small) and math.isfinite(ifd_large)):
         return IfdScore("", "", "not_finite", truncated)
     return IfdScore(
-        "", "", "ok", truncated, small.n_tokens, small.nll_given, small.nll_alone, ifd_small,
-        large.n_tokens, large.nll_given, large.nll_alone, ifd_large, gap(ifd_small, ifd_large),
-    )  # fmt: skip
+        "",
+        "",
+        "ok",
+        truncated,
+        small.n_tokens,
+        small.nll_given,
+        small.nll_alone,
+        ifd_small,
+        large.n_tokens,
+        large.nll_given,
+        large.nll_alone,
+        ifd_large,
+        gap(ifd_small, ifd_large),
+    )

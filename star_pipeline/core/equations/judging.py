@@ -1,19 +1,20 @@
 """Eq. 6: a judge LLM compares each candidate with the reference of its seed, in both orders."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from star_pipeline.core import identity
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.equations.generation import UntilItEnds, gather_all
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import is_whole, read_reply
 from star_pipeline.core.equations.verdicts import OnReversal, Outcome, combine, outcome, parse_verdict
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
-from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed
+from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed, Verdict
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class JudgeRules:
     attempts: int
     on_reversal: OnReversal
     skip_nonpositive_gap: bool
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
 
 
@@ -218,7 +219,7 @@ def _row(
     candidate: Candidate,
     reference: Reference | None,
     template: str | None,
-    verdict: Any,
+    verdict: Verdict,
     flipped: bool,
     pi_llm: float | None,
     orders: tuple[_Order, ...],

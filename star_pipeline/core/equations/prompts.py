@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import jinja2
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from star_pipeline.core.errors import ConfigError
@@ -34,7 +35,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        # Any: a template multiplies what it likes, and Jinja catches what Python says to it
         if operator == "**" and not (abs(left) <= 1_000_000 and abs(right) <= 64):
             raise OverflowError("the power is too large")
         if operator == "*":
@@ -79,7 +81,7 @@ class PromptLibrary:
     def version(self, name: str) -> str:
         """First 12 hex digits of the template text's SHA-256: part of every request's identity."""
         if name not in self._versions:
-            source = self._environment.loader.get_source(self._environment, name)[0]  # type: ignore[union-attr]
+            source = self._environment.loader.get_source(self._environment, name)[0]  # type: ignore[union-attr]  # ours has one
             self._versions[name] = hashlib.sha256(source.encode()).hexdigest()[:12]
         return self._versions[name]
 
@@ -126,7 +128,7 @@ class PromptLibrary:
         )
 
 
-def _guarded(value: Any) -> Any:
+def _guarded(value: object) -> object:
     if isinstance(value, jinja2.Undefined):
         return value  # it tells its own name where it is written
     return f"{_GUARD}{value}{_GUARD}" if isinstance(value, str) else value

@@ -129,9 +129,14 @@ def _more_than(count: int, found: Iterator[object]) -> bool:
     return next(islice(found, count, None), None) is not None
 
 
+def _behind_blanks(text: str, place: int) -> int:
+    blanks = _BLANK.match(text, place)
+    return blanks.end() if blanks else place
+
+
 def _of_channels(raw: str) -> tuple[str | None, bool]:
     """The last final message of a reply in harmony's form, any other reply as it is; None where no final message begins."""
-    begin = _BLANK.match(raw).end()  # type: ignore[union-attr]
+    begin = _behind_blanks(raw, 0)
     if raw.startswith("<|start|>assistant", begin):
         begin += len("<|start|>assistant")
     swallowed = _SWALLOWED.match(raw, begin)
@@ -145,7 +150,7 @@ def _of_channels(raw: str) -> tuple[str | None, bool]:
         if final < 0 or _region(*_code(raw), final) >= 0 or _is_quoted(raw, final, final + len(_FINAL)):
             return raw, False
         first = _CHANNEL.search(raw, final)
-    answer, thought = None, begin < first.start()  # type: ignore[union-attr]
+    answer, thought = None, first is not None and begin < first.start()
     found = first
     while found:
         after = _CHANNEL_END.search(raw, found.end())
@@ -153,7 +158,7 @@ def _of_channels(raw: str) -> tuple[str | None, bool]:
             answer = raw[found.end() : after.start() if after else len(raw)]
         else:
             thought = True
-        found = _CHANNEL.search(raw, after.start() if after else len(raw))  # type: ignore[assignment]
+        found = _CHANNEL.search(raw, after.start() if after else len(raw))
     return answer, thought
 
 
@@ -162,7 +167,7 @@ def _skip_head(text: str) -> tuple[int | None, bool]:
     marks = _marks(text)
     place = number = blocks = 0
     while blocks <= _BLOCKS:
-        place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
+        place = _behind_blanks(text, place)
         while number < len(marks) and marks[number].start < place:
             number += 1
         if number < len(marks) and marks[number].start == place and not marks[number].closes:

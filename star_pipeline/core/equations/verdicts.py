@@ -80,8 +80,11 @@ def _stated(line: str, last: bool) -> Choice | None:
     return _choice(lone.group(1)) if lone else None
 
 
+_CHOICES: dict[str, Choice] = {"A": "A", "B": "B", "C": "C"}
+
+
 def _choice(letter: str) -> Choice:
-    return {"A": "A", "B": "B", "C": "C"}[letter.upper()]  # type: ignore[return-value]
+    return _CHOICES[letter.upper()]
 
 
 def outcome(choice: Choice, candidate_is: Literal["A", "B"]) -> Outcome:

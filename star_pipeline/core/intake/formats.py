@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
 
 from star_pipeline.core.intake.json_text import Repeated, parse
 from star_pipeline.core.records import Message
@@ -73,10 +72,10 @@ class Parts:
 @dataclass(frozen=True)
 class Format:
     name: str
-    read: Callable[[Any, Mapping[str, str]], Parts]
+    read: Callable[[object, Mapping[str, str]], Parts]
 
 
-def detect(raw: Any, fields: Mapping[str, str]) -> Format:
+def detect(raw: object, fields: Mapping[str, str]) -> Format:
     """The format of a record, told by its fields. Raises BadRecord where it is none that is known."""
     names = {**DEFAULT_FIELDS, **fields}
     record = _object(raw)
@@ -93,7 +92,7 @@ def detect(raw: Any, fields: Mapping[str, str]) -> Format:
     )
 
 
-def read_alpaca(raw: Any, fields: Mapping[str, str]) -> Parts:
+def read_alpaca(raw: object, fields: Mapping[str, str]) -> Parts:
     """instruction, input, output, and optionally system and history ([user, assistant] pairs).
 
     A non-empty input is appended to the instruction after one newline.
@@ -113,12 +112,12 @@ def read_alpaca(raw: Any, fields: Mapping[str, str]) -> Parts:
     )
 
 
-def read_sharegpt(raw: Any, fields: Mapping[str, str]) -> Parts:
+def read_sharegpt(raw: object, fields: Mapping[str, str]) -> Parts:
     """``conversations``: turns with ``from`` and ``value``, or ``role`` and ``content``; an optional ``system`` beside them."""
     return _read_turns(raw, fields, "conversations")
 
 
-def read_messages(raw: Any, fields: Mapping[str, str]) -> Parts:
+def read_messages(raw: object, fields: Mapping[str, str]) -> Parts:
     """``messages``: turns with ``role`` and ``content`` (text, or a list of text parts), or ``from`` and ``value``."""
     return _read_turns(raw, fields, "messages")
 
@@ -130,7 +129,7 @@ FORMATS = {
 }
 
 
-def _read_turns(raw: Any, fields: Mapping[str, str], form: str) -> Parts:
+def _read_turns(raw: object, fields: Mapping[str, str], form: str) -> Parts:
     names = {**DEFAULT_FIELDS, **fields}
     record, field = _object(raw), names[form]
     turns = _nested(record.get(field))
@@ -162,7 +161,7 @@ def _read_turns(raw: Any, fields: Mapping[str, str], form: str) -> Parts:
     )
 
 
-def _turn(turn: Any, where: str, form: str) -> Message:
+def _turn(turn: object, where: str, form: str) -> Message:
     usual = 0 if form == "conversations" else 1
     if not isinstance(turn, Mapping):
         raise BadRecord(where, f"{_kind(turn)}, expected an object with {_SPEAKER[usual]!r} and {_TEXT[usual]!r}")
@@ -188,13 +187,13 @@ def _turn(turn: Any, where: str, form: str) -> Message:
     return Message(ROLES[said], text)
 
 
-def _held_key(turn: Mapping[str, Any], keys: tuple[str, str], usual: int) -> str:
+def _held_key(turn: Mapping[str, object], keys: tuple[str, str], usual: int) -> str:
     """The one of two keys that the turn has a value under (Parquet gives every turn all keys); the form's own in doubt."""
     other = keys[1 - usual]
     return other if turn.get(keys[usual]) is None and turn.get(other) is not None else keys[usual]
 
 
-def _nested(value: Any) -> Any:
+def _nested(value: object) -> object:
     """A list that stands as JSON in a text, as in cells of CSV files; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -204,7 +203,7 @@ def _nested(value: Any) -> Any:
     return value
 
 
-def _object(raw: Any) -> Mapping[str, Any]:
+def _object(raw: object) -> Mapping[str, object]:
     if not isinstance(raw, Mapping):
         raise BadRecord(None, f"{_kind(raw)}, expected an object with fields")
     if isinstance(raw, Repeated):
@@ -212,7 +211,7 @@ def _object(raw: Any) -> Mapping[str, Any]:
     return raw
 
 
-def _text(record: Mapping[str, Any], field: str, required: bool) -> str:
+def _text(record: Mapping[str, object], field: str, required: bool) -> str:
     value = record.get(field)
     if value is None:
         if required:
@@ -225,7 +224,7 @@ def _text(record: Mapping[str, Any], field: str, required: bool) -> str:
     return value
 
 
-def _pairs(value: Any, field: str) -> tuple[Message, ...]:
+def _pairs(value: object, field: str) -> tuple[Message, ...]:
     value = _nested(value)
     if value is None:
         return ()
@@ -240,11 +239,11 @@ def _pairs(value: Any, field: str) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _held(record: Mapping[str, Any]) -> str:
+def _held(record: Mapping[str, object]) -> str:
     return ", ".join(map(_shown, list(record)[:8])) or "nothing"
 
 
-def _shown(value: Any, most: int = 40) -> str:
+def _shown(value: object, most: int = 40) -> str:
     """How Python writes a value, cut; a kind where it cannot, as for a list that is nested a thousand times."""
     try:
         return f"{value!r:.{most}}"
@@ -265,5 +264,5 @@ _KINDS = {
 }
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return _KINDS.get(type(value), f"a {type(value).__name__}")

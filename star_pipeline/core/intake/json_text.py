@@ -3,16 +3,15 @@
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 
-class Repeated(dict[str, Any]):
+class Repeated(dict[str, object]):
     """An object that names a field twice, where a plain one would keep the last value in silence; ``field`` is the first such."""
 
     field: str
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
@@ -33,7 +32,7 @@ _PATIENT = json.JSONDecoder(
 )  # three times slower where there are many integers
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> object:
     """The value that a text holds. Raises JSONDecodeError for what is no JSON, RecursionError for what is nested too deeply."""
     try:
         return _USUAL.decode(text)
@@ -43,7 +42,7 @@ def parse(text: str) -> Any:
         return _PATIENT.decode(text)
 
 
-def parse_from(text: str, start: int) -> tuple[Any, int]:
+def parse_from(text: str, start: int) -> tuple[object, int]:
     """(the value that begins at ``start``, where it ends). Raises as ``parse`` does."""
     try:
         return _USUAL.raw_decode(text, start)

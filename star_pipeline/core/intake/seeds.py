@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
@@ -39,7 +39,7 @@ class RowError:
     reason: str
 
 
-def seeds_of(records: Iterator[tuple[int, Any]], source: str, rules: SeedRules) -> Iterator[Seed | RejectedRow]:
+def seeds_of(records: Iterator[tuple[int, object]], source: str, rules: SeedRules) -> Iterator[Seed | RejectedRow]:
     """The seeds of one file's (row, record) pairs, by row and turn; rows count from 1.
 
     The format is that of the first record that has one. A record that is no seed raises SeedError, naming file, row and

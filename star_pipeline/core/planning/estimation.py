@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from star_pipeline.core.equations.generation import AgentPrompts, Generator
 from star_pipeline.core.equations.ifd_templates import prompt_text
@@ -47,8 +48,10 @@ class CallTotals:
         self.completion_tokens += scale * other.completion_tokens
         self.most_prompt += scale * other.most_prompt
         self.most_calls += scale * other.most_calls
-        both = self.most_completion is not None and other.most_completion is not None
-        self.most_completion = self.most_completion + scale * other.most_completion if both else None  # type: ignore[operator]
+        if self.most_completion is None or other.most_completion is None:
+            self.most_completion = None
+        else:
+            self.most_completion += scale * other.most_completion
 
 
 TotalsByStage = dict[tuple[str, str], CallTotals]
@@ -106,7 +109,7 @@ class Stages:
 
     prompts: PromptLibrary
     agents: Mapping[str, AgentPrompts]
-    response_mode: str
+    response_mode: Literal["answer", "refine"]
     rules: JudgeRules
 
 
@@ -124,7 +127,7 @@ async def foresee(
     """
     silent: Progress = _Silent()
     if candidates is None:
-        generator = Generator(chat, stages.prompts, stages.agents, stages.response_mode)  # type: ignore[arg-type]
+        generator = Generator(chat, stages.prompts, stages.agents, stages.response_mode)
         candidates = await generator.candidates(plan, seeds, silent)
     known = gaps or {}
     scores = [

@@ -3,17 +3,18 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, JudgeVerdict, Pair
 
 MAY_PASS = frozenset(
     {
-        "authentication", "permission", "quota", "not_found", "redirected",  # the agent's, until somebody mends it
-        "rate_limit", "connection", "timeout", "unavailable", "server_error", "broken_off",  # tries were used up
-        "bad_request", "malformed_reply",  # only where the rows tell that they are not the request's or the reply's own
+        *("authentication", "permission", "quota", "not_found", "redirected"),  # the agent's, until somebody mends it
+        *("rate_limit", "connection", "timeout", "unavailable", "server_error", "broken_off"),  # tries were used up
+        # only where the rows tell that they are not the request's or the reply's own
+        *("bad_request", "malformed_reply"),
     }
-)  # fmt: skip
+)
 """Kinds of failed calls after which no reply is in the journal. What a model made of a request, such as an echo, stays as it is."""
 _KIND = re.compile(r"(?:^|; )([a-z_]+): ")
 
@@ -57,7 +58,7 @@ def verdicts_to_try(rows: Sequence[JudgeVerdict]) -> Counter[tuple[str, str]]:
     return found
 
 
-def pays_nothing_twice(before: Mapping[str, Any] | None, now: Mapping[str, Any], agents: Iterable[str]) -> bool:
+def pays_nothing_twice(before: JsonMapping | None, now: JsonMapping, agents: Iterable[str]) -> bool:
     """Whether what these agents were asked under the settings ``before`` is asked in the same words ``now``: the journal has it."""
     if before is None:
         return False

@@ -4,12 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import yaml
 
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.markdown import inline, table
 from star_pipeline.core.publishing.makeup import makeup, origin_of
 from star_pipeline.core.publishing.manifest import Configuration
@@ -109,7 +109,7 @@ class CardFacts:
     schema: pa.Schema
     num_bytes: int
     download_size: int
-    dataset: Mapping[str, Any]
+    dataset: JsonMapping
     domains: Sequence[TaskDomain]
     left_out: Sequence[LeftOutRow]
     verdicts: Mapping[str, int]
@@ -141,7 +141,7 @@ def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def front_matter(rows: int, facts: CardFacts) -> dict[str, Any]:
+def front_matter(rows: int, facts: CardFacts) -> JsonObject:
     """The card's metadata as plain data, with the features as `datasets` writes them."""
     split = {"name": "train", "num_bytes": facts.num_bytes, "num_examples": rows}
     licence = facts.dataset.get("license")
@@ -163,7 +163,7 @@ def front_matter(rows: int, facts: CardFacts) -> dict[str, Any]:
     }
 
 
-def _feature(field: pa.Field) -> dict[str, Any]:
+def _feature(field: pa.Field) -> JsonObject:
     kind = field.type
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         return {
@@ -253,7 +253,7 @@ def _verdicts(facts: CardFacts) -> str:
     )
 
 
-def _offline(settings: Mapping[str, Any]) -> bool:
+def _offline(settings: JsonMapping) -> bool:
     return all(str(agent["model"]).startswith("offline/") for agent in settings["agents"].values())
 
 
@@ -297,13 +297,13 @@ def _configuration(used: Configuration, of: int) -> str:
     return f"{title}\n" + "\n".join(lines) + "\n"
 
 
-def _listing(pairs: Mapping[str, Any]) -> str:
+def _listing(pairs: JsonMapping) -> str:
     if pairs["sampled"]:
         return ", ".join(pairs["sampled"])
     return f"each of {', '.join(pairs['instruction'])} with each of {', '.join(pairs['response'])}"
 
 
-def _prompts(name: str, agent: Mapping[str, Any], pairs: Mapping[str, Any]) -> str:
+def _prompts(name: str, agent: JsonMapping, pairs: JsonMapping) -> str:
     """Which of its prompts the agent is called with."""
     parts = [pair.split("+") for pair in (*pairs["sampled"], *pairs["base"]) if "+" in pair]
     rewrites = name in pairs["instruction"] or any(name == rewriter for rewriter, _ in parts)
@@ -313,14 +313,14 @@ def _prompts(name: str, agent: Mapping[str, Any], pairs: Mapping[str, Any]) -> s
     return f", {', '.join(told)}" if told else ""
 
 
-def _sampled_with(agent: Mapping[str, Any]) -> str:
+def _sampled_with(agent: JsonMapping) -> str:
     told = ", ".join(
         f"{name} {value}" for name, value in agent.get("params", {}).items() if isinstance(value, int | float)
     )
     return f"; {told}" if told else ""
 
 
-def _named(model: str | Mapping[str, Any]) -> str:
+def _named(model: str | JsonMapping) -> str:
     """A scoring model without its server's address: the card may be published, and that is the team's own affair."""
     return _line(model) if isinstance(model, str) else f"{_line(model['model'])} (on a server)"
 
@@ -329,7 +329,7 @@ def _shares(counts: Counter[str], of: int) -> Iterable[tuple[str, int, str]]:
     return ((name, count, f"{count / of:.1%}") for name, count in counts.most_common())
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """A Markdown table; empty lines of it are not drawn at all."""
     return table(head, ([f"{cell:,}" if isinstance(cell, int) else _line(cell) for cell in line] for line in lines))
 

@@ -28,10 +28,14 @@ def domains_consistent(rows: Sequence[TaskDomain]) -> Finding:
 
 def near_duplicate_share(rows: Sequence[TaskDomain], shares: Shares) -> Finding:
     return share_finding(
-        NEAR_DUPLICATES, rows, lambda row: row.near_duplicate_of != row.seed_id, shares.near_duplicates, shares.least_rows,
+        NEAR_DUPLICATES,
+        rows,
+        lambda row: row.near_duplicate_of != row.seed_id,
+        shares.near_duplicates,
+        shares.least_rows,
         "rows ask nearly the same as a better one",
         "see which: star-pipeline query near_duplicates; dataset.near_duplicates: 1 keeps the best of each group",
-    )  # fmt: skip
+    )
 
 
 def dataset_consistent(rows: Sequence[StarRow], live: Iterable[str]) -> Finding:

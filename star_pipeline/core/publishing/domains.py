@@ -5,13 +5,13 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from star_pipeline.core.aliases import Numbers, Vectors
 from star_pipeline.core.publishing.near_duplicates import near_duplicates
 from star_pipeline.core.publishing.rows import best_first
-from star_pipeline.core.records import StarRow, TaskDomain
+from star_pipeline.core.records import Message, StarRow, TaskDomain
 
 _FEW = 10
 _MOST, _WORDS, _MORE_WORDS = 30, 4, 8
@@ -31,7 +31,7 @@ def domain_count(rows: int) -> int:
     return 1 if rows < _FEW else min(max(round(math.sqrt(rows / 8)), 2), _MOST)
 
 
-def cluster(vectors: Any, count: int) -> Any:
+def cluster(vectors: Vectors, count: int) -> Numbers:
     """k-means of the rows of ``vectors`` (n, d) into at most ``count`` domains: labels of shape (n,), 0 being the largest.
 
     The same rows in the same order give the same labels; of domains of one size, the one whose first row comes first is first.
@@ -112,7 +112,7 @@ def _alike(term: str, word: str) -> bool:
     return term.rstrip("s") == word.rstrip("s")
 
 
-def task_domains(rows: Sequence[StarRow], vectors: Any, count: int | None, least: float) -> list[TaskDomain]:
+def task_domains(rows: Sequence[StarRow], vectors: Vectors, count: int | None, least: float) -> list[TaskDomain]:
     """Domain, nearest neighbour and group of near-duplicates of each row.
 
     ``vectors`` (n, d): embeddings of the rows' instructions, of length 1. ``count``: the domains; None: by the number of rows.
@@ -121,7 +121,7 @@ def task_domains(rows: Sequence[StarRow], vectors: Any, count: int | None, least
     """
     labels = [int(label) for label in cluster(vectors, count or domain_count(len(rows)))]
     names = domain_names([row.instruction for row in rows], labels)
-    contexts: dict[Any, int] = {}
+    contexts: dict[tuple[Message, ...], int] = {}
     context = [contexts.setdefault(row.messages[:-2], len(contexts)) for row in rows]
     near = near_duplicates(vectors, best_first(rows), context, least)
     found = []

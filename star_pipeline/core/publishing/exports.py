@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import pyarrow as pa
 
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.records import Message, StarRow
 from star_pipeline.core.table_spec import MESSAGES, TEXT
 from star_pipeline.core.tables import STAR_DATASET
 
-Record = dict[str, Any]
+Record = JsonObject
 
 SCORES = ("seed_id", "pair_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection")
 """Columns of the final data set that may go along with a record."""

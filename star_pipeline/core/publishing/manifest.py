@@ -5,10 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pyarrow as pa
 
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.records import AgentSpend, CatalogEntry, LeftOutRow, StarRow
 
 FORMAT = 1
@@ -41,7 +41,7 @@ class Configuration:
 
     fingerprint: str
     name: str
-    settings: Mapping[str, Any] | None
+    settings: JsonMapping | None
     tables: int
 
 
@@ -60,7 +60,7 @@ def configurations(shards: Sequence[ShardOrigin]) -> list[Configuration]:
     ]
 
 
-def public(settings: Mapping[str, Any]) -> dict[str, Any]:
+def public(settings: JsonMapping) -> JsonObject:
     """Settings without addresses of servers, names of keys and folders: the data may be published, these are the team's own.
 
     A model in a folder is named by the folder's own name. The user's prompts stay as they are.
@@ -68,7 +68,7 @@ def public(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if name == "prompts" else _public(value) for name, value in settings.items()}
 
 
-def _public(value: Any) -> Any:
+def _public(value: object) -> object:
     if isinstance(value, Mapping):
         return {name: _public(inner) for name, inner in value.items() if name not in _PRIVATE}
     if isinstance(value, list):
@@ -87,16 +87,16 @@ def manifest(
     schema: pa.Schema,
     rows: Sequence[StarRow],
     left_out: Sequence[LeftOutRow],
-    dataset: Mapping[str, Any],
+    dataset: JsonMapping,
     dataset_fingerprint: str,
     shards: Sequence[ShardOrigin],
     sources: Mapping[str, str],
     entries: Mapping[str, CatalogEntry],
     spend: Sequence[AgentSpend],
     made_of: str,
-    numerics: Any,
+    numerics: object,
     versions: Mapping[str, str],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Plain data for JSON; the same lake gives the same manifest, since it holds no time.
 
     ``dataset`` are the settings that decide what is published, ``sources`` seed file -> SHA-256. ``spend`` is the journal's, of

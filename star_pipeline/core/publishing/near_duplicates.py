@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from star_pipeline.core.aliases import Numbers, Vectors
 
 _ROWS, _COLUMNS = 1024, 8192
 _NONE = -np.inf
@@ -16,13 +17,17 @@ _ROUNDING = 1e-6
 class NearDuplicates:
     """For each of n rows: ``nearest`` other row (-1: there is none), its cosine ``similarity``, and the ``leader`` of its group."""
 
-    nearest: Any
-    similarity: Any
-    leader: Any
+    nearest: Numbers
+    similarity: Vectors
+    leader: Numbers
 
 
 def near_duplicates(
-    vectors: Any, order: Sequence[int], context: Sequence[int], least: float, tile: tuple[int, int] = (_ROWS, _COLUMNS)
+    vectors: Vectors,
+    order: Sequence[int],
+    context: Sequence[int],
+    least: float,
+    tile: tuple[int, int] = (_ROWS, _COLUMNS),
 ) -> NearDuplicates:
     """Nearest neighbours and groups among n rows.
 
@@ -49,7 +54,7 @@ def near_duplicates(
 class _Search:
     """The rows in their order; ``nearest``, ``similarity`` and ``leader`` are filled block by block."""
 
-    def __init__(self, vectors: Any, contexts: Any, least: float) -> None:
+    def __init__(self, vectors: Vectors, contexts: Numbers, least: float) -> None:
         self.vectors, self.contexts, self.least = vectors, contexts, least
         count = len(vectors)
         self.nearest = np.full(count, -1)
@@ -70,16 +75,16 @@ class _Search:
         self._note(start, start, inside)
         self._join_inside(start, inside)
 
-    def _note(self, start: int, left: int, cosines: Any) -> Any:
+    def _note(self, start: int, left: int, cosines: Vectors) -> Vectors:
         """Take over nearer neighbours; returns each row's highest cosine among these columns."""
-        highest = cosines.max(axis=1)
+        highest: Vectors = cosines.max(axis=1)
         better = np.flatnonzero(highest > self.similarity[start : start + len(highest)])
         if len(better):
             self.nearest[start + better] = left + cosines[better].argmax(axis=1)
             self.similarity[start + better] = highest[better]
         return highest
 
-    def _join(self, start: int, highest: Any, left: int, cosines: Any) -> None:
+    def _join(self, start: int, highest: Vectors, left: int, cosines: Vectors) -> None:
         """Let the rows that are near enough join leaders among the columns, which are rows of earlier blocks."""
         rows = np.flatnonzero(highest >= self.least)
         columns = np.arange(left, left + cosines.shape[1])
@@ -94,7 +99,7 @@ class _Search:
         self.leader[start + rows[joins]] = left + leaders[best[joins]]
         self._closest[start + rows[joins]] = cosine[joins]
 
-    def _join_inside(self, start: int, cosines: Any) -> None:
+    def _join_inside(self, start: int, cosines: Vectors) -> None:
         """The same among the rows of one block, one after the other: who leads depends on those before."""
         own = self.contexts[start : start + len(cosines)]
         leads = self.leader[start : start + len(cosines)] == np.arange(start, start + len(cosines))

@@ -1,8 +1,9 @@
 """Which pair is ahead, as far as the intervals tell: where two of them overlap, neither is called better."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from star_pipeline.core.aliases import JsonMapping
 
 LEAST = 20
 """Values of a mean below which its interval (the normal approximation) is not relied on."""
@@ -44,7 +45,7 @@ def _above(one: Standing, other: Standing) -> bool:
     return one.sure and other.sure and one.low is not None and other.high is not None and one.low > other.high
 
 
-def by_mean_pi(board: Iterable[Mapping[str, Any]]) -> Order | None:
+def by_mean_pi(board: Iterable[JsonMapping]) -> Order | None:
     """The order of the sampled pairs among the rows of the query pair_leaderboard."""
     return order(
         [

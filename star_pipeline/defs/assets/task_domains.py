@@ -1,12 +1,12 @@
 """What the selected rows are about, and which of them ask nearly the same."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 
+from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.checks import CORRECT
 from star_pipeline.core.ports import Embedder, MemoryBank
 from star_pipeline.core.publishing.checks import NEAR_DUPLICATES, domains_consistent, near_duplicate_share
@@ -68,7 +68,7 @@ def task_domains(
     )
 
 
-def embeddings(rows: Sequence[StarRow], bank: MemoryBank, embedder: Embedder) -> tuple[Any, int]:
+def embeddings(rows: Sequence[StarRow], bank: MemoryBank, embedder: Embedder) -> tuple[Vectors, int]:
     """The rows' instructions as unit vectors (n, d), float32, and how many of them had to be computed.
 
     A vector is taken from the bank, or from those kept beside it, only where candidate and text are the same.

@@ -112,7 +112,7 @@ def test_a_request_that_is_refused_for_what_it_holds_is_a_row_of_its_own(ask):
         refusal("Your credit balance is too low to access the Anthropic API."), refusal("You exceeded your current quota", 429),
         refusal("Rate limit exceeded: free-models-per-day", 429), refusal("account balance: insufficient account balance", 403),
     ],
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 def test_an_account_without_money_or_a_spent_day_stops_the_run_at_once(said, ask):
     with chat_server(lambda asked: said) as server:
         [error], waits = ask(agent(server), request())
@@ -143,7 +143,7 @@ def test_a_minutes_quota_is_waited_for_whatever_it_is_called(ask):
     ("text", "seconds"),
     [("try again in 7m12s", 432), ("try again in 1h2m3.5s", 3723.5),
      ('"retrydelay": "34s"', 34), ("try again in 20 ms", None), ("try again", None)],
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 def test_how_long_to_wait_is_read_from_words(text, seconds):
     assert retry_after_said(text) == seconds
 

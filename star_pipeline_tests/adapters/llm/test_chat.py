@@ -294,7 +294,7 @@ FAILURES = {
         Reply(status=400, body=SAID % (b"triggering the content management policy", b"content_filter")),
         "content_filter", False, True,
     ),
-}  # fmt: skip
+}  # fmt: skip  # read as a table
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])

@@ -26,7 +26,7 @@ def test_no_good_reply_is_lost_and_every_row_has_text_or_a_reason(tmp_path):
 @pytest.mark.parametrize(
     ("said", "count"),
     [(5, 5), (0, 0), ("12", 12), (3.0, 3), (1.5, None), (-1, None), (True, None), (None, None), ("x", None), (10**19, None)],
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 def test_tokens_are_counted_or_not_known(said, count):
     assert tokens(said) == count
 

@@ -341,7 +341,7 @@ def test_an_entry_that_cannot_be_written_takes_no_other_along(tmp_path):
         {"prompt_tokens": 10**19}, {"completion_tokens": -4}, {"prompt_tokens": float("nan")}, {"pico": float("inf")},
         {"finish_reason": "st\ud800op"}, {"purpose": "\udfff"}, {"prompt_tokens": None}, {"completion_tokens": "many"},
     ],
-)  # fmt: skip
+)  # fmt: skip  # read as a table
 def test_a_reply_with_odd_metadata_is_kept_and_found_as_it_was_returned(odd, tmp_path):
     async def work(journal):
         kept = await journal.add(key(1), request(), "m", 11, replace(entry(), **odd), None)

@@ -31,7 +31,7 @@ TEXTS = ["Write a poem about the sea.", "def add(a, b):\n    return a + b", "今
 SAMPLES = [
     ScoringSample(None, (), f"Tell me about topic {n // 4}, please, and at some length.", "word " * (3 + 7 * (n % 4)) + f"{n}")
     for n in range(12)
-]  # fmt: skip
+]  # fmt: skip  # read as a table
 
 
 @pytest.mark.parametrize("architecture", WAYS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_pipeline.adapters.scoring.tokens import PassBuilder, load_vocabulary
+from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message
@@ -28,11 +28,11 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def passes(folder):
     """Of a sample under a template: the ids of [start, prompt, response] and of [start, response]."""
-    vocabulary = load_vocabulary(str(folder))
+    tokenizer = load_tokenizer(str(folder))
 
     def made(template, sample=SAMPLE, chat_template=None):
-        vocabulary.tokenizer.chat_template = chat_template
-        maker = PassBuilder(vocabulary, template, 1000)
+        tokenizer.tokenizer.chat_template = chat_template
+        maker = PassBuilder(tokenizer, template, 1000)
         [fit] = maker.fit([sample])
         assert (fit.status, fit.kept_chars) == ("ok", len(sample.response))
         [(given, alone)] = maker.passes([sample], [fit.kept_chars])
@@ -40,7 +40,7 @@ def passes(folder):
         return list(given.tokens), list(alone.tokens)
 
     yield made
-    vocabulary.tokenizer.chat_template = None
+    tokenizer.tokenizer.chat_template = None
 
 
 def ids(text):
@@ -69,23 +69,23 @@ def test_without_a_system_role_it_leads_the_first_question_not_the_greeting(pass
 
 
 def test_a_template_that_refuses_one_conversation_gives_it_a_status_and_one_that_refuses_all_is_an_error(folder):
-    vocabulary = load_vocabulary(str(folder))
-    maker = PassBuilder(vocabulary, "chat", 1000)
+    tokenizer = load_tokenizer(str(folder))
+    maker = PassBuilder(tokenizer, "chat", 1000)
     try:
-        vocabulary.tokenizer.chat_template = NO_SYSTEM + ALTERNATING + TURNS
+        tokenizer.tokenizer.chat_template = NO_SYSTEM + ALTERNATING + TURNS
         assert [fit.status for fit in maker.fit([SAMPLE, GREETED])] == ["ok", "prompt_refused"]
-        vocabulary.tokenizer.chat_template = "{{ raise_exception('never') }}"
+        tokenizer.tokenizer.chat_template = "{{ raise_exception('never') }}"
         with pytest.raises(ModelError, match=r"refuses a user's message \(never\); use alpaca or plain"):
-            PassBuilder(vocabulary, "chat", 1000).fit([SAMPLE])
+            PassBuilder(tokenizer, "chat", 1000).fit([SAMPLE])
     finally:
-        vocabulary.tokenizer.chat_template = None
+        tokenizer.tokenizer.chat_template = None
 
 
 def test_a_history_is_there_whole_or_the_sample_is_not_scored(folder):
-    vocabulary = load_vocabulary(str(folder))
+    tokenizer = load_tokenizer(str(folder))
     prompt = ids("S!\none?\n1\ntwo?\n")
     for limit in range(8, len(prompt) + 6):
-        maker = PassBuilder(vocabulary, "plain", limit)
+        maker = PassBuilder(tokenizer, "plain", limit)
         [fit] = maker.fit([SAMPLE])
         room = limit - 1 - len(prompt)
         assert (fit.status, fit.kept_chars) == (("ok", min(room, 2)) if room > 0 else ("prompt_too_long", 0))

@@ -48,7 +48,7 @@ MODELS = {
             "interleave_moe_layer_step": 1, "pad_token_id": 0,
         },
     ),
-}  # fmt: skip
+}  # fmt: skip  # read as a table
 SAMPLES = [
     ScoringSample(None, (), f"Tell me about topic {n}", "word " * words + f"{n}")
     for n, words in enumerate([1, 3, 90, 5, 30, 60, 31, 2, 29, 120])

@@ -13,7 +13,7 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import numerics, shelf
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
-from star_pipeline.adapters.scoring.tokens import load_vocabulary
+from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
 from star_pipeline.core.equations.ifd import score_samples
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -104,7 +104,7 @@ def test_the_models_own_context_is_a_limit_too(folder):
     [fit] = scorer(folder, max_length=100_000).fit([SAMPLES[7]])
     assert 0 < fit.kept_chars < len(SAMPLES[7].response)
     [row] = score_samples([SAMPLES[7]], lambda: scorer(folder, 100_000), lambda: scorer(folder, 100_000))
-    assert row.n_tokens_small == 256 - 1 - len(load_vocabulary(str(folder)).tokenizer("long\n")["input_ids"])
+    assert row.n_tokens_small == 256 - 1 - len(load_tokenizer(str(folder)).tokenizer("long\n")["input_ids"])
 
 
 def test_no_character_is_cut_in_two(folder):
@@ -112,7 +112,7 @@ def test_no_character_is_cut_in_two(folder):
     for limit in range(20, 30):
         [fit] = scorer(folder, max_length=limit).fit([sample])
         [loss] = scorer(folder, max_length=limit).losses([sample], [fit.kept_chars])
-        tokens = load_vocabulary(str(folder)).tokenizer("🎉" * fit.kept_chars, add_special_tokens=False)["input_ids"]
+        tokens = load_tokenizer(str(folder)).tokenizer("🎉" * fit.kept_chars, add_special_tokens=False)["input_ids"]
         assert loss.n_tokens == len(tokens)
 
 
@@ -282,7 +282,7 @@ class Counted(SilentProgress):
 
 def test_a_text_with_a_token_that_the_model_has_no_embedding_for_gets_a_status(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "m")
-    tokenizer = load_vocabulary(str(folder)).tokenizer
+    tokenizer = load_tokenizer(str(folder)).tokenizer
     padded = copy.deepcopy(tokenizer)
     padded.add_special_tokens(
         {"pad_token": "<pad>"}

@@ -133,7 +133,7 @@ def test_each_rule_tells_why_and_works_on_what_the_one_before_left():
     assert names(kept) == ["best", "mean"]
     assert {row.seed_id: row.reason for row in out} == {
         "low": "min_pi", "base": "fallback", "twin": "near_duplicate", "less": "top_share",
-    }  # fmt: skip
+    }  # fmt: skip  # read as a table
     said = {row.seed_id: row.detail for row in out}
     assert said["low"] == "its pi is 0.1, and dataset.min_pi is 0.2"
     assert said["base"] == "fallback_base, and dataset.fallbacks is drop"

@@ -21,7 +21,7 @@ DOWN = Attempt("r1", "failed", "AgentDown", "agent a has not answered once")
     ("old", KILLED, 1, True, ""),
     ("old", KILLED, 3, False, "failed 3 times"),
     ("old", STOPPED, 1, True, ""),
-])  # fmt: skip
+])  # fmt: skip  # read as a table
 def test_the_catalogue_is_made_again_where_that_can_help(taken_in, last, tries, wanted, said):
     wish = catalogue_wanted("new", taken_in, last, tries)
     assert (bool(wish.keys), said in wish.reason) == (wanted, True), wish
@@ -37,7 +37,7 @@ def test_the_catalogue_is_made_again_where_that_can_help(taken_in, last, tries, 
     ({"a": BUSY, "b": DOWN}, "", "shard b failed"),
     ({"a": STOPPED}, "", "shard a was stopped"),
     ({"a": DONE}, "abcd", ""),  # a run that made part of it
-])  # fmt: skip
+])  # fmt: skip  # read as a table
 def test_shards_are_asked_for_in_order_and_a_failed_one_holds_the_rest_back(last, wanted, said):
     wish = shards_wanted("abcdef", last, window=4)
     assert ("".join(wish.keys), said in wish.reason) == (wanted, True), wish

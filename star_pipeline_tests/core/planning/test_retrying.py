@@ -10,7 +10,7 @@ def candidate(pair="keep+a", kind=None, instruction="i", tokens=0):
     failed = kind is not None
     return Candidate(
         "c", "s", 0, pair, instruction, None if failed else "r", "failed" if failed else "ok", kind, kind, 1, tokens, tokens, 0.0, 0.0
-    )  # fmt: skip
+    )  # fmt: skip  # read as a table
 
 
 def verdict(verdict="tie", error=None, reply="[C]"):

@@ -21,7 +21,7 @@ def row(number, selection="best", pi=0.5):
     return StarRow(
         f"s{number}", TURNS, "Bake bread", "So.", "a+b", pi, pi, 1.0, 0.9, 0.8, 0.1, "000001-x", "x.json", number + 1,
         f"c{number}", selection,
-    )  # fmt: skip
+    )  # fmt: skip  # read as a table
 
 
 ROWS = [row(0, pi=0.2), row(1, pi=0.4), row(2, "fallback_base", None)]

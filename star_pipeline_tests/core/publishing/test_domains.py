@@ -28,7 +28,7 @@ def row(number, instruction, pi=0.5, gap=0.1, before=(), **changes):
     made = StarRow(
         f"s{number:03}", messages, instruction, "answer", "a+b", pi, pi, 1.0, 0.9, 0.8, gap, "000001-x", "x.json", number,
         f"c{number:03}", "best",
-    )  # fmt: skip
+    )  # fmt: skip  # read as a table
     return replace(made, **changes)
 
 

@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
@@ -16,22 +16,25 @@ from star_pipeline.core.equations.ifd_templates import prompt_messages, prompt_t
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
 
+if TYPE_CHECKING:
+    import transformers
+
 _LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class ScoringTokenizer:
     """A model's tokenizer; ``start`` is the start token's id, ``context`` the tokens that the model takes, ``size`` its embeddings."""
 
     name: str
-    tokenizer: Any
+    tokenizer: "transformers.PreTrainedTokenizerBase"
     start: int
     context: int | None
     size: int | None = None
 
 
 @functools.lru_cache(maxsize=4)
-def load_vocabulary(name: str, version: str = "") -> Vocabulary:
+def load_tokenizer(name: str, version: str = "") -> ScoringTokenizer:
     """Tokenizer and limits of a Hugging Face id or folder, without weights; another ``version`` is read anew.
 
     Raises ModelError where they cannot be had.
@@ -53,7 +56,7 @@ def load_vocabulary(name: str, version: str = "") -> Vocabulary:
         )
     limits = [value for key in _LIMIT_NAMES if isinstance(value := getattr(config, key, None), int) and value > 0]
     size = getattr(config, "vocab_size", None)
-    return Vocabulary(name, tokenizer, start, min(limits, default=None), size if isinstance(size, int) else None)
+    return ScoringTokenizer(name, tokenizer, start, min(limits, default=None), size if isinstance(size, int) else None)
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class _Encoded:
 class PassBuilder:
     """Turns samples into the two passes of Eq. 4, [start, prompt, response] and [start, response]."""
 
-    def __init__(self, vocabulary: Vocabulary, template: str, max_length: int) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, tokenizer: ScoringTokenizer, template: str, max_length: int) -> None:
+        self._tokenizer = tokenizer
         self._template = template
-        self._limit = min(max_length, vocabulary.context or max_length)
+        self._limit = min(max_length, tokenizer.context or max_length)
         self._encoded: dict[ScoringSample, _Encoded] = {}
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
@@ -93,7 +96,7 @@ class PassBuilder:
     ) -> list[tuple[ForwardPass, ForwardPass]]:
         """For each sample the pass with its prompt, and the one without."""
         self._encode(samples)
-        start = np.array([self._vocabulary.start], dtype=np.int32)
+        start = np.array([self._tokenizer.start], dtype=np.int32)
         made = []
         for sample, chars in zip(samples, kept_chars, strict=True):
             encoded = self._encoded[sample]
@@ -111,7 +114,7 @@ class PassBuilder:
             return ModelFit("empty_response", 0)
         if encoded.prompt is None:
             return ModelFit("prompt_refused", 0)
-        size = self._vocabulary.size
+        size = self._tokenizer.size
         if size and max(ids.max() for ids in (encoded.prompt, encoded.response) if len(ids)) >= size:
             return ModelFit("unknown_token", 0)
         room = self._limit - 1 - len(encoded.prompt)
@@ -143,16 +146,16 @@ class PassBuilder:
         responses = self._with_offsets([sample.response for sample in new])
         for sample, text, response in zip(new, texts, responses, strict=True):
             prompt = prompts[text] if text is not None else None
-            if self._template == "chat" and prompt is not None and len(prompt) and prompt[0] == self._vocabulary.start:
+            if self._template == "chat" and prompt is not None and len(prompt) and prompt[0] == self._tokenizer.start:
                 prompt = prompt[1:]
             self._encoded[sample] = _Encoded(prompt, *response)
 
     def _ids(self, texts: Sequence[str]) -> list[Tokens]:
-        encoded = self._vocabulary.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        encoded = self._tokenizer.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [np.array(ids, dtype=np.int32) for ids in encoded]
 
     def _with_offsets(self, texts: Sequence[str]) -> list[tuple[Tokens, Tokens, Tokens]]:
-        tokenizer = self._vocabulary.tokenizer
+        tokenizer = self._tokenizer.tokenizer
         if not tokenizer.is_fast:
             return [self._offsets_by_decoding(text, ids) for text, ids in zip(texts, self._ids(texts), strict=True)]
         encoding = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
@@ -163,7 +166,7 @@ class PassBuilder:
         return made
 
     def _offsets_by_decoding(self, text: str, ids: Tokens) -> tuple[Tokens, Tokens, Tokens]:
-        decode = self._vocabulary.tokenizer.decode
+        decode = self._tokenizer.tokenizer.decode
         ends = [min(len(decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1)]
         return ids, np.array([0, *ends[:-1]], dtype=np.int32)[: len(ids)], np.array(ends, dtype=np.int32)
 
@@ -183,15 +186,15 @@ class PassBuilder:
             self._rendered([{"role": "user", "content": "hi"}])
         except jinja2.TemplateError as error:
             raise ModelError(
-                f"scoring.template chat: the template of {self._vocabulary.name!r} refuses a user's message ({error}); use alpaca or plain"
+                f"scoring.template chat: the template of {self._tokenizer.name!r} refuses a user's message ({error}); use alpaca or plain"
             ) from error
         return None
 
     def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
         try:
-            render = self._vocabulary.tokenizer.apply_chat_template
+            render = self._tokenizer.tokenizer.apply_chat_template
             return str(render(list(messages), tokenize=False, add_generation_prompt=True))
         except ValueError as error:
             raise ModelError(
-                f"scoring.template chat: the tokenizer of {self._vocabulary.name!r} has no chat template; use alpaca or plain"
+                f"scoring.template chat: the tokenizer of {self._tokenizer.name!r} has no chat template; use alpaca or plain"
             ) from error
