@@ -14,7 +14,7 @@ The flow, shard after shard::
 load, call one core function, return a table with metadata. ``definitions`` puts them together; ``cli`` is the console.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from star_pipeline.defs.component import StarAgents as StarAgents
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["StarAgents"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """``StarAgents``, loaded when it is asked for: the command and the core do without Dagster's components."""
     if name == "StarAgents":
         from star_pipeline.defs.component import StarAgents

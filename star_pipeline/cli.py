@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-# the base of all of typer's complaints about a command line; typer does not export it
+# the base of all of typer's complaints about a command line; typer does not export it, so that its type has no name (Any)
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _INTERRUPTED = 130
 _STOPPED = "stopped; what is finished stays, run the same command to go on"

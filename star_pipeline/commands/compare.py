@@ -3,16 +3,16 @@
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Any
 
 import duckdb
 from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.inspection.build import inspection_file
 
@@ -185,13 +185,13 @@ def _config_lines(configs: Sequence[Sequence[tuple[str, str, str | None]]]) -> l
     return lines
 
 
-def _in_turn(values: Any) -> str | None:
+def _in_turn(values: Iterable[object]) -> str | None:
     """The distinct values in order, as one text: more than one where the configuration has changed on a living lake."""
     known = [str(value) for value in dict.fromkeys(values) if value is not None]
     return " → ".join(known) or None
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str | None]:
+def _flat(settings: JsonMapping, before: str = "") -> dict[str, str | None]:
     """{'evolution.rate': '0.001', …}; lists as JSON."""
     found: dict[str, str | None] = {}
     for name, value in settings.items():

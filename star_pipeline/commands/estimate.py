@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -40,7 +39,7 @@ from star_pipeline.core.planning.estimation import (
 )
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.rates import rate
-from star_pipeline.core.records import PlanRow, Seed
+from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     CANDIDATES,
@@ -168,7 +167,7 @@ class _Estimator:
 
     async def _foresee(
         self, shard: str | None, seeds: Sequence[Seed], snapshot: Snapshot, chat: Foresight
-    ) -> tuple[Sequence[Any], bool]:
+    ) -> tuple[Sequence[Candidate], bool]:
         """(candidates, whether they are scored already)."""
         lake, rules = self._lake, self._settings.sampling_rules
         plan: list[PlanRow] = (

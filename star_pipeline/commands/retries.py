@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from typing import Any
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_spend
@@ -14,6 +13,7 @@ from star_pipeline.core.planning.retrying import (
     pays_nothing_twice,
     verdicts_to_try,
 )
+from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import CANDIDATES, JUDGE_VERDICTS
 
 Found = Counter[tuple[str, str]]
@@ -67,7 +67,7 @@ class Retries:
         verdicts = self._lake.read_arrow(JUDGE_VERDICTS, shard, ["verdict"]).column("verdict").unique().to_pylist()
         return verdicts_to_try(self._lake.read_table(JUDGE_VERDICTS, shard)) if "failed" in verdicts else Counter()
 
-    def _affordable(self, spec: Any, shard: str) -> bool:
+    def _affordable(self, spec: AnyTable, shard: str) -> bool:
         if self._journalled is None:
             folder = self._lake.journal_folder(self._settings.journal)
             self._journalled = bool(read_spend(folder, self._lake.lake_id))

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import filelock
 import pyarrow as pa
@@ -27,6 +26,7 @@ from star_pipeline.adapters.scoring import model_source, open_scorer, present_we
 from star_pipeline.adapters.seed_files import FORMATS, read_seeds
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.equations.ifd import Fit, fit_samples, losses_of, score_rows
 from star_pipeline.core.errors import ConfigError, LakeError, ModelError
 from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
@@ -62,7 +62,7 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
     with _held(goal):
         records = _Records(given, source, config)
         told = NotesOnly(progress)
-        settings: dict[str, Any] = {"input": _sha256(given), "settings": _settings(config)}
+        settings: JsonObject = {"input": _sha256(given), "settings": _settings(config)}
         before = _made_of(goal)
         same = {name: before.get(name) for name in settings} == settings
         if same and _still(goal, before, config, lake, told):
@@ -167,7 +167,7 @@ _PART = pa.schema(
 class _Parts:
     """Losses on disk, some records a file, under each model. A part is there whole or not at all."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(self, folder: Path, settings: JsonMapping, progress: Progress) -> None:
         self._folder = folder
         note = folder / "settings.json"
         before = json.loads(note.read_text("utf-8")) if note.exists() else {}
@@ -223,7 +223,7 @@ class _Parts:
         return sorted(self._folder.glob(f"{phase}-*.parquet"))
 
 
-def _assemble(records: _Records, parts: _Parts, goal: Path, settings: Mapping[str, Any]) -> None:
+def _assemble(records: _Records, parts: _Parts, goal: Path, settings: JsonMapping) -> None:
     schema = IFD_SCORES.schema.with_metadata({"star_score": json.dumps(settings)})
     rows = zip(records.after(0), parts.rows("small"), parts.rows("large"), strict=True)
     unfinished = goal.with_name(f".{goal.name}.unfinished")
@@ -245,7 +245,7 @@ def _named(score: IfdScore, seed: Seed | None, row: int) -> IfdScore:
     return replace(score, candidate_id=identity.digest("scored", seed_id, row, length=20), seed_id=seed_id)
 
 
-def _settings(config: StarConfig) -> Mapping[str, Any]:
+def _settings(config: StarConfig) -> JsonMapping:
     """What decides the values."""
     scoring = config.scoring
     kept = {"template", "max_length", "dtype", "device"}
@@ -272,7 +272,7 @@ def _check(source: UPath, goal: Path) -> None:
         ) from error
 
 
-def _made_of(goal: Path) -> Mapping[str, Any]:
+def _made_of(goal: Path) -> JsonMapping:
     """What an output says that it was made of; empty where there is none."""
     try:
         metadata = pq.read_schema(goal).metadata or {}
@@ -281,7 +281,7 @@ def _made_of(goal: Path) -> Mapping[str, Any]:
     return dict(json.loads(metadata.get(b"star_score", b"{}")))
 
 
-def _still(goal: Path, before: Mapping[str, Any], config: StarConfig, lake: Lake, told: Progress) -> bool:
+def _still(goal: Path, before: JsonMapping, config: StarConfig, lake: Lake, told: Progress) -> bool:
     """Whether the models of an output are what they were; where that cannot be told, it is said and taken to be so."""
     if "weights" not in before:
         told.note(f"{goal.name} was made before weights were recorded; taken to be of what the models are now")

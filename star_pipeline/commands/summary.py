@@ -26,7 +26,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     options += "" if usual else f" --lake {lake.root}"
     with open_inspection(lake) as database:
 
-        def rows(sql: str) -> list[tuple[Any, ...]]:
+        def rows(sql: str) -> list[tuple[Any, ...]]:  # Any: the query says what the columns hold
             return list(database.execute(sql).fetchall())
 
         live, gone = rows("SELECT count(*) FILTER (WHERE live), count(*) FILTER (WHERE NOT live) FROM seed_catalog")[0]
@@ -129,5 +129,5 @@ def _paid(cost: float, paid: float, unsettled: float) -> str:
     return "".join(f"; {note}" for note in notes)
 
 
-def _listed(pairs: list[tuple[Any, ...]]) -> str:
+def _listed(pairs: list[tuple[Any, ...]]) -> str:  # (name, count), as a query gives them
     return ", ".join(f"{count:,} {name}" for name, count in pairs)

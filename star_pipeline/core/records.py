@@ -5,6 +5,8 @@ from typing import Literal
 
 Origin = Literal["base", "seed", "memory", "explore"]
 Verdict = Literal["better", "worse", "tie", "inconsistent", "unparsed", "skipped", "failed"]
+Outcome = Literal["better", "worse", "tie"]
+"""A candidate's fate in one of a judgement's two orders."""
 Selection = Literal["best", "fallback_base", "fallback_seed"]
 IfdStatus = Literal[
     "ok", "no_candidate", "empty_response", "prompt_refused", "unknown_token", "prompt_too_long", "not_finite"
@@ -148,8 +150,8 @@ class JudgeVerdict:
     base_candidate_id: str | None
     template: str | None
     verdict: Verdict
-    verdict_first: str | None
-    verdict_swapped: str | None
+    verdict_first: Outcome | None
+    verdict_swapped: Outcome | None
     flipped: bool
     pi_llm: float | None
     reply_first: str | None

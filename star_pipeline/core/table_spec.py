@@ -82,7 +82,11 @@ def _plain(turns: Iterable[records.Message] | None) -> list[dict[str, str]] | No
     return None if turns is None else [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def _revived(values: list[Any], make: Callable[[Any], Any] | None) -> list[Any]:
+_Make = Callable[[Any], object]
+"""Makes of a value, as Arrow gives it for the column's type, what the record holds."""
+
+
+def _revived(values: list[Any], make: _Make | None) -> list[Any]:
     return [None if value is None else make(value) for value in values] if make else values
 
 
@@ -90,7 +94,7 @@ def _messages(value: Iterable[dict[str, str]]) -> tuple[records.Message, ...]:
     return tuple(records.Message(turn["role"], turn["content"]) for turn in value)
 
 
-_REVIVE: dict[str, Any] = {
+_REVIVE: dict[str, _Make] = {
     str(MESSAGES): _messages,
     str(pa.list_(TEXT)): tuple,
     str(pa.list_(FLOAT)): tuple,

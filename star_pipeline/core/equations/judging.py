@@ -11,10 +11,10 @@ from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.equations.generation import UntilItEnds, gather_all
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import is_whole, read_reply
-from star_pipeline.core.equations.verdicts import OnReversal, Outcome, combine, outcome, parse_verdict
+from star_pipeline.core.equations.verdicts import OnReversal, combine, outcome, parse_verdict
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
-from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed, Verdict
+from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Outcome, Seed, Verdict
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ import re
 from typing import Literal
 
 from star_pipeline.core.equations.reply_cleaning import spoken
-from star_pipeline.core.records import Verdict
+from star_pipeline.core.records import Outcome, Verdict
 
 Choice = Literal["A", "B", "C"]
-Outcome = Literal["better", "worse", "tie"]
 OnReversal = Literal["tie", "abstain"]
 
 _BLOCK = re.compile(r"<(?P<close>/?)(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
