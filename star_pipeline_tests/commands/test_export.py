@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from star_pipeline_tests.core.test_exports import EARLIER, star_row
+from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 from upath import UPath
 
 from star_pipeline.adapters.export_files import ENDINGS

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from star_pipeline_tests.core.test_exports import EARLIER, star_row
+from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 
 from star_pipeline.core.publishing.exports import NoRecord
 from star_pipeline.core.publishing.preferences import PREFERENCE_SCORE_FIELDS, Side, best_pair, preference_records
