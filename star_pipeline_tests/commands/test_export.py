@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 from upath import UPath
 
 from star_pipeline.adapters.export_files import ENDINGS
@@ -23,6 +22,7 @@ from star_pipeline.core.intake.seeds import SeedRules
 from star_pipeline.core.publishing.exports import FORMS, NoRecord, Remark
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import say
+from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow

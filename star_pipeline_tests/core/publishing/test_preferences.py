@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 
 from star_pipeline.core.publishing.exports import NoRecord
 from star_pipeline.core.publishing.preferences import PREFERENCE_SCORE_FIELDS, Side, best_pair, preference_records
 from star_pipeline.core.records import Candidate, CompositeScore, JudgeVerdict, Seed
+from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 
 
 def side(name, verdict, instruction="i", response=None, pi=0.0):
