@@ -1,7 +1,7 @@
 """The addresses of servers: one type for every setting that holds one, and no secret in any of them."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
@@ -48,7 +48,7 @@ def holds_credentials(text: str) -> bool:
     return bool(_WITH_CREDENTIALS.search(text) or _KEY_IN_QUERY.search(text))
 
 
-def require_none(value: Any, where: str = "") -> None:
+def require_none(value: object, where: str = "") -> None:
     """Raises ValueError, naming the place, where some text among the settings holds an address with credentials."""
     if isinstance(value, dict):
         for name, inner in value.items():

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from star_pipeline.config.addresses import holds_credentials
 from star_pipeline.config.models import StarConfig
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import ConfigError
 
 _PROFILES = resources.files("star_pipeline") / "profiles"
@@ -22,6 +23,7 @@ class _UniqueKeys(yaml.SafeLoader):
     Looked at before merge keys (``<<: *base``) are filled in, since what stands beside one is there to replace what it brings.
     """
 
+    # Any: types-PyYAML says that an anchor is a dictionary, and PyYAML gives its name
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
@@ -47,9 +49,7 @@ def profile_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PROFILES.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(
-    source: str | Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]] | None = None
-) -> StarConfig:
+def load_config(source: str | JsonMapping, overrides: Mapping[str, JsonMapping] | None = None) -> StarConfig:
     """The validated configuration of a profile, a YAML file, or settings as a mapping.
 
     ``overrides`` replaces fields of its sections, as options of a command do.
@@ -79,9 +79,7 @@ def load_config(
     return _validated(where, raw, folder, overrides)
 
 
-def _validated(
-    where: str, raw: dict[str, Any], folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None
-) -> StarConfig:
+def _validated(where: str, raw: JsonObject, folder: Path, overrides: Mapping[str, JsonMapping] | None) -> StarConfig:
     """``folder`` is what relative paths start from."""
     for section, fields in (overrides or {}).items():
         given = raw.get(section)
@@ -101,7 +99,7 @@ def _validated(
     return settings
 
 
-def _parsed(where: str, text: str) -> Any:
+def _parsed(where: str, text: str) -> Any:  # whatever YAML can say; who asks looks at it
     try:
         raw = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
@@ -126,7 +124,7 @@ def _journal_path(where: str, folder: Path, journal: str) -> str:
         raise ConfigError(f"{where}, journal: {journal!r} is no path: {error}; expected a folder") from error
 
 
-def _prompt_text(where: str, name: str, folder: Path, file: Any) -> str:
+def _prompt_text(where: str, name: str, folder: Path, file: object) -> str:
     path = folder / str(file)
     try:
         return path.read_text("utf-8")
@@ -140,7 +138,7 @@ def _in_one_line(error: ValidationError) -> str:
     return "; ".join(_one(dict(problem)) for problem in error.errors())
 
 
-def _one(problem: dict[str, Any]) -> str:
+def _one(problem: JsonMapping) -> str:
     # what stands in brackets is pydantic's: [key], and the forms that a setting can have
     field = ".".join(part for part in map(str, problem["loc"]) if not part.startswith("["))
     if problem["type"] == "value_error":

@@ -1,11 +1,12 @@
 """What may be passed on to a model with each request: no secret, and nothing that the pipeline could not take an answer to."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator
 
 from star_pipeline.config.addresses import holds_credentials
+from star_pipeline.core.aliases import JsonObject
 
 _SECRET = re.compile(
     r"api_?key|authori[sz]ation|secret|passw|bearer|credential|private_?key|access_?key|cookie|(^|_)(key|keys|pwd|auth)$",
@@ -49,7 +50,7 @@ _CANNOT = {
     "echo": "the prompt would be taken for the reply",
     "audio": "a text is expected",
 }
-_HARMLESS: dict[str, tuple[Any, ...]] = {
+_HARMLESS: dict[str, tuple[object, ...]] = {
     "stream": (False, None),
     "n": (1, None),
     "best_of": (1, None),
@@ -62,7 +63,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _params(params: dict[str, Any]) -> dict[str, Any]:
+def _params(params: JsonObject) -> JsonObject:
     for name in params:
         if name in _ELSEWHERE:
             raise ValueError(f"{name}: not among params; {_ELSEWHERE[name]}")
@@ -74,7 +75,7 @@ def _params(params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _without_secrets(value: Any, where: str, header: bool) -> None:
+def _without_secrets(value: object, where: str, header: bool) -> None:
     """Raises ValueError, naming the place and never the value, where something is named or looks like a secret."""
     remedy = "secrets come from the environment only; name the variable in api_key_env"
     if isinstance(value, dict):
@@ -92,5 +93,5 @@ def _without_secrets(value: Any, where: str, header: bool) -> None:
         raise ValueError(f"{where}: this looks like a secret; {remedy}")
 
 
-Params = Annotated[dict[str, Any], AfterValidator(_params)]
+Params = Annotated[JsonObject, AfterValidator(_params)]
 """Parameters of a request, without secrets under any name or nesting."""

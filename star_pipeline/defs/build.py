@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import StarError
 from star_pipeline.defs.assets import ALL_ASSETS
 from star_pipeline.defs.io_manager import LakeTables
@@ -32,8 +33,8 @@ DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
 
 
 def build_defs(
-    resource_overrides: Mapping[str, Any] | None = None,
-    config: str | Mapping[str, Any] | None = None,
+    resource_overrides: Mapping[str, Any] | None = None,  # resources of any kind, as Dagster takes them
+    config: str | JsonMapping | None = None,
     lake: str | None = None,
     prefix: Sequence[str] = (),
 ) -> dg.Definitions:

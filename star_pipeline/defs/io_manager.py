@@ -24,7 +24,7 @@ class LakeTables(dg.ConfigurableIOManager):
             raise dg.Failure(str(error), allow_retries=False) from error
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
 
-    def load_input(self, context: dg.InputContext) -> list[Any]:
+    def load_input(self, context: dg.InputContext) -> list[Any]:  # records of the table that is asked for
         shard = context.partition_key if context.has_partition_key else None
         try:
             return self.lake.open().read_table(TABLES[context.asset_key.path[-1]], shard)

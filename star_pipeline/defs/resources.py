@@ -1,9 +1,8 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -13,6 +12,7 @@ from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import IFD_SCORES
@@ -20,7 +20,7 @@ from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import wait_for_turn
 
 
-class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """Where everything is kept."""
 
     root: str = Field(description="the lake's folder")
@@ -29,20 +29,20 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives 
         return Lake.at(self.root)
 
 
-class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The configuration of the run."""
 
     config: str = Field(description="a profile (offline, local, paper), the path of a YAML file, or settings as JSON")
 
     @classmethod
-    def of(cls, config: str | Mapping[str, Any]) -> "SettingsResource":
+    def of(cls, config: str | JsonMapping) -> "SettingsResource":
         return cls(config=config if isinstance(config, str) else json.dumps(config))
 
     def load(self) -> StarConfig:
         return load_config(json.loads(self.config) if self.config.startswith("{") else self.config)
 
 
-class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
 
     lake: LakeResource
@@ -70,14 +70,14 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gi
             raise self._refused
 
 
-class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """Who is told how far a stage has come; nobody, unless ``run`` puts its terminal here."""
 
     def progress(self) -> Progress:
         return SilentProgress()
 
 
-class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The configuration's agents, through litellm, with the lake's journal and budget."""
 
     settings: SettingsResource
@@ -114,7 +114,7 @@ class ToldChatResource(ChatResource):
         super().tell(text)
 
 
-class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The two models that Eq. 4 needs."""
 
     settings: SettingsResource
@@ -141,7 +141,7 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # give
         return open_scorer(model, self.settings.load().scoring, self.lake.open(), self.progress.progress())
 
 
-class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The sentence embedding of instructions."""
 
     settings: SettingsResource
@@ -152,7 +152,7 @@ class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gi
         return SentenceEmbedder(self.settings.load().memory.embedding)
 
 
-class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gives itself
+class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The memory bank in LanceDB."""
 
     lake: LakeResource

@@ -75,11 +75,11 @@ def test_a_table_is_well_formed_or_it_is_said_what_is_wrong():
 
 
 def test_a_plan_has_slots_from_0_for_each_seed_or_is_empty():
-    assert checks.plan_whole(SEEDS, PLAN).passed
-    assert checks.plan_whole(SEEDS, []).passed
-    assert "1 of 2 seeds are missing (y)" in checks.plan_whole(SEEDS, PLAN[:2]).text
-    assert "slots of y" in checks.plan_whole(SEEDS, [*PLAN[:2], PLAN[3]]).text
-    assert "1 seeds were not asked for" in checks.plan_whole(SEEDS[:1], PLAN).text
+    assert checks.plan_complete(SEEDS, PLAN).passed
+    assert checks.plan_complete(SEEDS, []).passed
+    assert "1 of 2 seeds are missing (y)" in checks.plan_complete(SEEDS, PLAN[:2]).text
+    assert "slots of y" in checks.plan_complete(SEEDS, [*PLAN[:2], PLAN[3]]).text
+    assert "1 seeds were not asked for" in checks.plan_complete(SEEDS[:1], PLAN).text
 
 
 @pytest.mark.parametrize("odd", [
@@ -94,25 +94,25 @@ def test_only_drawn_pairs_have_a_probability_in_0_to_1(odd):
 
 
 def test_ids_are_complete_unique_and_in_order():
-    assert checks.whole("candidates", PLAN, CANDIDATES).passed
+    assert checks.same_candidates("candidates", PLAN, CANDIDATES).passed
     for rows, words in (
         (CANDIDATES[1:], "1 of 4 candidates are missing (x0)"),
         ([*CANDIDATES, candidate(plan_row("z", 0))], "1 candidates were not asked for (z0)"),
         (CANDIDATES[::-1], "not in the order"),
         ([*CANDIDATES, CANDIDATES[0]], "or repeat"),
     ):
-        found = checks.whole("candidates", PLAN, rows)
+        found = checks.same_candidates("candidates", PLAN, rows)
         assert (found.passed, words in found.text) == (False, True), found.text
     with pytest.raises(checks.Blocked, match="x0"):
-        checks.require(checks.whole("candidates", PLAN, CANDIDATES[1:]))
+        checks.require(checks.same_candidates("candidates", PLAN, CANDIDATES[1:]))
 
 
 def test_exactly_the_candidates_that_were_made_and_are_no_reference_are_judged():
     made = [*CANDIDATES[:3], candidate(PLAN[3], "failed")]
     references = {"x": "x0", "y": "y0"}
-    assert checks.verdicts_whole(made, references, [verdict(PLAN[1])]).passed
-    assert "(x1)" in checks.verdicts_whole(made, references, []).text
-    assert "(x0)" in checks.verdicts_whole(made, references, [verdict(PLAN[0]), verdict(PLAN[1])]).text
+    assert checks.verdicts_complete(made, references, [verdict(PLAN[1])]).passed
+    assert "(x1)" in checks.verdicts_complete(made, references, []).text
+    assert "(x0)" in checks.verdicts_complete(made, references, [verdict(PLAN[0]), verdict(PLAN[1])]).text
 
 
 @pytest.mark.parametrize(("said", "right", "wrong"), [
@@ -197,8 +197,8 @@ def test_left_out_records_are_a_warning():
 
 
 def test_findings_of_one_rule_are_told_together():
-    wrong = checks.whole("candidates", PLAN, CANDIDATES[1:])
-    right, share = checks.plan_whole(SEEDS, PLAN), checks.failed_share(CANDIDATES, SHARES)
+    wrong = checks.same_candidates("candidates", PLAN, CANDIDATES[1:])
+    right, share = checks.plan_complete(SEEDS, PLAN), checks.failed_share(CANDIDATES, SHARES)
     assert checks.together([right, wrong, share]) == [replace(wrong, values={}), share]
     [both] = checks.together([right, checks.plan_consistent(PLAN, ["keep+a"])])
     assert both.passed
