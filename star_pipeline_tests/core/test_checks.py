@@ -199,7 +199,7 @@ def test_left_out_records_are_a_warning():
 def test_findings_of_one_rule_are_told_together():
     wrong = checks.same_candidates("candidates", PLAN, CANDIDATES[1:])
     right, share = checks.plan_complete(SEEDS, PLAN), checks.failed_share(CANDIDATES, SHARES)
-    assert checks.together([right, wrong, share]) == [replace(wrong, values={}), share]
-    [both] = checks.together([right, checks.plan_consistent(PLAN, ["keep+a"])])
+    assert checks.one_a_rule([right, wrong, share]) == [replace(wrong, values={}), share]
+    [both] = checks.one_a_rule([right, checks.plan_consistent(PLAN, ["keep+a"])])
     assert both.passed
     assert "4 rows for 2 seeds; as drawn" in both.text
