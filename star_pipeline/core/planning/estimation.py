@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from star_pipeline.core.equations.generation import AgentPrompts, Generator
+from star_pipeline.core.equations.generation import AgentPrompts, Generator, ResponseMode
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.equations.judging import Judge, JudgeRules
 from star_pipeline.core.equations.prompts import PromptLibrary
@@ -106,7 +106,7 @@ class Stages:
 
     prompts: PromptLibrary
     agents: Mapping[str, AgentPrompts]
-    response_mode: str
+    response_mode: ResponseMode
     rules: JudgeRules
 
 
@@ -124,7 +124,7 @@ async def foresee(
     """
     silent: Progress = _Silent()
     if candidates is None:
-        generator = Generator(chat, stages.prompts, stages.agents, stages.response_mode)  # type: ignore[arg-type]
+        generator = Generator(chat, stages.prompts, stages.agents, stages.response_mode)
         candidates = await generator.candidates(plan, seeds, silent)
     known = gaps or {}
     scores = [

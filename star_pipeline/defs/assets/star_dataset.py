@@ -90,7 +90,7 @@ def star_dataset(
     made_of = selected_rows(home)
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    rows, left_out = kept_rows(made_of.rows, config.dataset.rules, _leaders(home, config, made_of.rows, domains))
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, _leaders(home, config, made_of.rows, domains))
     result = table_result(
         config,
         STAR_DATASET,
