@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
@@ -41,6 +40,7 @@ from star_pipeline.defs.resources import ProgressResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import tags as run_tags
 from star_pipeline.instance.processes import process_tags
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -262,7 +262,7 @@ class _Work:
                         spec.name,
                         description="Found in the lake; made by a run that was killed, or by another instance.",
                         partition=shard,
-                        tags={"dagster/data_version": version},
+                        tags={run_tags.DATA_VERSION: version},
                     )
                 )
                 found = self._instance.event_log_storage.get_latest_storage_id_by_partition(
@@ -302,7 +302,7 @@ class _Work:
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
             # this command does what is left itself: the daemon must not try the run again
-            tags={**process_tags(), MAX_RETRIES_TAG: "0", **(tags or {})},
+            tags={**process_tags(), run_tags.MAX_RETRIES: "0", **(tags or {})},
             run_config=_QUIET,
             raise_on_error=False,
         )

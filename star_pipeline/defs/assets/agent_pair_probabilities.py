@@ -15,6 +15,7 @@ from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.figures import of_records
+from star_pipeline.instance.tags import DATA_VERSION
 
 
 @lake_asset(
@@ -47,7 +48,7 @@ def agent_pair_probabilities(
             dg.AssetObservation(
                 Scope.of(context.asset_key).key(PRIOR_STATE),
                 partition=following,
-                tags={"dagster/data_version": version},
+                tags={DATA_VERSION: version},
             )
         )
     snapshots = snapshots_before(home, shard) | {shard: rows}

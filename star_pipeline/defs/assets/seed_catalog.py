@@ -17,6 +17,7 @@ from star_pipeline.defs.asset_factory import check_result, lake_asset, markdown,
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
+from star_pipeline.instance.tags import DATA_VERSION
 
 AWAITED = "awaiting the shard before"
 SEED_FILES = "seed_files"
@@ -103,7 +104,7 @@ def _announce(instance: dg.DagsterInstance, scope: Scope, lake: Lake, shards: li
         manifest = content_hash(lake.read_arrow(SHARD_MANIFEST, key))
         for asset, data_version in ((SHARD_MANIFEST.name, manifest), (PRIOR_STATE, version)):
             instance.report_runless_asset_event(
-                dg.AssetObservation(scope.key(asset), partition=key, tags={"dagster/data_version": data_version})
+                dg.AssetObservation(scope.key(asset), partition=key, tags={DATA_VERSION: data_version})
             )
     if new:
         instance.add_dynamic_partitions(str(scope.partitions.name), new)
