@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.publishing.manifest import ShardOrigin, TableSource
@@ -148,15 +147,6 @@ def _origin(lake: Lake, spec: Any, shard: str) -> TableSource:
         said.get(key, b"").decode() for key in (b"config_fingerprint", b"config_name", b"config_settings")
     )
     return TableSource(hashlib.sha256(content).hexdigest(), fingerprint, name, settings or None)
-
-
-def source_hashes(lake: Lake) -> dict[str, str]:
-    """seed file, relative to seeds/ -> SHA-256 of its content."""
-    found = {}
-    for path in seed_files(lake.seeds):
-        with path.open("rb") as file:
-            found[path.relative_to(lake.seeds).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    return found
 
 
 def numerics(lake: Lake) -> Any:

@@ -17,7 +17,7 @@ from star_pipeline.adapters.llm.ledger import Spend
 from star_pipeline.adapters.llm.prices import Price, max_tokens, price, prompt_bound
 from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.model_size import model_size
-from star_pipeline.adapters.seed_files import would_hold
+from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.equations.sampling import plan_seed

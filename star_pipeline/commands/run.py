@@ -17,7 +17,8 @@ from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.scoring import present_weights
-from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
+from star_pipeline.adapters.seed_files import passed_over, seed_files
+from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.commands.retries import Retries
@@ -91,12 +92,12 @@ def run_pipeline(
             for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
-            taken_in = take_in(lake, seeds, settings.seed_rules, progress.note)
+            with taking_in(lake, seeds, progress.note) as given:
+                update = scan_seed_files(lake, settings, given).update
             if others := passed_over(lake.seeds):
                 progress.note(others)
-            for name in before.intersection(taken_in):
+            for name in before.intersection(given):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
-            update = scan_seed_files(lake, settings)
             work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
@@ -107,7 +108,7 @@ def run_pipeline(
             work.look_at_weights()
             published = work.publish()
     seconds = time.monotonic() - began
-    return RunOutcome(update, tuple(taken_in), tuple(worked), published, seconds, work.warnings, work.to_try)
+    return RunOutcome(update, tuple(given), tuple(worked), published, seconds, work.warnings, work.to_try)
 
 
 class _Work:
