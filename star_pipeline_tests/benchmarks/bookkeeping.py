@@ -168,7 +168,8 @@ def event_log(shards: int, shard_size: int, turns: int = 2) -> float:
     kept, plain = ([statistics.median(pace[place] for pace in paces[own]) for place in (0, 1)] for own in (False, True))
     print(
         f"event log {shards} shards of {shard_size}, {turns} turns: kept engines {kept[0]:.2f} s a shard (CPU {kept[1]:.2f}), "
-        f"Dagster's own {plain[0]:.2f} s (CPU {plain[1]:.2f}): {plain[0] / kept[0]:.2f} times the time, {plain[1] / kept[1]:.2f} times the CPU"
+        f"Dagster's own {plain[0]:.2f} s (CPU {plain[1]:.2f}): {plain[0] / kept[0]:.2f} times the time, "
+        f"{plain[1] / kept[1]:.2f} times the CPU"
     )
     return plain[0] / kept[0]
 
