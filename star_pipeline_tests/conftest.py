@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from star_pipeline.adapters.fakes import HashEmbedder, HashScorer, ScriptedChat
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.seed_intake import SeedReading, taking_in
+from star_pipeline.core.intake.seeds import SeedRules
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.defs.resources import (
     ChatResource,
@@ -106,3 +109,10 @@ def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(CONFIG))
     return path
+
+
+def take_in(lake: Lake, paths: list[str], rules: SeedRules, say: Callable[[str], None] = print) -> list[str]:
+    """The user's files into the lake, as ``run`` does it; returns the names of those that were not there."""
+    with taking_in(lake, paths, say) as given:
+        list(SeedReading(lake, given, rules).seeds())
+    return list(given)

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, Signature, file_digest
-from star_pipeline.adapters.seed_files import seed_files
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import LakeError
@@ -148,11 +147,6 @@ def _origin(lake: Lake, spec: AnyTable, shard: str) -> TableSource:
         said.get(key, b"").decode() for key in (b"config_fingerprint", b"config_name", b"config_settings")
     )
     return TableSource(hashlib.sha256(content).hexdigest(), fingerprint, name, settings or None)
-
-
-def source_hashes(lake: Lake) -> dict[str, str]:
-    """seed file, relative to seeds/ -> SHA-256 of its content."""
-    return {path.relative_to(lake.seeds).as_posix(): file_digest(path) for path in seed_files(lake.seeds)}
 
 
 def numerics(lake: Lake) -> object:

@@ -63,7 +63,7 @@ def write_whole(path: UPath, data: bytes) -> None:
             path.write_bytes(data)  # object stores put whole objects
             return
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     with whole_file(Path(str(path))) as file:
         file.write(data)
 
@@ -80,10 +80,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: UPath | Path, error: OSError) -> LakeError:
+def unwritable(path: UPath | Path, error: OSError) -> LakeError:
+    """What to say of a place that cannot be written."""
     return LakeError(
         f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
     )

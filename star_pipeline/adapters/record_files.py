@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,9 @@ from star_pipeline.core.errors import SeedError
 from star_pipeline.core.intake.json_text import parse, parse_from
 from star_pipeline.core.intake.seeds import RowError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
 _CHUNK = 1 << 20
 _NESTED = ("history", "conversations", "messages")
 _TOO_DEEP = "nested too deeply to be read"
@@ -30,17 +33,29 @@ _BAD_VALUES = (ValueError, OverflowError, LookupError, pa.ArrowException)
 """What Arrow and Python say of a value that Python cannot hold: bytes that are no UTF-8, a date beyond year 9999, a time zone."""
 
 
-def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:
+class Digest(Protocol):
+    """A hash of ``hashlib``."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+
+def read_records(
+    path: UPath, source: str, names: Mapping[str, str], digest: Digest | None = None
+) -> Iterator[tuple[int, object]]:
     """The records of a file whose name ends in one of ENDINGS, unpacked where that says so.
 
     ``names`` maps our names of the fields to the file's; a format that can read columns by themselves reads no others.
+    ``digest`` is fed with the file's bytes, all of them once the last record has been read.
     """
     ending = ending_of(path.name) or ""
     packing = next((packing for packing in PACKINGS if ending.endswith(packing)), None)
     try:
         with path.open("rb") as raw:
-            file = PACKINGS[packing](raw) if packing else raw
+            told = _telling(raw, digest, ending) if digest else raw
+            file = PACKINGS[packing](told) if packing else told
             yield from READERS[ending.removesuffix(packing or "")](file, source, names)
+            while digest and told.read(_CHUNK):  # what stands behind the last record
+                pass
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         what = (
@@ -49,6 +64,31 @@ def read_records(path: UPath, source: str, names: Mapping[str, str]) -> Iterator
             else f"cannot be read ({reason}); mend it"
         )
         raise SeedError(f"{source}: {what}, or its permissions") from error
+
+
+def _telling(raw: BinaryIO, digest: Digest, ending: str) -> BinaryIO:
+    """The file, which tells ``digest`` of what is read of it; of a Parquet file, in which a reader jumps about, at once."""
+    if ending != ".parquet":
+        return io.BufferedReader(_Telling(raw, digest), _CHUNK)
+    while piece := raw.read(_CHUNK):
+        digest.update(piece)
+    raw.seek(0)
+    return raw
+
+
+class _Telling(io.RawIOBase):
+    def __init__(self, raw: BinaryIO, digest: Digest) -> None:
+        self._raw, self._digest = raw, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "Buffer") -> int:
+        view = memoryview(buffer).cast("B")
+        piece = self._raw.read(len(view))
+        self._digest.update(piece)
+        view[: len(piece)] = piece
+        return len(piece)
 
 
 def read_json_lines(file: BinaryIO, source: str, names: Mapping[str, str]) -> Iterator[tuple[int, object]]:

@@ -1,5 +1,6 @@
 """What the seed files are now, told by their content, without reading again what has not changed."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -39,12 +40,15 @@ def list_seed_files(lake: Lake) -> Listing:
     """The files that the catalogue would read. One that vanishes meanwhile does not count."""
     found = {}
     for path in seed_files(lake.seeds):
-        try:
-            seen = path.stat()
-        except FileNotFoundError:
-            continue
-        found[path.relative_to(lake.seeds).as_posix()] = (int(seen.st_size), int(seen.st_mtime_ns))
+        with contextlib.suppress(FileNotFoundError):
+            found[path.relative_to(lake.seeds).as_posix()] = listed(path)
     return Listing(found)
+
+
+def listed(path: UPath) -> tuple[int, int]:
+    """(bytes, time of change in ns since 1970) of a file."""
+    seen = path.stat()
+    return int(seen.st_size), int(seen.st_mtime_ns)
 
 
 def content_digest(lake: Lake, listing: Listing, seconds: float | None = None) -> str | None:
@@ -68,14 +72,50 @@ def content_digest(lake: Lake, listing: Listing, seconds: float | None = None) -
             whole = False
         else:
             hashes[name] = entry
+    told = _keep(lake, hashes, known)
+    return told if whole else None
+
+
+def keep_hashes(lake: Lake, listing: Listing, contents: Mapping[str, str]) -> str:
+    """The same name, of files whose SHA-256 (``contents``) somebody knows who has read them just now, after they were listed."""
+    return _keep(
+        lake, {name: (*listing.files[name], content) for name, content in contents.items()}, _read_hashes(lake)
+    )
+
+
+def contents(lake: Lake) -> dict[str, str]:
+    """Seed file, relative to ``seeds/`` -> SHA-256 of its content. One that changes under our hands is left out."""
+    listing, known = list_seed_files(lake), _read_hashes(lake)
+    hashes = {}
+    for name, seen in listing.files.items():
+        kept = known.get(name)
+        if entry := kept if kept and _fits(kept, seen) else _hash(lake.seeds / name, seen):
+            hashes[name] = entry
+    _keep(lake, hashes, known)
+    return {name: entry[2] for name, entry in hashes.items()}
+
+
+def content_of(lake: Lake, name: str) -> str | None:
+    """SHA-256 of a seed file, read only where it is not known; None where it is not there."""
+    try:
+        seen = listed(lake.seeds / name)
+    except FileNotFoundError:
+        return None
+    known = _read_hashes(lake).get(name)
+    entry = known if known and _fits(known, seen) else _hash(lake.seeds / name, seen)
+    return entry[2] if entry else None
+
+
+_Entry = tuple[int, int, str]
+
+
+def _keep(lake: Lake, hashes: Mapping[str, _Entry], known: Mapping[str, _Entry]) -> str:
+    """Write down what lasts; returns the name of the contents."""
     now = time.time_ns()
     lasting = {name: entry for name, entry in hashes.items() if now - entry[1] > _RACY_NS}
     if lasting != known:
         lake.write_bytes(lake.seed_hashes, json.dumps(lasting).encode())
-    return identity.digest("seed files", sorted((name, entry[2]) for name, entry in hashes.items())) if whole else None
-
-
-_Entry = tuple[int, int, str]
+    return identity.digest("seed files", sorted((name, entry[2]) for name, entry in hashes.items()))
 
 
 def _fits(entry: _Entry, seen: tuple[int, int]) -> bool:
@@ -86,12 +126,12 @@ def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
     """(bytes, time of change, SHA-256), or None where the file is not what was listed any more."""
     try:
         content = file_digest(path)
-        after = path.stat()
+        after = listed(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SeedError(f"{path}: cannot be read ({error.strerror}); mend it, or its permissions") from error
-    return (*seen, content) if (int(after.st_size), int(after.st_mtime_ns)) == seen else None
+    return (*seen, content) if after == seen else None
 
 
 def _read_hashes(lake: Lake) -> dict[str, _Entry]:

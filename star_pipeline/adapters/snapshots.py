@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.lake import Lake, Signature
 from star_pipeline.config import StarConfig
-from star_pipeline.core.equations.evolution import Snapshot, fold_shard, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.core.equations.evolution import (
+    FoldInputs,
+    Snapshot,
+    fold_shard,
+    for_pairs,
+    initial_snapshot,
+    snapshot_of,
+)
 from star_pipeline.core.errors import OrderError
 from star_pipeline.core.planning.consistency import StaleTable
 from star_pipeline.core.records import PairProbability
@@ -83,6 +90,13 @@ def stale_tables(lake: Lake) -> Iterator[StaleTable]:
             )
 
 
+def fold_inputs(lake: Lake, shard: str) -> FoldInputs:
+    """What the shard's snapshot is folded from, as its tables have it."""
+    tables = SEED_SHARDS, SAMPLING_PLAN, COMPOSITE_SCORES
+    seeds, plan, scores = (lake.read_table(spec, shard) for spec in tables)
+    return FoldInputs(shard, seeds, plan, scores)
+
+
 def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tuple[str, list[PairProbability]]]:
     """(shard, its snapshot folded anew), in order, for those that do not follow from the one before, or for all if ``whole``.
 
@@ -95,15 +109,4 @@ def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tu
         if not whole and follows(lake, shard):
             continue
         pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
-        yield (
-            shard,
-            fold_shard(
-                prior_snapshot(lake, shard, pairs),
-                shard,
-                lake.read_table(SEED_SHARDS, shard),
-                lake.read_table(SAMPLING_PLAN, shard),
-                lake.read_table(COMPOSITE_SCORES, shard),
-                config.evolution.rate,
-                config.evolution.floor,
-            ),
-        )
+        yield shard, fold_shard(prior_snapshot(lake, shard, pairs), fold_inputs(lake, shard), config.evolution_rules)

@@ -39,6 +39,20 @@ def unfinished(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def unfinished_files(parent: Path) -> Iterator[Path]:
+    """The same for several files of ``parent``: a folder, of which all that is there at the end is moved."""
+    folder, lock = _folder(parent)
+    try:
+        yield folder
+        for made in sorted(folder.iterdir()):
+            if made.name != _LOCK:
+                os.replace(made, parent / made.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
 def sweep(folder: Path) -> None:
     """Remove from ``folder`` what processes that are no more left half made.
 

@@ -16,11 +16,9 @@ from star_pipeline.adapters.llm.ledger import Spend
 from star_pipeline.adapters.llm.prices import Price, max_tokens, price, prompt_bound
 from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.model_size import model_size
-from star_pipeline.adapters.seed_files import would_hold
+from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
-from star_pipeline.core.equations.generation import AgentPrompts
-from star_pipeline.core.equations.judging import JudgeRules
 from star_pipeline.core.equations.sampling import plan_seed
 from star_pipeline.core.errors import ModelError, SeedError
 from star_pipeline.core.intake.catalog import update_catalog
@@ -183,10 +181,8 @@ class _Estimator:
 
     def _stages(self) -> Stages:
         settings = self._settings
-        agents = {name: AgentPrompts(a.instruction_prompt, a.response_prompt) for name, a in settings.agents.items()}
-        judge = settings.judge
-        rules = JudgeRules(judge.agent, judge.attempts, judge.on_reversal, judge.skip_nonpositive_gap, judge.params)
-        return Stages(settings.prompt_library, agents, settings.sampling.response_mode, rules)
+        mode = settings.sampling.response_mode
+        return Stages(settings.prompt_library, settings.agent_prompts, mode, settings.judge_rules)
 
     def _known(self, find: Callable[[bytes], Entry | None]) -> Callable[[ChatRequest], ChatReply | None]:
         def known(request: ChatRequest) -> ChatReply | None:

@@ -10,10 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.equations.evolution import entropy, fold_shard, for_pairs, initial_snapshot, snapshot_of
+from star_pipeline.adapters.snapshots import fold_inputs
+from star_pipeline.core.equations.evolution import (
+    EvolutionRules,
+    entropy,
+    fold_shard,
+    for_pairs,
+    initial_snapshot,
+    snapshot_of,
+)
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.records import PairProbability
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 
 FORMATS = ("table", "csv", "json")
 NOTE = (
@@ -57,12 +65,8 @@ def replay(lake: Lake, rate: float | None, floor: float | None) -> Iterator[Repl
         pairs = [row.pair_id for row in recorded]
         replayed = fold_shard(
             for_pairs(before, pairs) if before else initial_snapshot(pairs),
-            shard,
-            lake.read_table(SEED_SHARDS, shard),
-            lake.read_table(SAMPLING_PLAN, shard),
-            lake.read_table(COMPOSITE_SCORES, shard),
-            used_rate,
-            used_floor,
+            fold_inputs(lake, shard),
+            EvolutionRules(used_rate, used_floor),
         )
         before = snapshot_of(replayed)
         yield Replayed(shard, recorded, replayed, recorded_rate, recorded_floor, used_rate, used_floor)

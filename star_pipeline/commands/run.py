@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
@@ -18,7 +17,8 @@ from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.scoring import present_weights
-from star_pipeline.adapters.seed_files import passed_over, seed_files, take_in
+from star_pipeline.adapters.seed_files import passed_over, seed_files
+from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.commands.retries import Retries
@@ -41,6 +41,7 @@ from star_pipeline.defs.resources import ProgressResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import tags as run_tags
 from star_pipeline.instance.processes import process_tags
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -91,12 +92,12 @@ def run_pipeline(
             for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}
-            taken_in = take_in(lake, seeds, settings.seed_rules, progress.note)
+            with taking_in(lake, seeds, progress.note) as given:
+                update = scan_seed_files(lake, settings, given).update
             if others := passed_over(lake.seeds):
                 progress.note(others)
-            for name in before.intersection(taken_in):
+            for name in before.intersection(given):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
-            update = scan_seed_files(lake, settings)
             work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
@@ -107,7 +108,7 @@ def run_pipeline(
             work.look_at_weights()
             published = work.publish()
     seconds = time.monotonic() - began
-    return RunOutcome(update, tuple(taken_in), tuple(worked), published, seconds, work.warnings, work.to_try)
+    return RunOutcome(update, tuple(given), tuple(worked), published, seconds, work.warnings, work.to_try)
 
 
 class _Work:
@@ -262,7 +263,7 @@ class _Work:
                         spec.name,
                         description="Found in the lake; made by a run that was killed, or by another instance.",
                         partition=shard,
-                        tags={"dagster/data_version": version},
+                        tags={run_tags.DATA_VERSION: version},
                     )
                 )
                 found = self._instance.event_log_storage.get_latest_storage_id_by_partition(
@@ -302,7 +303,7 @@ class _Work:
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
             # this command does what is left itself: the daemon must not try the run again
-            tags={**process_tags(), MAX_RETRIES_TAG: "0", **(tags or {})},
+            tags={**process_tags(), run_tags.MAX_RETRIES: "0", **(tags or {})},
             run_config=_QUIET,
             raise_on_error=False,
         )

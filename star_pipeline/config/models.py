@@ -11,10 +11,15 @@ from star_pipeline.config.scoring import IDLE, ScoringConfig
 from star_pipeline.config.section import Section, variable_name
 from star_pipeline.core import identity
 from star_pipeline.core.checks import Shares
+from star_pipeline.core.equations.evolution import EvolutionRules
+from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
+from star_pipeline.core.equations.judging import JudgeRules
 from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
-from star_pipeline.core.equations.sampling import SamplingRules
+from star_pipeline.core.equations.sampling import SamplingRules, Weighting
+from star_pipeline.core.equations.verdicts import OnReversal
+from star_pipeline.core.intake.formats import SeedField
 from star_pipeline.core.intake.seeds import SeedRules, Turns
-from star_pipeline.core.publishing.rows import KeepRules
+from star_pipeline.core.publishing.rows import Fallbacks, KeepRules
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -101,9 +106,6 @@ class PairsConfig(Section):
         return tuple(Pair.parse(pair_id) for pair_id in self.base)
 
 
-SeedField = Literal["instruction", "input", "response", "system", "history", "conversations", "messages"]
-
-
 class SeedsConfig(Section):
     fields: dict[SeedField, str] = Field(default_factory=dict, description="our name → the name in your files")
     on_bad_row: Literal["fail", "skip"] = Field("fail", description="fail: stop at a bad row; skip: count it and go on")
@@ -118,9 +120,7 @@ class SamplingConfig(Section):
     shard_size: int = Field(
         64, ge=1, le=100_000, description="seeds a shard: one Dagster partition, one iteration of the loop"
     )
-    response_mode: Literal["answer", "refine"] = Field(
-        "answer", description="refine: show the seed's own response as a draft"
-    )
+    response_mode: ResponseMode = Field("answer", description="refine: show the seed's own response as a draft")
 
     @model_validator(mode="after")
     def _memory_within(self) -> "SamplingConfig":
@@ -132,7 +132,7 @@ class SamplingConfig(Section):
 class JudgeConfig(Section):
     agent: str = Field(description="the agent that judges")
     attempts: int = Field(2, ge=1, le=10, description="tries per order to get a readable verdict")
-    on_reversal: Literal["tie", "abstain"] = Field("tie", description="a win in one order that is a loss in the other")
+    on_reversal: OnReversal = Field("tie", description="a win in one order that is a loss in the other")
     skip_nonpositive_gap: bool = Field(
         True, description="do not ask where the gap is not positive, since pi is 0 anyway"
     )
@@ -156,9 +156,7 @@ class MemoryConfig(Section):
         "sentence-transformers/all-MiniLM-L6-v2", min_length=1, description="sentence-transformers model"
     )
     neighbours: int = Field(10, ge=1, le=1000, description="n: nearest instructions looked up for each seed")
-    weighting: Literal["similarity", "probability"] = Field(
-        "similarity", description="probability: the paper's plain p"
-    )
+    weighting: Weighting = Field("similarity", description="probability: the paper's plain p")
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi that enters the bank")
 
 
@@ -204,9 +202,7 @@ class ChecksConfig(Section):
 class DatasetConfig(Section):
     """What of the selected rows goes into the final data set, and how it is described. Costs no LLM call."""
 
-    fallbacks: Literal["keep", "drop"] = Field(
-        "keep", description="drop: leave out seeds for which no candidate is best"
-    )
+    fallbacks: Fallbacks = Field("keep", description="drop: leave out seeds for which no candidate is best")
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi of a row; above 0, fallbacks are left out too")
     near_duplicates: int | None = Field(
         None, ge=1, description="most rows of one group of near-duplicates, the best; null: all"
@@ -228,10 +224,6 @@ class DatasetConfig(Section):
         pattern=r"^[a-z0-9][a-z0-9.+-]*$",
         description="licence in the data set card, by the hub's name for it, such as apache-2.0; null: none is claimed",
     )
-
-    @property
-    def rules(self) -> KeepRules:
-        return KeepRules(self.fallbacks, self.min_pi, self.near_duplicates, self.top_share)
 
 
 class BudgetConfig(Section):
@@ -342,6 +334,28 @@ class StarConfig(Section):
             weighting=self.memory.weighting,
             run_seed=self.sampling.seed,
         )
+
+    @property
+    def agent_prompts(self) -> dict[str, AgentPrompts]:
+        return {
+            name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in self.agents.items()
+        }
+
+    @property
+    def judge_rules(self) -> JudgeRules:
+        knobs = self.judge
+        return JudgeRules(
+            knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional
+        )
+
+    @property
+    def evolution_rules(self) -> EvolutionRules:
+        return EvolutionRules(self.evolution.rate, self.evolution.floor)
+
+    @property
+    def keep_rules(self) -> KeepRules:
+        knobs = self.dataset
+        return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share)
 
     @property
     def shares(self) -> Shares:

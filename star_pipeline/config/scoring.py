@@ -6,6 +6,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from star_pipeline.config.addresses import Address
 from star_pipeline.config.section import Section, variable_name
+from star_pipeline.core.equations.composite import DivideOver, Divisor
+from star_pipeline.core.equations.ifd_templates import Template
+
+KeepLoaded = Literal["auto", "both", "one"]
 
 
 class ServedModel(Section):
@@ -65,7 +69,7 @@ class ScoringConfig(Section):
         description="the target: Hugging Face id or path of a causal LM, or MODEL@http://host:8000/v1 of a server"
     )
     large: ScoringModel = Field(description="a larger model of the same kind, given in the same ways")
-    template: Literal["alpaca", "plain", "chat"] = Field(
+    template: Template = Field(
         "alpaca",
         description="how a response is asked for. alpaca: a system prompt takes the preamble's place, earlier turns come as "
         "### Instruction and ### Response blocks; plain: system prompt, turns and instruction, a line each; chat: the tokenizer's",
@@ -84,10 +88,6 @@ class ScoringConfig(Section):
         ge=1,
         description="tokens computed at once; null: 2,048 on a CPU, 16,384 on a GPU; in float32 it changes no value",
     )
-    keep_loaded: Literal["auto", "both", "one"] = Field(
-        "auto", description="models in memory at once; auto: both where there is room"
-    )
-    divisor: Literal["p95", "max"] = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
-    divide_over: Literal["shard", "seed"] = Field(
-        "shard", description="the group of gaps that the divisor is taken over"
-    )
+    keep_loaded: KeepLoaded = Field("auto", description="models in memory at once; auto: both where there is room")
+    divisor: Divisor = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
+    divide_over: DivideOver = Field("shard", description="the group of gaps that the divisor is taken over")

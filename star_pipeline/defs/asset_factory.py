@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-from dagster._utils.warnings import PreviewWarning
 
 from star_pipeline.adapters.consistency import VERSION
 from star_pipeline.adapters.lake import Lake, content_hash
@@ -180,7 +179,7 @@ def _dep(scope: Scope, dep: str | AllShards) -> dg.AssetDep:
 def _check_spec(rule: Rule, asset: dg.AssetKey, shards: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
     with warnings.catch_warnings():
         # a check that tells one shard from another is a preview in Dagster 1.13
-        warnings.simplefilter("ignore", PreviewWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             rule.name, asset=asset, description=rule.asks, blocking=rule.blocks, partitions_def=shards
         )

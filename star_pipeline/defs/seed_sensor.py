@@ -8,8 +8,6 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import command_at_work
@@ -23,7 +21,9 @@ from star_pipeline.defs.assets.seed_catalog import SEED_FILES
 from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS, PROCESS_SHARD, TAKE_IN_SEEDS
 from star_pipeline.defs.resources import SettingsResource
 from star_pipeline.defs.scope import Scope
+from star_pipeline.instance import tags
 from star_pipeline.instance.attempts import last_attempt
+from star_pipeline.instance.private import BulkActionsFilter, BulkActionStatus
 
 INTERVAL_S = 10
 FILES_TAG = "star/seed_files"
@@ -190,7 +190,7 @@ class _Tick:
 
     def _last(self, shard: str) -> Attempt | None:
         of = "/".join(self._scope.prefix)
-        return last_attempt(self._instance, RunsFilter(tags={PARTITION_NAME_TAG: shard}), of)
+        return last_attempt(self._instance, RunsFilter(tags={tags.PARTITION: shard}), of)
 
     def _request(self, shard: str, last: Attempt | None) -> dg.RunRequest:
         there = {name: has_output(self._lake, name, shard) for name in LOOP}

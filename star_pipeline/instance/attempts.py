@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
-from dagster._utils.tags import get_boolean_tag_value
 
 from star_pipeline.core.planning.requests import Attempt
+from star_pipeline.instance import tags
 from star_pipeline.instance.scopes import scope_of
 
 KIND = "error"
@@ -52,9 +51,10 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
 def comes_again(instance: dg.DagsterInstance, failed: dg.DagsterRun) -> bool:
     """Whether Dagster is to try a failed run again and has not launched it yet. It does so within RETRY_WITHIN, or not at all."""
     # a run has failed before Dagster notes whether it comes again, and its successor is noted before it is in the queue
-    if not get_boolean_tag_value(failed.tags.get(WILL_RETRY_TAG), default_value=instance.run_retries_enabled):
+    said = failed.tags.get(tags.WILL_RETRY)
+    if not (instance.run_retries_enabled if said is None else said.lower() == "true"):
         return False
-    if AUTO_RETRY_RUN_ID_TAG not in failed.tags:
+    if tags.AUTO_RETRY_RUN_ID not in failed.tags:
         return True
-    successor = instance.get_run_by_id(failed.tags[AUTO_RETRY_RUN_ID_TAG])
+    successor = instance.get_run_by_id(failed.tags[tags.AUTO_RETRY_RUN_ID])
     return successor is not None and successor.status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED)

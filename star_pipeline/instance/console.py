@@ -3,10 +3,15 @@
 from typing import Any
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
-from dagster._serdes import ConfigurableClassData
+
+from star_pipeline.instance.private import (
+    ConfigurableClassData,
+    InstanceRef,
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from star_pipeline.instance.tags import REPOSITORY_LABEL
 
 LOCATION = "star_pipeline.definitions"
 """The module with the definitions, and the name of the code location that it makes in Dagster's UI."""
@@ -20,7 +25,7 @@ class ConsoleInstance(dg.DagsterInstance):
         origin = RemoteJobOrigin(
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), _REPOSITORY), job_def.name
         )
-        tags = {**(named.get("tags") or {}), REPOSITORY_LABEL_TAG: f"{_REPOSITORY}@{LOCATION}"}
+        tags = {**(named.get("tags") or {}), REPOSITORY_LABEL: f"{_REPOSITORY}@{LOCATION}"}
         return super().create_run_for_job(job_def, **{**named, "remote_job_origin": origin, "tags": tags})
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import dagster as dg
 import yaml
-from dagster._core.instance.ref import InstanceRef
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import console
+from star_pipeline.instance.private import InstanceRef, NoOpComputeLogManager
 from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
 from star_pipeline.instance.storage import KeptEngines, Runs, Schedules
 
@@ -47,8 +47,8 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
     said = yaml.safe_load(settings.read_text("utf-8")) or {}
     overrides: dict[str, Any] = dict(said)
     if at_the_console:
-        noop = "dagster._core.storage.noop_compute_log_manager"
-        overrides["compute_logs"] = {"module": noop, "class": "NoOpComputeLogManager"}
+        noop = NoOpComputeLogManager
+        overrides["compute_logs"] = {"module": noop.__module__, "class": noop.__name__}
     for key, storage in _STORAGES.items():
         named = {"module": storage.__module__, "class": storage.__name__}
         if said.get(key) == named:

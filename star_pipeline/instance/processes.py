@@ -7,10 +7,11 @@ import time
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
+
+from star_pipeline.instance.tags import HIDDEN_PREFIX, MAX_RETRIES
 
 # hidden from the lists of runs in the UI, where they would crowd out what a run is about
-HOST_TAG, PID_TAG, STARTED_TAG = (f"{HIDDEN_TAG_PREFIX}star_{name}" for name in ("host", "pid", "process_started"))
+HOST_TAG, PID_TAG, STARTED_TAG = (f"{HIDDEN_PREFIX}star_{name}" for name in ("host", "pid", "process_started"))
 _FORMER = {HOST_TAG: "star/host", PID_TAG: "star/pid", STARTED_TAG: "star/process_started"}
 """What earlier versions called them."""
 PROCESS_TAGS = (*_FORMER, *_FORMER.values())
@@ -37,7 +38,7 @@ def fail_dead_runs(instance: dg.DagsterInstance, try_again: bool = True) -> list
         reason = why_dead(instance, run)
         if reason:
             if not try_again:
-                instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+                instance.add_run_tags(run.run_id, {MAX_RETRIES: "0"})
             instance.report_run_failed(instance.get_run_by_id(run.run_id) or run, f"{reason}; run again to go on")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)

@@ -3,25 +3,19 @@
 from collections.abc import Iterable
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    extract_data_version_from_entry,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
+
+from star_pipeline.instance import tags
 
 
 def input_tags(
     instance: dg.DagsterInstance, parents: Iterable[dg.AssetKey], partition: str, version: str
 ) -> dict[str, str]:
     """Tags that name the data version of a materialisation, and those of its parents in the same partition."""
-    tags = {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true", CODE_VERSION_TAG: "folded anew"}
+    found = {tags.DATA_VERSION: version, tags.DATA_VERSION_IS_USER_PROVIDED: "true", tags.CODE_VERSION: "folded anew"}
     for key in parents:
         record = instance.get_latest_data_version_record(key, partition_key=partition)
-        found = extract_data_version_from_entry(record.event_log_entry) if record else None
-        if record and found:
-            tags[get_input_data_version_tag(key)] = found.value
-            tags[get_input_event_pointer_tag(key)] = str(record.storage_id)
-    return tags
+        parents_own = (record.event_log_entry.tags or {}).get(tags.DATA_VERSION) if record else None
+        if record and parents_own:
+            found[tags.input_data_version(key)] = parents_own
+            found[tags.input_event_pointer(key)] = str(record.storage_id)
+    return found

@@ -8,18 +8,21 @@ import time
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster import DagsterEvent, DagsterRunStatus, RunsFilter
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.instance.config import PoolGranularity
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
-from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG, PRIORITY_TAG
+from dagster import (
+    DagsterEvent,
+    DagsterRunStatus,
+    DefaultRunLauncher,
+    QueuedRunCoordinator,
+    RunsFilter,
+    SubmitRunContext,
+)
 
 from star_pipeline.core.identity import shard_number
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
+from star_pipeline.instance.private import BulkActionStatus, CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
 from star_pipeline.instance.scopes import POOL, scope_of
+from star_pipeline.instance.tags import BACKFILL, PARTITION, PRIORITY
 
 _LOOK_AGAIN_S = 0.5
 
@@ -31,7 +34,7 @@ def keep_one_at_a_time(instance: dg.DagsterInstance) -> None:
 
 def place(run: dg.DagsterRun) -> int | None:
     """The number of the shard that a run works on; None where it works on none."""
-    return _number(run.tags.get(PARTITION_NAME_TAG, ""))
+    return _number(run.tags.get(PARTITION, ""))
 
 
 def _number(key: str) -> int | None:
@@ -60,7 +63,7 @@ def still_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | Non
 
     Dagster puts the runs of a backfill into the queue one by one, in the order in which the shards were picked.
     """
-    number, backfill_id = place(run), run.tags.get(BACKFILL_ID_TAG)
+    number, backfill_id = place(run), run.tags.get(BACKFILL)
     backfill = instance.get_backfill(backfill_id) if number is not None and backfill_id else None
     if number is None or backfill is None or backfill.status != BulkActionStatus.REQUESTED:
         return None
@@ -69,8 +72,8 @@ def still_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | Non
     picked = {*queueing, *(() if backfill.is_asset_backfill else backfill.partition_names or ())}
     earlier = {key for key in picked if (before := _number(key)) is not None and before < number}
     if earlier:
-        runs = instance.get_runs(RunsFilter(tags={BACKFILL_ID_TAG: str(backfill_id)}))
-        earlier -= {one.tags.get(PARTITION_NAME_TAG, "") for one in runs if one.status != DagsterRunStatus.NOT_STARTED}
+        runs = instance.get_runs(RunsFilter(tags={BACKFILL: str(backfill_id)}))
+        earlier -= {one.tags.get(PARTITION, "") for one in runs if one.status != DagsterRunStatus.NOT_STARTED}
     return min(earlier, default=None)
 
 
@@ -82,7 +85,8 @@ def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
     """
     run = instance.get_run_by_id(run_id)
     number = place(run) if run else None
-    if number is None or instance.get_concurrency_config().pool_config.pool_granularity == PoolGranularity.RUN:
+    granularity = instance.get_concurrency_config().pool_config.pool_granularity
+    if number is None or (granularity is not None and granularity.value == "run"):
         return
     told = False
     while run and (first := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number)):
@@ -96,7 +100,7 @@ def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> 
     for other in instance.get_runs(RunsFilter(statuses=RUNNING)):
         other_number = place(other) if scope_of(other) == scope else None
         if other_number is not None and other_number < number and why_dead(instance, other) is None:
-            return other.tags[PARTITION_NAME_TAG]
+            return other.tags[PARTITION]
     return None
 
 
@@ -114,8 +118,8 @@ class ShardQueue(QueuedRunCoordinator):
         # a run that is tried again inherits the tags of the one that was killed
         tags = dict.fromkeys(set(PROCESS_TAGS).intersection(run.tags), "")
         number = place(run)
-        if number is not None and PRIORITY_TAG not in run.tags:
-            tags[PRIORITY_TAG] = str(-number)
+        if number is not None and PRIORITY not in run.tags:
+            tags[PRIORITY] = str(-number)
         if tags:
             self._instance.add_run_tags(run.run_id, tags)
         return super().submit_run(context)
@@ -127,7 +131,7 @@ class ShardLauncher(DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
         if awaited := tried_again_before(self._instance, run):
-            why = f"shard {awaited.tags[PARTITION_NAME_TAG]} comes first, and is tried again"
+            why = f"shard {awaited.tags[PARTITION]} comes first, and is tried again"
         elif shard := still_to_come(self._instance, run):
             why = f"shard {shard} comes first, and is about to be queued"
         else:

@@ -9,14 +9,19 @@ from typing import Any, ClassVar
 
 import dagster as dg
 import sqlalchemy as db
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
-from dagster._core.storage.runs.sqlite import SqliteRunStorage, sqlite_run_storage
-from dagster._core.storage.schedules.sqlite import SqliteScheduleStorage, sqlite_schedule_storage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import ConfigurableClassData
+
+from star_pipeline.instance.private import (
+    INDEX_SHARD_NAME,
+    ConfigurableClassData,
+    SqliteEventLogStorage,
+    SqliteRunStorage,
+    SqliteScheduleStorage,
+    sqlite_run_storage,
+    sqlite_schedule_storage,
+)
 
 _KEPT = 4
+_BUSY_TIMEOUT_S = 30
 _CONFIG = {"base_dir": dg.Field(dg.StringSource, is_required=False, description="default: below DAGSTER_HOME")}
 
 
@@ -116,7 +121,7 @@ class KeptEngines(SqliteEventLogStorage):
                 self.conn_string_for_shard(shard),
                 poolclass=db.QueuePool,
                 pool_size=1,
-                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+                connect_args={"timeout": _BUSY_TIMEOUT_S},
             )
             db.event.listen(self._engines[shard], "connect", _trust_the_system)
         self._engines.move_to_end(shard)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import struct
+from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +17,13 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.record_files import ENDINGS
-from star_pipeline.adapters.seed_files import lake_seeds, passed_over, read_seeds, seed_files, take_in, would_hold
+from star_pipeline.adapters.seed_files import passed_over, read_seeds, seed_files
+from star_pipeline.adapters.seed_intake import SeedReading, would_hold
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.core.errors import ConfigError, SeedError
 from star_pipeline.core.intake.seeds import SeedRules
 from star_pipeline.core.records import Seed
+from star_pipeline_tests.conftest import take_in
 
 GOOD = {"instruction": "q", "output": "a"}
 LINE = json.dumps(GOOD)
@@ -224,6 +227,13 @@ def test_every_ending_and_packing_holds_the_same_seeds(tmp_path):
         packed = {"": lambda c: c, "gz": gzip.compress, "zst": lambda c: pa.compress(c, "zstd", asbytes=True)}[packing]
         [seed] = read(written(tmp_path, f"x{ending.upper()}", packed(content)))
         found.add(seed.seed_id)
+        # who reads the seeds knows the file's hash as well
+        path, digest = (
+            written(tmp_path, f"z{ending}", packed(content + b" " * 3_000_000 * (form != "parquet"))),
+            sha256(),
+        )
+        assert len(list(read_seeds(path, path.name, SKIP, digest))) >= 1
+        assert digest.hexdigest() == sha256(path.read_bytes()).hexdigest()
         if packing:
             with pytest.raises(SeedError, match="cannot be unpacked"):
                 read(written(tmp_path, f"y{ending}", packed(content * 1000)[:-9]))
@@ -293,7 +303,7 @@ def test_names_that_are_not_utf8_are_refused_with_their_bytes(tmp_path):
     assert len(seed_files(lake.seeds)) == 1
     assert content_digest(lake, list_seed_files(lake))
     with pytest.raises(SeedError, match=r"caf\\xe9.jsonl: the file's name is not UTF-8"):
-        list(lake_seeds(lake, SKIP))
+        list(SeedReading(lake, {}, SKIP).seeds())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to the superuser")

@@ -10,9 +10,11 @@ import pytest
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.seed_files import lake_seeds, read_seeds, seed_files, take_in, take_in_starter
+from star_pipeline.adapters.seed_files import read_seeds, seed_files
+from star_pipeline.adapters.seed_intake import SeedReading, take_in_starter
 from star_pipeline.core.errors import ConfigError, SeedError
 from star_pipeline.core.intake.seeds import SeedRules
+from star_pipeline_tests.conftest import take_in
 
 ROWS = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(3)]
 
@@ -75,10 +77,10 @@ def test_taking_in_copies_beside_what_is_there(tmp_path):
     assert take_in(lake, [str(one)], SeedRules()) == []
     written(tmp_path / "more", "two.jsonl", json.dumps({"instruction": "x", "output": "y"}))
     assert take_in(lake, [str(tmp_path / "more")], SeedRules()) == ["two.jsonl"]
-    assert [seed.instruction for seed in lake_seeds(lake, SeedRules())] == ["q0", "q1", "q2", "x"]
+    assert [seed.instruction for seed in SeedReading(lake, {}, SeedRules()).seeds()] == ["q0", "q1", "q2", "x"]
     written(tmp_path, "one.json", json.dumps(ROWS[:1]))
     assert take_in(lake, [str(one)], SeedRules()) == ["one.json"]
-    assert [seed.instruction for seed in lake_seeds(lake, SeedRules())] == ["q0", "x"]
+    assert [seed.instruction for seed in SeedReading(lake, {}, SeedRules()).seeds()] == ["q0", "x"]
 
 
 def test_one_bad_file_and_none_is_copied(tmp_path):
@@ -87,7 +89,7 @@ def test_one_bad_file_and_none_is_copied(tmp_path):
     bad = written(tmp_path, "bad.json", json.dumps([{"instruction": 3}]))
     with pytest.raises(SeedError, match=r"bad\.json, row 1"):
         take_in(lake, [str(good), str(bad)], SeedRules())
-    assert not lake.seeds.exists()
+    assert not list(lake.seeds.iterdir())
 
 
 def test_what_cannot_be_taken_in(tmp_path):
@@ -107,7 +109,7 @@ def test_what_cannot_be_taken_in(tmp_path):
 def test_the_starter_seeds_are_varied_valid_and_without_duplicates(tmp_path):
     lake = Lake.at(tmp_path)
     take_in_starter(lake)
-    seeds = list(lake_seeds(lake, SeedRules()))
+    seeds = list(SeedReading(lake, {}, SeedRules()).seeds())
     assert len(seeds) >= 150
     assert len({seed.seed_id for seed in seeds}) == len({seed.instruction for seed in seeds if not seed.history}) + sum(
         bool(s.history) for s in seeds

@@ -2,10 +2,11 @@
 
     python -m star_pipeline_tests.benchmarks.bookkeeping [--full]
 
-Three parts: ``run``'s overhead a shard above an empty Dagster job of as many assets, in the same process, by turns;
+Four parts: ``run``'s overhead a shard above an empty Dagster job of as many assets, in the same process, by turns;
 ``run`` end to end in shards of 256 seeds x 5 candidates, each size in a process of its own (wall and CPU seconds, peak
-resident memory), and how it grows; the memory bank's exact retrieval against the product of all vectors with numpy.
-``--full`` adds 70,000 seeds. ``--only overhead|growth|memory`` runs one part.
+resident memory), and how it grows; the memory bank's exact retrieval against the product of all vectors with numpy;
+``run`` with Dagster's own event log against the kept engines of ``instance.storage``, by turns, in one process.
+``--full`` adds 70,000 seeds. ``--only overhead|growth|memory|event_log`` runs one part.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import yaml
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
@@ -31,6 +33,7 @@ from star_pipeline.core.records import MemoryEntry
 from star_pipeline.defs.jobs import LOOP
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance import open_instance
+from star_pipeline.instance.home import DAGSTER_YAML
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 
 _SHARD = 256
@@ -137,6 +140,40 @@ def overhead(shards: int, shard_size: int) -> float:
     return wall - empty_wall
 
 
+# the event log
+
+
+def dagsters_own_event_log(lake: Lake) -> None:
+    """Let the lake's ``dagster.yaml`` name Dagster's own event log, as a user may."""
+    settings = yaml.safe_load(DAGSTER_YAML)
+    folder = {"base_dir": str(lake.dagster_home / "history" / "runs")}
+    own = {"module": "dagster._core.storage.event_log", "class": "SqliteEventLogStorage", "config": folder}
+    settings["event_log_storage"] = own
+    lake.write_bytes(lake.dagster_home / "dagster.yaml", yaml.safe_dump(settings).encode())
+
+
+def event_log(shards: int, shard_size: int, turns: int = 2) -> float:
+    """Print and return how many times longer a shard takes with Dagster's own event log (median over all shards)."""
+    paces: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for turn in range(turns + 1):
+        for own in (False, True):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                lake = prepared(folder, shards * shard_size)
+                if own:
+                    dagsters_own_event_log(lake)
+                _, progress = run(configuration(folder, shard_size), lake)
+                pairs = zip(progress.shards, progress.shards[1:], strict=False)
+                paces[own] += [(b[0] - a[0], b[1] - a[1]) for a, b in pairs] if turn else []  # the first warms up
+    kept, plain = ([statistics.median(pace[place] for pace in paces[own]) for place in (0, 1)] for own in (False, True))
+    print(
+        f"event log {shards} shards of {shard_size}, {turns} turns: kept engines {kept[0]:.2f} s a shard (CPU {kept[1]:.2f}), "
+        f"Dagster's own {plain[0]:.2f} s (CPU {plain[1]:.2f}): {plain[0] / kept[0]:.2f} times the time, "
+        f"{plain[1] / kept[1]:.2f} times the CPU"
+    )
+    return plain[0] / kept[0]
+
+
 # (b) end to end
 
 
@@ -235,7 +272,7 @@ def _unit(vectors: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help=f"{_FULL:,} seeds end to end as well")
-    parser.add_argument("--only", choices=("overhead", "growth", "memory"))
+    parser.add_argument("--only", choices=("overhead", "growth", "memory", "event_log"))
     parser.add_argument("--shards", type=int, default=12, help="shards for the overhead")
     parser.add_argument("--shard-size", type=int, default=64, help="seeds a shard for the overhead")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
@@ -246,6 +283,8 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if options.only in (None, "overhead"):
         overhead(options.shards, options.shard_size)
+    if options.only in (None, "event_log"):
+        event_log(options.shards, options.shard_size)
     if options.only in (None, "memory"):
         for entries in (7_000, _FULL):
             retrieval(entries)

@@ -1,8 +1,12 @@
 """Profiles load, the paper's is the paper's, and every mistake is one line that says what to do."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import yaml
 
+import star_pipeline
 from star_pipeline.config import StarConfig, load_config, profile_names
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import ServedModel
@@ -306,3 +310,16 @@ def test_odd_yaml_is_one_line(tmp_path, text, words):
         load_config(str(path), {"scoring": {"small": "s"}})
     assert words in str(error.value), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_choice_that_the_core_knows_is_declared_there_and_not_again_in_the_configuration():
+    def choices(room):
+        trees = [
+            ast.parse(path.read_text("utf-8")) for path in (Path(star_pipeline.__file__).parent / room).rglob("*.py")
+        ]
+        nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+        return [ast.unparse(node.slice) for node in nodes if ast.unparse(node.value) == "Literal"]
+
+    assert "('p95', 'max')" in choices("core")
+    assert choices("config")
+    assert not set(choices("config")).intersection(choices("core") + choices("adapters"))

@@ -11,6 +11,7 @@ from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
+from star_pipeline.config.scoring import KeepLoaded
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
@@ -35,7 +36,7 @@ class LocalScorer:
         *,
         devices: Sequence[str] = ("cpu",),
         batch_tokens: int | None = None,
-        keep: model_cache.Keep = "auto",
+        keep: KeepLoaded = "auto",
         progress: Progress | None = None,
         weights: str = "",
     ) -> None:

@@ -3,14 +3,13 @@
 import gc
 import threading
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import psutil
 
 from star_pipeline.adapters.scoring import causal_lm
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
+from star_pipeline.config.scoring import KeepLoaded
 
-Keep = Literal["auto", "both", "one"]
 _MARGIN = 1.3
 """Times the weights' size: what a model needs while it is loaded and run."""
 _Key = tuple[str, str, str, tuple[str, ...]]
@@ -18,7 +17,7 @@ _held: dict[_Key, list[CausalLM]] = {}
 _lock = threading.Lock()
 
 
-def take(name: str, dtype: str, devices: Sequence[str], keep: Keep, weights: str = "") -> list[CausalLM]:
+def take(name: str, dtype: str, devices: Sequence[str], keep: KeepLoaded, weights: str = "") -> list[CausalLM]:
     """The model, once on each device; loaded if it is not yet, or if other ``weights`` of that name are.
 
     ``keep``: whether another model may stay loaded beside it (``both``), may not (``one``), or may as long as there is memory for

@@ -18,6 +18,24 @@ class Snapshot:
     probabilities: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class EvolutionRules:
+    """What Eq. 8 needs of a configuration: β, and the least probability of a pair."""
+
+    rate: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class FoldInputs:
+    """What Eq. 8 needs of a shard."""
+
+    shard: str
+    seeds: Sequence[Seed]
+    plan: Sequence[PlanRow]
+    scores: Sequence[CompositeScore]
+
+
 def initial_snapshot(pair_ids: Sequence[str]) -> Snapshot:
     """Every sampled pair at 1/K."""
     probabilities = {pair_id: 1 / len(pair_ids) for pair_id in sorted(pair_ids)}
@@ -70,39 +88,31 @@ def entropy(probabilities: Iterable[float]) -> float:
     return -sum(p * math.log2(p) for p in probabilities if p > 0)
 
 
-def fold_shard(
-    before: Snapshot,
-    shard: str,
-    seeds: Sequence[Seed],
-    plan: Iterable[PlanRow],
-    scores: Iterable[CompositeScore],
-    rate: float,
-    floor: float,
-) -> list[PairProbability]:
-    """The snapshot after ``shard``: Eq. 8 seed by seed in ``seeds``' order, in float64, the floor once at the end.
+def fold_shard(before: Snapshot, of: FoldInputs, rules: EvolutionRules) -> list[PairProbability]:
+    """The snapshot after a shard: Eq. 8 seed by seed in ``of.seeds``' order, in float64, the floor once at the end.
 
     Only candidates that were drawn (origin memory or explore) earn; a null pi counts 0.
     """
-    pi_of = {score.candidate_id: score.pi or 0.0 for score in scores}
+    pi_of = {score.candidate_id: score.pi or 0.0 for score in of.scores}
     drawn: dict[str, list[tuple[str, float]]] = {}
     counts = dict.fromkeys(before.probabilities, 0)
     rewards = dict.fromkeys(before.probabilities, 0.0)
-    for row in plan:
+    for row in of.plan:
         if row.origin in ("memory", "explore") and row.pair_id in counts:
             drawn.setdefault(row.seed_id, []).append((row.pair_id, pi_of[row.candidate_id]))
             counts[row.pair_id] += 1
             rewards[row.pair_id] += pi_of[row.candidate_id]
     after = dict(before.probabilities)
-    for seed in seeds:
-        after = reward_seed(after, drawn.get(seed.seed_id, ()), rate)
-    if floor > 0:
-        after = apply_floor(after, floor)
-    name = identity.snapshot_id(before.snapshot_id, shard, list(after.items()))
+    for seed in of.seeds:
+        after = reward_seed(after, drawn.get(seed.seed_id, ()), rules.rate)
+    if rules.floor > 0:
+        after = apply_floor(after, rules.floor)
+    name = identity.snapshot_id(before.snapshot_id, of.shard, list(after.items()))
     return [
         PairProbability(
             name,
             before.snapshot_id,
-            shard,
+            of.shard,
             pair_id,
             counts[pair_id],
             rewards[pair_id],

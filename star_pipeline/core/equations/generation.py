@@ -13,6 +13,7 @@ from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, Message, PlanRow, Seed
 
 T = TypeVar("T")
+ResponseMode = Literal["answer", "refine"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Generator:
         chat: ChatModel,
         prompts: PromptLibrary,
         agents: Mapping[str, AgentPrompts],
-        response_mode: Literal["answer", "refine"],
+        response_mode: ResponseMode,
     ) -> None:
         self._chat = UntilItEnds(chat)
         self._prompts = prompts

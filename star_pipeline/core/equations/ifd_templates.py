@@ -1,9 +1,11 @@
 """How a scoring model is shown what comes before a response (Eq. 4): named templates."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from star_pipeline.core.records import Message
 
+Template = Literal["alpaca", "plain", "chat"]
 ALPACA_PREAMBLE = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 )

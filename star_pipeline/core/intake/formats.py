@@ -4,19 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
+from typing import Literal, get_args
 
 from star_pipeline.core.intake.json_text import Repeated, parse
 from star_pipeline.core.records import Message
 
-DEFAULT_FIELDS = {
-    "instruction": "instruction",
-    "input": "input",
-    "response": "output",
-    "system": "system",
-    "history": "history",
-    "conversations": "conversations",
-    "messages": "messages",
-}
+SeedField = Literal["instruction", "input", "response", "system", "history", "conversations", "messages"]
+"""Our names of what a record holds."""
+DEFAULT_FIELDS: Mapping[str, str] = {name: name for name in get_args(SeedField)} | {"response": "output"}
 """Our name -> the file's name; ``seeds.fields`` of the configuration replaces entries."""
 
 ROLES = {

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from star_pipeline.core.equations.generation import AgentPrompts, Generator
+from star_pipeline.core.equations.generation import AgentPrompts, Generator, ResponseMode
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.equations.judging import Judge, JudgeRules
 from star_pipeline.core.equations.prompts import PromptLibrary
@@ -109,7 +108,7 @@ class Stages:
 
     prompts: PromptLibrary
     agents: Mapping[str, AgentPrompts]
-    response_mode: Literal["answer", "refine"]
+    response_mode: ResponseMode
     rules: JudgeRules
 
 

@@ -77,11 +77,14 @@ def best_first(rows: Sequence[StarRow]) -> list[int]:
     return sorted(range(len(rows)), key=rank)
 
 
+Fallbacks = Literal["keep", "drop"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeepRules:
     """What of the selected rows goes into the final data set (the settings under ``dataset``)."""
 
-    fallbacks: Literal["keep", "drop"] = "keep"
+    fallbacks: Fallbacks = "keep"
     min_pi: float = 0.0
     near_duplicates: int | None = None
     top_share: float = 1.0

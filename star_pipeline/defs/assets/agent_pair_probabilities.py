@@ -6,7 +6,7 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.adapters.snapshots import REFOLD_TAG, neighbour_shard, prior_snapshot, snapshots_before
 from star_pipeline.core.checks import CORRECT, probabilities_consistent, require, same_candidates
-from star_pipeline.core.equations.evolution import fold_shard
+from star_pipeline.core.equations.evolution import FoldInputs, fold_shard
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 from star_pipeline.defs.asset_factory import covers, lake_asset, plot, table_result
@@ -15,6 +15,7 @@ from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.figures import of_records
+from star_pipeline.instance.tags import DATA_VERSION
 
 
 @lake_asset(
@@ -39,9 +40,7 @@ def agent_pair_probabilities(
     config, home, shard = settings.load(), lake.open(), context.partition_key
     require(same_candidates("composite_scores", sampling_plan, composite_scores))
     before = prior_snapshot(home, shard, config.sampled_ids)
-    rows = fold_shard(
-        before, shard, seed_shards, sampling_plan, composite_scores, config.evolution.rate, config.evolution.floor
-    )
+    rows = fold_shard(before, FoldInputs(shard, seed_shards, sampling_plan, composite_scores), config.evolution_rules)
     following = neighbour_shard(home, shard, +1)
     if following and REFOLD_TAG not in context.run.tags:
         version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
@@ -49,7 +48,7 @@ def agent_pair_probabilities(
             dg.AssetObservation(
                 Scope.of(context.asset_key).key(PRIOR_STATE),
                 partition=following,
-                tags={"dagster/data_version": version},
+                tags={DATA_VERSION: version},
             )
         )
     snapshots = snapshots_before(home, shard) | {shard: rows}

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from star_pipeline.adapters import event_loop
 from star_pipeline.core.checks import CORRECT, FAILED, failed_share, same_candidates
-from star_pipeline.core.equations.generation import AgentPrompts, Generator
+from star_pipeline.core.equations.generation import Generator
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
@@ -35,13 +35,10 @@ def candidates(
     progress: ProgressResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
-    agents = {
-        name: AgentPrompts(agent.instruction_prompt, agent.response_prompt) for name, agent in config.agents.items()
-    }
 
     async def generate() -> list[Candidate]:
         async with aclosing(chat.chat()) as model:
-            generator = Generator(model, config.prompt_library, agents, config.sampling.response_mode)
+            generator = Generator(model, config.prompt_library, config.agent_prompts, config.sampling.response_mode)
             return await generator.candidates(sampling_plan, seed_shards, progress.progress())
 
     rows = event_loop.run(generate())

@@ -17,7 +17,7 @@ from star_pipeline.core.checks import (
     verdicts_complete,
     verdicts_consistent,
 )
-from star_pipeline.core.equations.judging import Judge, JudgeRules, calls_saved, reference_ids
+from star_pipeline.core.equations.judging import Judge, calls_saved, reference_ids
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
@@ -47,14 +47,10 @@ def judge_verdicts(
 ) -> dg.MaterializeResult[pa.Table]:
     config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
     require(same_candidates("ifd_scores", candidates, ifd_scores))
-    knobs = config.judge
-    rules = JudgeRules(
-        knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional
-    )
 
     async def judge() -> list[JudgeVerdict]:
         async with aclosing(chat.chat()) as model:
-            asked = Judge(model, config.prompt_library, rules)
+            asked = Judge(model, config.prompt_library, config.judge_rules)
             return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
 
     rows = event_loop.run(judge())

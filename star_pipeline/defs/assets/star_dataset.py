@@ -12,12 +12,12 @@ from star_pipeline.adapters.dataset_files import (
     numerics,
     shard_origins,
     signatures,
-    source_hashes,
     versions,
     write_dataset,
 )
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
+from star_pipeline.adapters.seed_state import contents
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import CORRECT, listed
 from star_pipeline.core.errors import LakeError
@@ -90,7 +90,7 @@ def star_dataset(
     made_of = selected_rows(home)
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    rows, left_out = kept_rows(made_of.rows, config.dataset.rules, _leaders(home, config, made_of.rows, domains))
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, _leaders(home, config, made_of.rows, domains))
     result = table_result(
         config,
         STAR_DATASET,
@@ -191,7 +191,7 @@ def _beside(
         dataset=dataset,
         dataset_fingerprint=config.dataset_fingerprint,
         shards=origins,
-        sources=source_hashes(home),
+        sources=contents(home),
         entries=made_of.entries,
         spend=spend,
         made_of=all_of(home, spend),

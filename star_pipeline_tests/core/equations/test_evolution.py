@@ -1,5 +1,6 @@
 """Eq. 8 against exact fractions, and what a change of pairs does."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.equations.evolution import (
+    EvolutionRules,
+    FoldInputs,
     Snapshot,
     apply_floor,
     fold_shard,
@@ -21,7 +24,7 @@ PAIRS = ("a+a", "b+b", "c+c")
 
 
 def shard(rewards, origin="explore"):
-    """seeds, plan and scores from [[(pair, pi), …] a seed]."""
+    """What is folded, from [[(pair, pi), …] a seed]."""
     seeds, plan, scores = [], [], []
     for number, drawn in enumerate(rewards):
         seed = f"s{number}"
@@ -30,7 +33,7 @@ def shard(rewards, origin="explore"):
             name = f"{seed}-{slot}"
             plan.append(PlanRow(name, seed, slot, pair, "x", "y", origin, 0.1, "snap", (), (), ()))
             scores.append(CompositeScore(name, seed, slot, pair, None, None, None, pi, None, False, None))
-    return seeds, plan, scores
+    return FoldInputs("000001-x", seeds, plan, scores)
 
 
 def exact(rewards, rate, floor=Fraction(0)):
@@ -63,7 +66,7 @@ def test_one_seed_by_hand():
     st.sampled_from([0.0, 0.0625, 0.25]),
 )
 def test_a_shard_agrees_with_exact_fractions_and_sums_to_one(rewards, rate, floor):
-    rows = fold_shard(initial_snapshot(PAIRS), "000001-x", *shard(rewards), rate, floor)
+    rows = fold_shard(initial_snapshot(PAIRS), shard(rewards), EvolutionRules(rate, floor))
     expected = exact(rewards, Fraction(rate), Fraction(floor))
     for row in rows:
         assert row.probability == pytest.approx(float(expected[row.pair_id]), rel=1e-12)
@@ -76,8 +79,9 @@ def test_a_shard_agrees_with_exact_fractions_and_sums_to_one(rewards, rate, floo
 
 @given(st.permutations(PAIRS), st.permutations((*PAIRS, "d+d")), st.permutations([("a+a", 0.3), ("b+b", 0.7)]))
 def test_the_order_of_pairs_is_no_part_of_a_snapshot(pairs, more, earned):
-    rows = fold_shard(initial_snapshot(PAIRS), "000001-x", *shard([[("a+a", 0.3), ("b+b", 0.7)]] * 3), 0.1, 0.01)
-    again = fold_shard(initial_snapshot(pairs), "000001-x", *shard([earned] * 3), 0.1, 0.01)
+    rules = EvolutionRules(0.1, 0.01)
+    rows = fold_shard(initial_snapshot(PAIRS), shard([[("a+a", 0.3), ("b+b", 0.7)]] * 3), rules)
+    again = fold_shard(initial_snapshot(pairs), shard([earned] * 3), rules)
     assert [(row.snapshot_id, row.pair_id, row.probability) for row in again] == [
         (row.snapshot_id, row.pair_id, row.probability) for row in rows
     ]
@@ -87,21 +91,23 @@ def test_the_order_of_pairs_is_no_part_of_a_snapshot(pairs, more, earned):
 
 def test_base_and_seed_candidates_earn_nothing():
     for origin in ("base", "seed"):
-        rows = fold_shard(initial_snapshot(PAIRS), "k", *shard([[("a+a", 1.0)]], origin), 0.5, 0.0)
+        rows = fold_shard(initial_snapshot(PAIRS), shard([[("a+a", 1.0)]], origin), EvolutionRules(0.5, 0.0))
         assert {row.probability for row in rows} == {1 / 3}
         assert sum(row.n_sampled for row in rows) == 0
 
 
 def test_the_order_of_seeds_is_that_of_the_shard_not_of_the_plan():
-    seeds, plan, scores = shard([[("a+a", 1.0)], [("b+b", 1.0)]])
-    first = fold_shard(initial_snapshot(PAIRS), "k", seeds, plan, scores, 0.5, 0.0)
-    assert fold_shard(initial_snapshot(PAIRS), "k", seeds, plan[::-1], scores[::-1], 0.5, 0.0) == first
-    other = fold_shard(initial_snapshot(PAIRS), "k", seeds[::-1], plan, scores, 0.5, 0.0)
+    of, before, rules = shard([[("a+a", 1.0)], [("b+b", 1.0)]]), initial_snapshot(PAIRS), EvolutionRules(0.5, 0.0)
+    first = fold_shard(before, of, rules)
+    assert fold_shard(before, replace(of, plan=of.plan[::-1], scores=of.scores[::-1]), rules) == first
+    other = fold_shard(before, replace(of, seeds=of.seeds[::-1]), rules)
     assert [row.probability for row in other] != [row.probability for row in first]
 
 
 def test_a_snapshot_is_named_by_its_parent_and_numbers():
-    fold = lambda rate: fold_shard(initial_snapshot(PAIRS), "k", *shard([[("a+a", 1.0)]]), rate, 0.0)  # noqa: E731
+    def fold(rate):
+        return fold_shard(initial_snapshot(PAIRS), shard([[("a+a", 1.0)]]), EvolutionRules(rate, 0.0))
+
     assert fold(0.1) == fold(0.1)
     assert snapshot_of(fold(0.1)).snapshot_id != snapshot_of(fold(0.2)).snapshot_id
     assert fold(0.1)[0].parent_snapshot_id == initial_snapshot(PAIRS).snapshot_id
