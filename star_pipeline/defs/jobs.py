@@ -95,7 +95,7 @@ def _job(
         selection=dg.AssetSelection.assets(*map(scope.key, assets)),
         partitions_def=partitions,
         description=description,
-        tags={SCOPE_TAG: "/".join(scope.prefix)},
+        tags={SCOPE_TAG: scope.tag},
         executor_def=dg.in_process_executor,
     )
 
@@ -129,7 +129,7 @@ def _refold_snapshots(scope: Scope) -> dg.JobDefinition:
         name=scope.name(REFOLD_SNAPSHOTS),
         description="After a shard was made again: folds the pairs' probabilities of all later shards anew, in order, without any LLM "
         "call. Nothing to select: start it from its Launchpad. Plans that are drawn and paid stay as they are.",
-        tags={SCOPE_TAG: "/".join(scope.prefix)},
+        tags={SCOPE_TAG: scope.tag},
         executor_def=dg.in_process_executor,
     )
     def refold_snapshots() -> None:
