@@ -83,7 +83,8 @@ def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
         "or with a temporary name is waited for; a shard that fails holds the later ones back until it is run again. It stands aside "
         "while a backfill or `star-pipeline run` is at work. A changed configuration makes it do nothing: it holds for the next shards.",
     )
-    def seed_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def seed_files(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult:
+        # where it is called directly, Dagster hands the resources over by name as well
         lake, settings = (getattr(context.resources, name) for name in needed)
         cursor = Cursor.parse(context.cursor)
         try:

@@ -14,10 +14,18 @@ from dagster._core.definitions.data_version import (
 
 
 def input_tags(
-    instance: dg.DagsterInstance, parents: Iterable[dg.AssetKey], partition: str, version: str
+    instance: dg.DagsterInstance,
+    parents: Iterable[dg.AssetKey],
+    partition: str,
+    version: str,
+    code_version: str | None,
 ) -> dict[str, str]:
-    """Tags that name the data version of a materialisation, and those of its parents in the same partition."""
-    tags = {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true", CODE_VERSION_TAG: "folded anew"}
+    """Tags that name the versions of a materialisation's data and code, and those of its parents in the same partition."""
+    tags = {
+        DATA_VERSION_TAG: version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        CODE_VERSION_TAG: code_version or "folded anew",
+    }
     for key in parents:
         record = instance.get_latest_data_version_record(key, partition_key=partition)
         found = extract_data_version_from_entry(record.event_log_entry) if record else None
