@@ -2,14 +2,19 @@
 
 import subprocess
 import sys
+import tempfile
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from star_pipeline.core.tables import TABLES
+from star_pipeline.defs.asset_factory import lake_asset
 from star_pipeline.defs.assets import ALL_ASSETS, LOOP_ASSETS
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.scope import Scope
+from star_pipeline.defs.resources import LakeResource
+from star_pipeline.defs.scope import Presentation, Scope
 
 GRAPH = build_defs().resolve_asset_graph()
 FLOW = {
@@ -104,3 +109,20 @@ def test_every_column_of_the_final_data_set_tells_where_it_comes_from():
     for origins in lineage.values():
         for origin in origins:
             assert origin.column_name in TABLES[origin.asset_key.path[-1]].schema.names
+
+
+@pytest.mark.parametrize(("version", "status"), [(None, StaleStatus.FRESH), ("2", StaleStatus.STALE)])
+def test_a_changed_equation_and_nothing_else_puts_what_was_made_before_it_out_of_date(version, status):
+    def made_by(version):
+        @lake_asset("numbers", "3_evaluate", "Numbers.", partitioned=False, locked=False, code_version=version)
+        def numbers(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+            return dg.MaterializeResult(data_version=dg.DataVersion("same"))
+
+        return numbers.build(Scope(), Presentation())
+
+    with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
+        resources = {"lake": LakeResource(root=folder), "io_manager": dg.mem_io_manager}
+        assert dg.materialize([made_by(None)], instance=instance, resources=resources).success
+        graph = dg.Definitions([made_by(version)], resources=resources).resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        assert resolver.get_status(dg.AssetKey("numbers")) == status

@@ -53,6 +53,7 @@ class LakeAsset:
     parents: frozenset[str]
     """The assets of the same shard, or of all shards, that it is made from."""
     build: Callable[[Scope, Presentation], dg.AssetsDefinition]
+    code_version: str | None = None
 
 
 def lake_asset(
@@ -76,7 +77,8 @@ def lake_asset(
     ``locked`` assets run only while this process holds the lake, in the pool of one run; the others, which are made of all shards,
     one at a time, whoever makes them. StarErrors end a step as one line.
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
-    ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date.
+    ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date. The first version
+    is not named: a name that lakes do not have yet would show all of them as out of date, and nothing in them is.
     """
 
     def decorate(function: Callable[..., Any]) -> LakeAsset:
@@ -128,7 +130,7 @@ def lake_asset(
 
         inputs = set(inspect.signature(function).parameters) - set(_resources(function)) - {"context"}
         named = (dep if isinstance(dep, str) else dep.asset for dep in deps)
-        return LakeAsset(name, frozenset({*inputs, *named}), build)
+        return LakeAsset(name, frozenset({*inputs, *named}), build, code_version)
 
     return decorate
 

@@ -7,8 +7,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from star_pipeline.config import profile_names
+from star_pipeline.config import load_config, profile_names
+from star_pipeline.core.errors import ConfigError
 from star_pipeline.defs.build import build_defs
+from star_pipeline.defs.scope import Scope
 
 
 class StarAgents(dg.Component, dg.Model, dg.Resolvable):
@@ -42,10 +44,44 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        config = self.config
-        if isinstance(config, str) and config not in profile_names():
-            config = str(Path(context.path, config).expanduser())
-        lake = str(Path(context.project_root, self.lake).expanduser())
-        return build_defs(
-            config=config, lake=lake, prefix=[self.prefix] if isinstance(self.prefix, str) else self.prefix
-        )
+        """Raises DagsterInvalidDefinitionError, in a line that names the component, where its settings are no configuration or
+        another component of the project has its lake or its names."""
+        try:
+            self._require_its_own(context)
+            config = _anchored(self.config, context.path)
+            load_config(config)
+        except ConfigError as error:
+            raise dg.DagsterInvalidDefinitionError(f"{context.path}: {error}") from None
+        return build_defs(config=config, lake=str(self._root(context)), prefix=self._scope.prefix)
+
+    @property
+    def _scope(self) -> Scope:
+        return Scope((self.prefix,) if isinstance(self.prefix, str) and self.prefix else tuple(self.prefix))
+
+    def _root(self, context: dg.ComponentLoadContext) -> Path:
+        return Path(context.project_root, Path(self.lake).expanduser()).resolve()
+
+    def _require_its_own(self, context: dg.ComponentLoadContext) -> None:
+        """Raises ConfigError where a lake or a name belongs to two components."""
+        mine = self._root(context)
+        others = context.component_tree.get_all_components(of_type=StarAgents)
+        if sum(other._root(context) == mine for other in others) > 1:
+            raise ConfigError(
+                f"lake {mine} belongs to another StarAgents component as well; give each a lake of its own"
+            )
+        # jobs and sensors join the prefix by underscores
+        if sum(other._scope.name("") == self._scope.name("") for other in others) > 1:
+            what = f"prefix {'/'.join(self._scope.prefix)}" if self._scope.prefix else "no prefix"
+            raise ConfigError(f"another StarAgents component has {what} as well; give each a prefix of its own")
+
+
+def _anchored(config: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
+    """The configuration with paths that start from ``folder``, where the component's YAML lies."""
+    if isinstance(config, str):
+        return config if config in profile_names() else str(Path(folder, Path(config).expanduser()))
+    anchored = dict(config)
+    if isinstance(prompts := anchored.get("prompts"), dict):
+        anchored["prompts"] = {name: str(Path(folder, str(file))) for name, file in prompts.items()}
+    if isinstance(journal := anchored.get("journal"), str) and journal and not journal.startswith("~"):
+        anchored["journal"] = str(Path(folder, journal))
+    return anchored

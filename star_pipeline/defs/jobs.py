@@ -35,6 +35,7 @@ TAKE_IN_SEEDS, PROCESS_SHARD, PUBLISH, REFOLD_SNAPSHOTS = (
     "publish",
     "refold_snapshots",
 )
+_FOLDED = next(asset for asset in LOOP_ASSETS if asset.name == AGENT_PAIR_PROBABILITIES.name)
 _FOLDED_FROM = ("seed_shards", "sampling_plan", "composite_scores", "memory_bank")
 _THEN = "Several shards run in key order, in whatever order they are picked; then run `refold_snapshots`."
 _OF_A_SHARD: Mapping[str, tuple[str, str]] = {
@@ -95,7 +96,7 @@ def _job(
         selection=dg.AssetSelection.assets(*map(scope.key, assets)),
         partitions_def=partitions,
         description=description,
-        tags={SCOPE_TAG: "/".join(scope.prefix)},
+        tags={SCOPE_TAG: scope.tag},
         executor_def=dg.in_process_executor,
     )
 
@@ -129,7 +130,7 @@ def _refold_snapshots(scope: Scope) -> dg.JobDefinition:
         name=scope.name(REFOLD_SNAPSHOTS),
         description="After a shard was made again: folds the pairs' probabilities of all later shards anew, in order, without any LLM "
         "call. Nothing to select: start it from its Launchpad. Plans that are drawn and paid stay as they are.",
-        tags={SCOPE_TAG: "/".join(scope.prefix)},
+        tags={SCOPE_TAG: scope.tag},
         executor_def=dg.in_process_executor,
     )
     def refold_snapshots() -> None:
@@ -149,7 +150,9 @@ def _fold(context: dg.OpExecutionContext, scope: Scope, lake: LakeResource, sett
             probabilities_consistent(rows, rows[0].parent_snapshot_id, config.evolution.floor),
         )
         write_made(home, AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
-        tags = input_tags(context.instance, map(scope.key, _FOLDED_FROM), shard, content_hash(table))
+        tags = input_tags(
+            context.instance, map(scope.key, _FOLDED_FROM), shard, content_hash(table), _FOLDED.code_version
+        )
         # `prior_state` is not observed: the next shard's plan is drawn and paid
         context.log_event(
             dg.AssetMaterialization(

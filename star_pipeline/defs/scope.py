@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from star_pipeline.instance.scopes import pool_of
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -26,6 +28,11 @@ class Scope:
         return "_".join([*self.prefix, plain])
 
     @property
+    def tag(self) -> str:
+        """The prefix as the runs' ``SCOPE_TAG`` has it."""
+        return "/".join(self.prefix)
+
+    @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
         """How the data is cut: one partition a shard of seeds."""
         return dg.DynamicPartitionsDefinition(name=self.name("seed_shards"))
@@ -33,7 +40,7 @@ class Scope:
     @property
     def pool(self) -> str:
         """The pool of one run that all assets of the loop share, so that shards do not interleave."""
-        return self.name("star_loop")
+        return pool_of(self.tag)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Cursor:
 
 def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
     needed = [scope.name(name) for name in ("lake", "settings")]
+    named = frozenset(str(job.name) for job in jobs)
 
     @dg.sensor(
         name=scope.name("seed_files"),
@@ -82,11 +83,12 @@ def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
         "or with a temporary name is waited for; a shard that fails holds the later ones back until it is run again. It stands aside "
         "while a backfill or `star-pipeline run` is at work. A changed configuration makes it do nothing: it holds for the next shards.",
     )
-    def seed_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def seed_files(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult:
+        # where it is called directly, Dagster hands the resources over by name as well
         lake, settings = (getattr(context.resources, name) for name in needed)
         cursor = Cursor.parse(context.cursor)
         try:
-            requests, said = _Tick(context.instance, scope, lake.open(), settings, cursor).requests()
+            requests, said = _Tick(context.instance, scope, named, lake.open(), settings, cursor).requests()
         except StarError as error:
             requests, said = [], str(error)
         return dg.SensorResult(requests, skip_reason=None if requests else dg.SkipReason(said), cursor=cursor.text)
@@ -98,9 +100,15 @@ class _Tick:
     """One look at the files, the instance and the lake."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, scope: Scope, lake: Lake, settings: SettingsResource, cursor: Cursor
+        self,
+        instance: dg.DagsterInstance,
+        scope: Scope,
+        jobs: frozenset[str],
+        lake: Lake,
+        settings: SettingsResource,
+        cursor: Cursor,
     ) -> None:
-        self._instance, self._scope, self._lake = instance, scope, lake
+        self._instance, self._scope, self._jobs, self._lake = instance, scope, jobs, lake
         self._settings, self._cursor = settings, cursor
 
     def requests(self) -> tuple[list[dg.RunRequest], str]:
@@ -109,13 +117,21 @@ class _Tick:
         busy = command_at_work(self._lake)
         if busy:
             return [], f"{busy} is at work on the lake and does all that is new itself"
-        if self._instance.get_backfills(BulkActionsFilter(statuses=_BACKFILLING), limit=1):
+        if self._backfilled():
             return [], "a backfill is under way; what is left is run when it has ended"
         catalogue, waiting = ([], unsettled) if unsettled else self._catalogue()
         if catalogue:
             return catalogue, ""  # first what is new: its shards come next
         shards, reason = self._shards()
         return shards, f"{waiting}; {reason}"
+
+    def _backfilled(self) -> bool:
+        """Whether a backfill of this lake is under way: others may share the instance."""
+        return any(
+            backfill.job_name in self._jobs
+            or any(Scope.of(key) == self._scope for key in backfill.asset_selection or ())
+            for backfill in self._instance.get_backfills(BulkActionsFilter(statuses=_BACKFILLING))
+        )
 
     def _unsettled(self) -> str:
         """Why the files cannot be read yet; empty once they have rested since the last tick and are read."""
@@ -143,7 +159,8 @@ class _Tick:
             return [], "no seed files yet; put one under seeds/"
         made, taken_in = self._catalogue_made()
         asked_for = RunsFilter(job_name=self._scope.name(TAKE_IN_SEEDS), tags={FILES_TAG: f"{files}.{made}"})
-        last, tries = last_attempt(self._instance, asked_for), self._instance.get_runs_count(asked_for)
+        last = last_attempt(self._instance, asked_for, self._scope.tag)
+        tries = self._instance.get_runs_count(asked_for)
         wish = catalogue_wanted(files, taken_in if known else None, last, tries)
         if not wish.keys:
             return [], wish.reason
@@ -189,8 +206,7 @@ class _Tick:
                 yield shard
 
     def _last(self, shard: str) -> Attempt | None:
-        of = "/".join(self._scope.prefix)
-        return last_attempt(self._instance, RunsFilter(tags={tags.PARTITION: shard}), of)
+        return last_attempt(self._instance, RunsFilter(tags={tags.PARTITION: shard}), self._scope.tag)
 
     def _request(self, shard: str, last: Attempt | None) -> dg.RunRequest:
         there = {name: has_output(self._lake, name, shard) for name in LOOP}

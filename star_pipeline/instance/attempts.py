@@ -15,7 +15,7 @@ RETRY_WITHIN = timedelta(minutes=5)
 """The daemon launches a killed run anew within seconds; where it has not by then, nobody waits any more."""
 
 
-def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter, scope: str = "") -> Attempt | None:
+def last_attempt(instance: dg.DagsterInstance, filters: RunsFilter, scope: str) -> Attempt | None:
     """The newest run of the scope that fits; None where there is none. One that Dagster is to try again counts as under way."""
     records = (found for found in instance.get_run_records(filters) if scope_of(found.dagster_run) == scope)
     newest = next(records, None)

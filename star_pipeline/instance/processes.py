@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from contextlib import suppress
 
 import dagster as dg
 import psutil
@@ -49,25 +50,31 @@ def why_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """Why a run that counts as running cannot be; None where it lives, or lives on another machine."""
     if _tag(run, HOST_TAG) not in ("", socket.gethostname()):
         return None
-    process = _process(instance, run)
-    if process is None:
+    processes = _processes(instance, run)
+    if not processes:
         return "this run never came to life" if _silent_for(instance, run) > _START_TIMEOUT_S else None
-    pid, begun_by = process
-    return None if _alive(pid, begun_by) else f"process {pid} of this run is gone (killed?)"
+    # where each step has a process of its own, they come and go, and the run's outlives them all
+    if any(_alive(pid, begun_by) for pid, begun_by in processes.items()):
+        return None
+    return f"process {next(iter(processes))} of this run is gone (killed?)"
 
 
-def _process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
-    """Process id, and a time (s since 1970) by which it had begun. Dagster's own note comes before the first step."""
-    notes = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    for note in reversed(notes):
+def _processes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[int, float]:
+    """Each process that the run lives or lived in, its own first, and a time (s since 1970) by which it had begun.
+
+    Dagster's own note comes before the first step.
+    """
+    found: dict[int, float] = {}
+    for note in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
         event = note.event_log_entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event else None
         if pid is not None and str(pid.value).isdigit():
-            return int(str(pid.value)), note.event_log_entry.timestamp
-    try:
-        return int(_tag(run, PID_TAG)), float(_tag(run, STARTED_TAG))
-    except ValueError:
-        return None
+            found[int(str(pid.value))] = note.event_log_entry.timestamp
+    if not found:
+        # a run that is tried again may have these of the one before it, until it has its own
+        with suppress(ValueError):
+            found[int(_tag(run, PID_TAG))] = float(_tag(run, STARTED_TAG))
+    return found
 
 
 def _tag(run: dg.DagsterRun, name: str) -> str:

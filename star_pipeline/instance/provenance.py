@@ -8,10 +8,18 @@ from star_pipeline.instance import tags
 
 
 def input_tags(
-    instance: dg.DagsterInstance, parents: Iterable[dg.AssetKey], partition: str, version: str
+    instance: dg.DagsterInstance,
+    parents: Iterable[dg.AssetKey],
+    partition: str,
+    version: str,
+    code_version: str | None,
 ) -> dict[str, str]:
-    """Tags that name the data version of a materialisation, and those of its parents in the same partition."""
-    found = {tags.DATA_VERSION: version, tags.DATA_VERSION_IS_USER_PROVIDED: "true", tags.CODE_VERSION: "folded anew"}
+    """Tags that name the versions of a materialisation's data and code, and those of its parents in the same partition."""
+    found = {
+        tags.DATA_VERSION: version,
+        tags.DATA_VERSION_IS_USER_PROVIDED: "true",
+        tags.CODE_VERSION: code_version or "folded anew",
+    }
     for key in parents:
         record = instance.get_latest_data_version_record(key, partition_key=partition)
         parents_own = (record.event_log_entry.tags or {}).get(tags.DATA_VERSION) if record else None

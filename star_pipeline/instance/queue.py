@@ -6,6 +6,7 @@ shards behind it would start without their predecessor, and be refused. A backfi
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster import (
@@ -21,15 +22,15 @@ from star_pipeline.core.identity import shard_number
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
 from star_pipeline.instance.private import BulkActionStatus, CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
-from star_pipeline.instance.scopes import POOL, scope_of
+from star_pipeline.instance.scopes import SCOPE_TAG, pool_of, scope_in, scope_of
 from star_pipeline.instance.tags import BACKFILL, PARTITION, PRIORITY
 
 _LOOK_AGAIN_S = 0.5
 
 
-def keep_one_at_a_time(instance: dg.DagsterInstance) -> None:
-    """Set the limit of the loop's pool: the default limit of the settings alone would let the first runs through together."""
-    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+def keep_one_at_a_time(instance: dg.DagsterInstance, scope: str = "") -> None:
+    """Set the limit of the pool of a scope's loop: the default limit of the settings alone would let the first runs through together."""
+    instance.event_log_storage.set_concurrency_slots(pool_of(scope), 1)
 
 
 def place(run: dg.DagsterRun) -> int | None:
@@ -68,12 +69,18 @@ def still_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | Non
     if number is None or backfill is None or backfill.status != BulkActionStatus.REQUESTED:
         return None
     # a backfill of assets keeps what it is about to queue; that of a job has its whole list
-    queueing = [str(request.partition_key) for request in backfill.submitting_run_requests or ()]
+    scope = scope_of(run)
+    queueing = [
+        str(request.partition_key)
+        for request in backfill.submitting_run_requests or ()
+        if not request.asset_selection or scope_in(request.asset_selection) == scope
+    ]
     picked = {*queueing, *(() if backfill.is_asset_backfill else backfill.partition_names or ())}
     earlier = {key for key in picked if (before := _number(key)) is not None and before < number}
     if earlier:
         runs = instance.get_runs(RunsFilter(tags={BACKFILL: str(backfill_id)}))
-        earlier -= {one.tags.get(PARTITION, "") for one in runs if one.status != DagsterRunStatus.NOT_STARTED}
+        queued = (one for one in runs if one.status != DagsterRunStatus.NOT_STARTED and scope_of(one) == scope)
+        earlier -= {one.tags.get(PARTITION, "") for one in queued}
     return min(earlier, default=None)
 
 
@@ -81,19 +88,29 @@ def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
     """Wait until the runs of earlier shards that are under way have ended, where the instance lets runs start together.
 
     The lake's own instance does not, and there a waiting run would hold the slot that its predecessor needs. Any other one, such
-    as a plain ``dagster dev`` makes for the occasion, begins up to ten at once, the earliest first.
+    as a plain ``dg dev`` makes for the occasion, begins up to ten at once, the earliest first.
     """
     run = instance.get_run_by_id(run_id)
     number = place(run) if run else None
-    granularity = instance.get_concurrency_config().pool_config.pool_granularity
-    if number is None or (granularity is not None and granularity.value == "run"):
+    if run is None or number is None or _one_run_at_a_time(instance, scope_of(run)):
         return
     told = False
-    while run and (first := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number)):
+    while first := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number):
         if not told:
             instance.report_engine_event(f"Waits for shard {first}: one works at a time.", run)
+            # a step in a process of its own may hold a slot of the pool, which the earlier run needs
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             told = True
         time.sleep(_LOOK_AGAIN_S)
+
+
+def _one_run_at_a_time(instance: dg.DagsterInstance, scope: str) -> bool:
+    """Whether the instance begins no second run of the scope's pool while a first one is under way."""
+    config = instance.get_concurrency_config().pool_config
+    if config.pool_granularity is None or config.pool_granularity.value != "run":
+        return False
+    set_to = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+    return set_to.get(pool_of(scope), config.default_pool_limit) == 1
 
 
 def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> str | None:
@@ -107,14 +124,16 @@ def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> 
 class ShardQueue(QueuedRunCoordinator):
     """Dagster's run queue, where the lower shard goes first, and one at a time."""
 
-    _limited = False
+    def __init__(self, *settings: Any, **named: Any) -> None:
+        super().__init__(*settings, **named)
+        self._limited: set[str] = set()
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
-        run = context.dagster_run
-        # an instance that nobody has opened for the lake before: `dagster dev` without a DAGSTER_HOME
-        if not self._limited:
-            keep_one_at_a_time(self._instance)
-            self._limited = True
+        run, scope = context.dagster_run, scope_of(context.dagster_run)
+        # an instance that nobody has opened for the lake before: a lake of a team's own project, `dg dev` without a DAGSTER_HOME
+        if scope not in self._limited and (place(run) is not None or SCOPE_TAG in run.tags):
+            keep_one_at_a_time(self._instance, scope)
+            self._limited.add(scope)
         # a run that is tried again inherits the tags of the one that was killed
         tags = dict.fromkeys(set(PROCESS_TAGS).intersection(run.tags), "")
         number = place(run)

@@ -65,6 +65,19 @@ def test_a_run_killed_before_it_could_tag_itself_is_failed(instance, sleeper):
     assert fail_dead_runs(instance) == []
 
 
+def test_a_run_lives_while_its_worker_does_whatever_becomes_of_its_steps_processes(instance, sleeper):
+    run = run_in(instance, sleeper.pid)
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as step:
+        instance.report_engine_event("Executing step in subprocess.", run, EngineEventData.in_process(step.pid))
+        instance.add_run_tags(run.run_id, {**process_tags(), PID_TAG: str(step.pid)})  # by the step's lock on the lake
+        run = instance.get_run_by_id(run.run_id)
+        step.communicate()
+        assert why_dead(instance, run) is None
+    sleeper.kill()
+    sleeper.wait()
+    assert f"process {sleeper.pid} of this run is gone" in why_dead(instance, run)
+
+
 def test_a_run_tried_again_is_not_taken_for_the_one_whose_tags_it_inherited(instance, sleeper):
     dead = {**process_tags(), PID_TAG: "999999999"}
     assert why_dead(instance, run_in(instance, sleeper.pid, dead)) is None

@@ -16,6 +16,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import open_instance, queue
 from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import still_to_come, tried_again_before
+from star_pipeline.instance.scopes import SCOPE_TAG, pool_of
 
 
 @dg.job
@@ -130,3 +131,38 @@ def test_a_shard_waits_for_the_earlier_ones_of_its_backfill_until_they_are_queue
     ended = backfill("ended", BulkActionStatus.CANCELED, partition_names=keys)
     assert still_to_come(instance, ended) is None
     assert still_to_come(instance, run_of(instance, 3, Status.QUEUED)) is None
+
+
+def test_lakes_that_share_an_instance_do_not_wait_for_each_others_shards(instance):
+    def of(scope, number, status):
+        run = run_of(instance, number, status)
+        instance.add_run_tags(run.run_id, {SCOPE_TAG: scope})
+        return instance.get_run_by_id(run.run_id)
+
+    first = of("pythia", 1, Status.FAILURE)
+    assert tried_again_before(instance, of("second", 2, Status.QUEUED)) is None
+    assert tried_again_before(instance, of("pythia", 2, Status.QUEUED)).run_id == first.run_id
+
+    requests = [
+        dg.RunRequest(partition_key=f"00000{n}-seeds", asset_selection=[dg.AssetKey([scope, "candidates"])])
+        for n, scope in ((1, "second"), (2, "pythia"))
+    ]
+    instance.add_backfill(
+        PartitionBackfill("both", BulkActionStatus.REQUESTED, False, {}, 0.0, submitting_run_requests=requests)
+    )
+    third = run_of(instance, 3, Status.QUEUED, backfill="both")
+    instance.add_run_tags(third.run_id, {SCOPE_TAG: "pythia"})
+    assert still_to_come(instance, instance.get_run_by_id(third.run_id)) == "000002-seeds"
+
+
+def test_a_run_that_waits_gives_its_slot_to_the_one_it_waits_for(tmp_path, monkeypatch):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as plain:
+        queue.keep_one_at_a_time(plain)
+        first = run_of(plain, 1, Status.STARTED)
+        plain.add_run_tags(first.run_id, process_tags())
+        second = run_of(plain, 2, Status.STARTED)
+        slots = plain.event_log_storage
+        assert slots.claim_concurrency_slot(pool_of(""), second.run_id, "candidates").is_claimed
+        monkeypatch.setattr(queue.time, "sleep", lambda seconds: plain.report_run_canceled(first))
+        queue.wait_for_turn(plain, second.run_id)
+        assert slots.claim_concurrency_slot(pool_of(""), first.run_id, "candidates").is_claimed

@@ -13,6 +13,7 @@ from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
+from star_pipeline.defs.scope import Scope
 from star_pipeline.figures import of_records
 
 
@@ -38,7 +39,7 @@ def ifd_scores(
     small, large = scorer.small(), scorer.large()
     names = (str(config.scoring.small), str(config.scoring.large))
     weights = {name: one.weights for name, one in zip(names, (small, large), strict=True) if one.weights}
-    asked = context.run.job_name == "rescore" or RESCORE_TAG in context.run.tags
+    asked = context.run.job_name == Scope.of(context.asset_key).name("rescore") or RESCORE_TAG in context.run.tags
     scorer.settle_weights(weights, scoring_again=asked)
     rows = score_candidates(candidates, seed_shards, lambda: small, lambda: large)
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
