@@ -26,6 +26,7 @@ def sides(tmp_path_factory):
         (folder / name).mkdir()
         made.append(Lakeside(folder / name))
     one, two = made
+    one.ease = two.ease = 2.0  # every gap is positive, so that the judge decides
     one.seeds(seed_rows(12))
     one.run(say)
     two.seeds(seed_rows(4))

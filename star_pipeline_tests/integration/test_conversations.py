@@ -158,7 +158,7 @@ def assert_everything_was_shown(talks, sent):
             [chat] = {
                 chat
                 for chat in chats
-                if list(chat[1:]) == [*history, ("user", seed.instruction.strip())]
+                if list(chat[1:]) == [*history, ("user", seed.instruction)]
                 and (not seed.system or chat[0] == ("system", seed.system.strip()))
             }
             assert chat[0][0] == "system"

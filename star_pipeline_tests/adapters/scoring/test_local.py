@@ -10,7 +10,7 @@ import pytest
 
 from star_pipeline.adapters.preflight import describe_model
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scoring import numerics, shelf
+from star_pipeline.adapters.scoring import model_cache, numerics
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
@@ -220,14 +220,14 @@ def test_several_devices_share_the_work(folder):
 
 def test_models_stay_loaded_and_one_alone_where_there_is_room_for_one(folder, tmp_path):
     other = save_gpt_neox(tmp_path, TEXTS, seed=1, hidden=32, layers=1)
-    shelf.clear()
+    model_cache.clear()
     for keep, there in (("both", [str(folder), str(other)]), ("one", [str(other)])):
         for name in (folder, other):
             scorer(name, keep=keep).losses(SAMPLES[:1], [5])
-        assert shelf.loaded() == there
-    [before] = shelf.take(str(other), "float32", ("cpu",), "one")
+        assert model_cache.loaded() == there
+    [before] = model_cache.take(str(other), "float32", ("cpu",), "one")
     scorer(other, keep="one").losses(SAMPLES[:1], [5])
-    assert shelf.take(str(other), "float32", ("cpu",), "one") == [before]
+    assert model_cache.take(str(other), "float32", ("cpu",), "one") == [before]
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(folder, tmp_path):

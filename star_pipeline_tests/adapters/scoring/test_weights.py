@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from star_pipeline.adapters.scoring import shelf, weights
+from star_pipeline.adapters.scoring import model_cache, weights
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
 from star_pipeline.core.ports import ScoringSample
@@ -89,4 +89,4 @@ def test_a_process_that_lives_on_loads_replaced_weights_anew(folder, tmp_path):
     other = save_model(tmp_path / "other", "llama", TEXTS, seed=5)
     shutil.copy(other / "model.safetensors", folder / "model.safetensors")
     assert abs(loss() - first) > 1e-3
-    assert shelf.loaded().count(str(folder)) == 1
+    assert model_cache.loaded().count(str(folder)) == 1
