@@ -159,7 +159,7 @@ def assert_everything_was_shown(talks, sent):
                 chat
                 for chat in chats
                 if list(chat[1:]) == [*history, ("user", seed.instruction)]
-                and (not seed.system or chat[0] == ("system", seed.system.strip()))
+                and (not seed.system or chat[0] == ("system", seed.system))
             }
             assert chat[0][0] == "system"
         if row.pair_id == "good+tutor":
