@@ -255,13 +255,6 @@ class Gate:
         finally:
             self.slots.release()
 
-    @asynccontextmanager
-    async def enter(self, prompt_bytes: int, max_tokens: int | None) -> AsyncIterator[Admission]:
-        """Wait for a slot, then for its turn in the minute."""
-        async with self.slot() as leave:
-            await leave.turn(prompt_bytes, max_tokens)
-            yield leave
-
     def seen(self, completion_tokens: int) -> None:
         self._replies += 1
         self._tokens += completion_tokens

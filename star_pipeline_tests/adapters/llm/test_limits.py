@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,6 +18,14 @@ from star_pipeline.core.errors import AgentDown
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
 from star_pipeline_tests.llm_server import chat_server
+
+
+@asynccontextmanager
+async def entered(gate, prompt_bytes, max_tokens):
+    """As the chat model does: wait for a slot, then for the turn in the minute."""
+    async with gate.slot() as leave:
+        await leave.turn(prompt_bytes, max_tokens)
+        yield leave
 
 
 class Clock:
@@ -166,13 +175,13 @@ def test_what_a_reply_did_not_take_is_free_for_the_next_at_once():
 def test_without_max_tokens_the_mean_so_far_is_the_estimate():
     async def run():
         gate = Gate(AgentConfig(model="m", tokens_per_minute=100_000))
-        async with gate.enter(400, None) as leave:
+        async with entered(gate, 400, None) as leave:
             assert leave._entry[1] == 100 + 512
             leave.answered(0.1, 90, 30)
             assert leave._entry[1] == 120
-        async with gate.enter(400, None) as leave:
+        async with entered(gate, 400, None) as leave:
             assert leave._entry[1] == 100 + 30
-        async with gate.enter(400, 64) as leave:
+        async with entered(gate, 400, 64) as leave:
             assert leave._entry[1] == 164
 
     asyncio.run(run())
@@ -254,7 +263,7 @@ def test_slots_and_minutes_are_shared_by_event_loops_that_run_at_the_same_time()
     async def work():
         async def one():
             nonlocal most, now
-            async with gate.enter(4, 4):
+            async with entered(gate, 4, 4):
                 with guard:
                     now += 1
                     most = max(most, now)
