@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 """Embeddings, shape (n, d): a row each, of length 1. One vector of shape (d,) is one too."""
+Values = NDArray[np.float64]
+"""Figures of many things, shape (n,)."""
 Numbers = NDArray[np.int64]
 """Numbers of rows, groups or domains, shape (n,)."""
 
