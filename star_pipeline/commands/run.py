@@ -5,7 +5,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -74,7 +73,7 @@ def run_pipeline(
     lake: Lake,
     seeds: Sequence[str],
     progress: Progress,
-    resource_overrides: Mapping[str, Any] | None = None,
+    resource_overrides: Mapping[str, object] | None = None,
     again: Mapping[str, Sequence[str]] | None = None,
 ) -> RunOutcome:
     """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made.
@@ -121,7 +120,7 @@ class _Work:
         lake: Lake,
         instance: dg.DagsterInstance,
         progress: Progress,
-        overrides: Mapping[str, Any],
+        overrides: Mapping[str, object],
     ) -> None:
         class Told(ProgressResource):
             def progress(self) -> Progress:
@@ -298,7 +297,7 @@ class _Work:
     def _execute(
         self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None
     ) -> None:
-        result: Any = self._defs.resolve_job_def(job).execute_in_process(
+        result = self._defs.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             partition_key=shard,
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
@@ -320,7 +319,7 @@ class _Work:
             raise RunFailed(reason)
 
 
-def _reason(result: Any) -> str:
+def _reason(result: dg.ExecuteInProcessResult) -> str:
     """The failed step's own words: a dg.Failure's description, else the innermost error."""
     for event in result.all_events:
         if event.is_step_failure:

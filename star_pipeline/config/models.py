@@ -1,7 +1,7 @@
 """Every knob, with its bounds, its meaning and a safe default (design contract: configuration)."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from star_pipeline.config.params import Params
 from star_pipeline.config.scoring import IDLE, ScoringConfig
 from star_pipeline.config.section import Section, variable_name
 from star_pipeline.core import identity
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.checks import Shares
 from star_pipeline.core.equations.evolution import EvolutionRules
 from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
@@ -373,7 +374,7 @@ class StarConfig(Section):
         return identity.digest("dataset", self.name, self.dataset.model_dump(mode="json"), length=12)
 
     @property
-    def deciding(self) -> dict[str, Any]:
+    def deciding(self) -> JsonObject:
         """The settings that decide a run's content, as plain data: without name, limits, budget and what only watches."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
         idle |= {"timeout_s", "max_tries", "api_key_env"}

@@ -1,6 +1,6 @@
 """The scoring models, and how they score: a model loaded here, or one on a server."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
@@ -47,7 +47,7 @@ IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
 """Settings of a served model that decide no value."""
 
 
-def _spelt_out(value: Any) -> Any:
+def _spelt_out(value: object) -> object:
     """``MODEL@http://…`` as the mapping that it is short for; anything else as it is."""
     if not isinstance(value, str) or "://" not in value:
         return value

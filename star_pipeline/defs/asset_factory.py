@@ -21,7 +21,7 @@ from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, one
 from star_pipeline.core.errors import CheckFailed, StarError
 from star_pipeline.core.markdown import inline
 from star_pipeline.core.markdown import table as markdown_table
-from star_pipeline.core.table_spec import TableSpec
+from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS
 from star_pipeline.defs.automation import Automation
 from star_pipeline.defs.resources import LakeLockResource
@@ -31,6 +31,9 @@ from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
 
 Metadata = Mapping[str, Any]
+"""What Dagster shows beside a result. Any: its union of all that it can show has no public name."""
+Body = Callable[..., Any]
+"""An asset's function. Any: it takes its inputs by name, each of its own type, and Dagster looks at what it gives."""
 SIMILARITY = "near_duplicate_similarity"
 """In task_domains' own metadata: the cosine that its groups of near-duplicates were made with."""
 _CELL = 70
@@ -61,7 +64,7 @@ def lake_asset(
     group: str,
     description: str,
     *,
-    spec: TableSpec[Any] | None = None,
+    spec: AnyTable | None = None,
     partitioned: bool = True,
     locked: bool = True,
     deps: Iterable[str | AllShards] = (),
@@ -70,7 +73,7 @@ def lake_asset(
     code_version: str | None = None,
     automation: Automation | None = None,
     checks: Sequence[Rule] = (),
-) -> Callable[[Callable[..., Any]], LakeAsset]:
+) -> Callable[[Body], LakeAsset]:
     """``dg.asset`` with what the project's assets have in common, for any scope.
 
     A parameter that is annotated with a resource's class is that resource of the scope; any other one is the table of its name.
@@ -81,13 +84,13 @@ def lake_asset(
     is not named: a name that lakes do not have yet would show all of them as out of date, and nothing in them is.
     """
 
-    def decorate(function: Callable[..., Any]) -> LakeAsset:
+    def decorate(function: Body) -> LakeAsset:
         def build(scope: Scope, shown: Presentation) -> dg.AssetsDefinition:
             resources = {scope.name(own): own for own, kind in _resources(function).items()}
             lock = scope.name("lake_lock")
 
             @functools.wraps(function)
-            def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
+            def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:  # as in Body
                 try:
                     if locked:
                         inputs.pop(lock).require()
@@ -146,7 +149,7 @@ def _less_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _resources(function: Callable[..., Any]) -> dict[str, type]:
+def _resources(function: Body) -> dict[str, type]:
     return {
         name: kind
         for name, kind in function.__annotations__.items()
@@ -154,9 +157,7 @@ def _resources(function: Callable[..., Any]) -> dict[str, type]:
     }
 
 
-def _sign(
-    guarded: Callable[..., Any], function: Callable[..., Any], scope: Scope, more: Mapping[str, type]
-) -> list[str]:
+def _sign(guarded: Body, function: Body, scope: Scope, more: Mapping[str, type]) -> list[str]:
     """Give ``guarded`` the signature that Dagster reads inputs and resources off; returns the names of the inputs."""
     resources = _resources(function)
     context, *others = inspect.signature(function).parameters.values()
@@ -192,7 +193,7 @@ def failure(error: StarError) -> dg.Failure:
     return dg.Failure(description=str(error), metadata={KIND: type(error).__name__}, allow_retries=False)
 
 
-def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:
+def column_schema(spec: AnyTable) -> dg.TableSchema:
     """The table's columns as the UI shows them."""
     return dg.TableSchema(
         columns=[
@@ -209,8 +210,8 @@ def column_schema(spec: TableSpec[Any]) -> dg.TableSchema:
 
 def table_result(
     settings: StarConfig,
-    spec: TableSpec[Any],
-    rows: Sequence[Any],
+    spec: AnyTable,
+    rows: Sequence[object],
     preview: Sequence[str],
     metadata: Metadata | None = None,
     findings: Sequence[Finding] = (),
@@ -250,7 +251,7 @@ def covers(lake: Lake, shards: Iterable[str]) -> str:
     return coverage([*places.values()], len(known), lake.seeds_in(places))
 
 
-def blocking(result: dg.MaterializeResult[Any]) -> list[dg.AssetCheckResult]:
+def blocking(result: dg.MaterializeResult[pa.Table]) -> list[dg.AssetCheckResult]:
     """The result's findings for which nothing of it may be written."""
     return [found for found in result.check_results or () if not found.passed and found.severity == _ERROR]
 
@@ -266,7 +267,7 @@ def check_result(finding: Finding) -> dg.AssetCheckResult:
     )
 
 
-def stamped(table: pa.Table, settings: StarConfig, spec: TableSpec[Any]) -> pa.Table:
+def stamped(table: pa.Table, settings: StarConfig, spec: AnyTable) -> pa.Table:
     """The table with its data version and the configuration that made it in its metadata: fingerprint, name and, in shards, settings.
 
     The final data set may be published, and the addresses of a team's servers are its own affair.
@@ -292,7 +293,7 @@ def markdown(table: pa.Table, columns: Sequence[str], limit: int = 8) -> dg.Mark
     )
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -301,7 +302,7 @@ def _cell(value: Any) -> str:
     return inline(text if len(text) <= _CELL else f"{text[:_CELL]}…")
 
 
-def counts(values: Iterable[Any]) -> dict[str, int]:
+def counts(values: Iterable[object]) -> dict[str, int]:
     """How often each value occurs, most frequent first; None is left out."""
     found: dict[str, int] = {}
     for value in values:

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 import dagster as dg
 
@@ -33,7 +32,7 @@ DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
 
 
 def build_defs(
-    resource_overrides: Mapping[str, Any] | None = None,  # resources of any kind, as Dagster takes them
+    resource_overrides: Mapping[str, object] | None = None,
     config: str | JsonMapping | None = None,
     lake: str | None = None,
     prefix: Sequence[str] = (),
@@ -49,11 +48,11 @@ def build_defs(
     if not prefix:
         warn_of_another_home(root.open())
     overrides = dict(resource_overrides or {})
-    settings = overrides.get("settings") or SettingsResource.of(
-        config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG
-    )
+    settings = SettingsResource.of(config or os.environ.get("STAR_CONFIG") or DEFAULT_CONFIG)
+    if isinstance(given := overrides.get("settings"), SettingsResource):
+        settings = given
     progress = overrides.get("progress") or ProgressResource()
-    resources: dict[str, Any] = {
+    resources: dict[str, object] = {
         "lake": root,
         "settings": settings,
         "lake_lock": LakeLockResource(lake=root),

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from star_pipeline.config import load_config, profile_names
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.scope import Scope
@@ -19,7 +20,7 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
     Each instance is one lake, and so one target model; several stand side by side under a key prefix each.
     """
 
-    config: str | dict[str, Any] = Field(
+    config: str | dict[str, Any] = Field(  # Any: what YAML can say; dg.Model makes the component's JSON schema of it
         "offline",
         description="a profile (offline, local, paper), the path of a YAML file, or the settings themselves; paths start from this "
         "component's folder",
@@ -75,7 +76,7 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
             raise ConfigError(f"another StarAgents component has {what} as well; give each a prefix of its own")
 
 
-def _anchored(config: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
+def _anchored(config: str | JsonObject, folder: Path) -> str | JsonObject:
     """The configuration with paths that start from ``folder``, where the component's YAML lies."""
     if isinstance(config, str):
         return config if config in profile_names() else str(Path(folder, Path(config).expanduser()))

@@ -18,6 +18,8 @@ from star_pipeline.defs.scope import Scope
 from star_pipeline.instance.provenance import input_tags
 from star_pipeline.instance.scopes import SCOPE_TAG
 
+Job = Any
+"""A job of assets: what ``define_asset_job`` gives has no public name. With the one of ops it has a ``name``."""
 LOOP = tuple(asset.name for asset in LOOP_ASSETS)
 PARENTS: Mapping[str, frozenset[str]] = {asset.name: asset.parents.intersection(LOOP) for asset in LOOP_ASSETS}
 """Asset of the loop -> those of the same shard that it is made from."""
@@ -60,7 +62,7 @@ _OF_A_SHARD: Mapping[str, tuple[str, str]] = {
 """Job -> the asset that it begins with, and what it does."""
 
 
-def make_jobs(scope: Scope) -> list[Any]:
+def make_jobs(scope: Scope) -> list[Job]:
     """All jobs of a lake. Each runs in one process, whatever executor the code location has: concurrency inside a shard is
     asyncio within an asset, and a process for each step would cost seconds a step."""
     return [
@@ -90,7 +92,7 @@ def _job(
     assets: Sequence[str],
     description: str,
     partitions: dg.PartitionsDefinition[str] | None = None,
-) -> Any:  # what ``define_asset_job`` gives has no public name
+) -> Job:
     return dg.define_asset_job(
         scope.name(name),
         selection=dg.AssetSelection.assets(*map(scope.key, assets)),

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -18,7 +17,7 @@ from star_pipeline.core.planning.requests import Attempt, catalogue_wanted, shar
 from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG
 from star_pipeline.defs.assets.seed_catalog import SEED_FILES
-from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS, PROCESS_SHARD, TAKE_IN_SEEDS
+from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS, PROCESS_SHARD, TAKE_IN_SEEDS, Job
 from star_pipeline.defs.resources import SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.instance import tags
@@ -68,7 +67,7 @@ class Cursor:
         return json.dumps(asdict(self))
 
 
-def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
+def seed_files_sensor(scope: Scope, jobs: Sequence[Job]) -> dg.SensorDefinition:
     needed = [scope.name(name) for name in ("lake", "settings")]
     named = frozenset(str(job.name) for job in jobs)
 
@@ -83,7 +82,7 @@ def seed_files_sensor(scope: Scope, jobs: Sequence[Any]) -> dg.SensorDefinition:
         "or with a temporary name is waited for; a shard that fails holds the later ones back until it is run again. It stands aside "
         "while a backfill or `star-pipeline run` is at work. A changed configuration makes it do nothing: it holds for the next shards.",
     )
-    def seed_files(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult:
+    def seed_files(context: dg.SensorEvaluationContext, **_: object) -> dg.SensorResult:
         # where it is called directly, Dagster hands the resources over by name as well
         lake, settings = (getattr(context.resources, name) for name in needed)
         cursor = Cursor.parse(context.cursor)

@@ -45,7 +45,7 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
         lake.write_bytes(settings, DAGSTER_YAML.encode())
     # Dagster itself looks for the file with a pattern, and so finds none below a folder such as data[old]
     said = yaml.safe_load(settings.read_text("utf-8")) or {}
-    overrides: dict[str, Any] = dict(said)
+    overrides: dict[str, Any] = dict(said)  # settings as YAML has them, which Dagster checks
     if at_the_console:
         noop = NoOpComputeLogManager
         overrides["compute_logs"] = {"module": noop.__module__, "class": noop.__name__}

@@ -124,7 +124,7 @@ def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> 
 class ShardQueue(QueuedRunCoordinator):
     """Dagster's run queue, where the lower shard goes first, and one at a time."""
 
-    def __init__(self, *settings: Any, **named: Any) -> None:
+    def __init__(self, *settings: Any, **named: Any) -> None:  # as Dagster's own, handed on as they come
         super().__init__(*settings, **named)
         self._limited: set[str] = set()
 

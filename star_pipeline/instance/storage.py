@@ -1,11 +1,12 @@
 """Dagster's storages in SQLite, on any path, and the event log's engines kept: named in the instance's ``dagster.yaml``."""
 
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import dagster as dg
 import sqlalchemy as db
@@ -32,7 +33,7 @@ def address(base_dir: str, name: str) -> str:
     return db.URL.create("sqlite", database=path).render_as_string()
 
 
-def _base_dir(config: Mapping[str, Any], below_home: tuple[str, ...]) -> str:
+def _base_dir(config: Mapping[str, object], below_home: tuple[str, ...]) -> str:
     return str(config.get("base_dir") or os.path.join(os.environ.get("DAGSTER_HOME", ""), *below_home))
 
 
@@ -53,11 +54,11 @@ class Runs(SqliteRunStorage):
     BELOW_HOME: ClassVar = ("history",)
 
     @classmethod
-    def config_type(cls) -> dict[str, Any]:
+    def config_type(cls) -> dict[str, dg.Field]:
         return _CONFIG
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "Runs":
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, object]) -> "Runs":
         with _addressing(sqlite_run_storage):
             return cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
 
@@ -68,11 +69,13 @@ class Schedules(SqliteScheduleStorage):
     BELOW_HOME: ClassVar = ("schedules",)
 
     @classmethod
-    def config_type(cls) -> dict[str, Any]:
+    def config_type(cls) -> dict[str, dg.Field]:
         return _CONFIG
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "Schedules":
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, object]
+    ) -> "Schedules":
         with _addressing(sqlite_schedule_storage):
             made = cls.from_local(_base_dir(config_value, cls.BELOW_HOME), inst_data)
         assert isinstance(made, Schedules)
@@ -94,11 +97,13 @@ class KeptEngines(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     @classmethod
-    def config_type(cls) -> dict[str, Any]:
+    def config_type(cls) -> dict[str, dg.Field]:
         return _CONFIG
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptEngines":
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, object]
+    ) -> "KeptEngines":
         return cls(_base_dir(config_value, cls.BELOW_HOME), inst_data)
 
     def conn_string_for_shard(self, shard_name: str) -> str:
@@ -148,7 +153,7 @@ class KeptEngines(SqliteEventLogStorage):
         self._engines.clear()
 
 
-def _trust_the_system(connection: Any, _: object) -> None:
+def _trust_the_system(connection: sqlite3.Connection, _: object) -> None:
     """No wait for the disk at each event. A kill loses nothing; after a power cut the last events may be missing, and ``run``
     finds the tables that they told of in the lake."""
     connection.execute("PRAGMA synchronous=NORMAL")

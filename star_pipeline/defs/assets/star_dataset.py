@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -19,6 +18,7 @@ from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
 from star_pipeline.config import StarConfig
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.checks import CORRECT, listed
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
@@ -161,7 +161,7 @@ def _beside(
     domains: Sequence[TaskDomain],
     spend: Sequence[AgentSpend],
     data: bytes,
-) -> tuple[bytes, dict[str, Any]]:
+) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
     dataset = config.dataset.model_dump(mode="json")
