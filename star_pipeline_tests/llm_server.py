@@ -34,7 +34,7 @@ class ChatServer(ThreadingHTTPServer):
     """``requests`` are the parsed bodies received, in order; ``most_at_once`` is the peak of concurrent requests.
 
     ``models`` is what it lists as its own, to those who bring ``key`` (an Authorization) where one is set; ``sends_on`` is where
-    it sends them instead, ``listed`` how often it was asked.
+    it sends them instead, ``listed`` how often it was asked. ``pages`` are what else it tells, by path.
     """
 
     daemon_threads = True
@@ -47,6 +47,7 @@ class ChatServer(ThreadingHTTPServer):
         self.models: list[dict[str, Any]] = [{"id": "m", "object": "model"}]
         self.active = self.most_at_once = self.listed = 0
         self.key = self.sends_on = ""
+        self.pages: dict[str, Reply] = {}
         self.guard = threading.Lock()
 
     @property
@@ -62,6 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
+        if not self.path.startswith("/v1"):
+            page = self.server.pages.get(self.path, Reply(status=404))
+            self._send(page.status, page.text.encode(), page.headers)
+            return
         self.server.listed += 1
         if self.server.sends_on:
             self._send(302, b"", {"Location": self.server.sends_on})

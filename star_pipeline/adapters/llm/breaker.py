@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from star_pipeline.adapters.llm.failures import Failure, remedy
+from star_pipeline.adapters.llm.failures import LOADING, Failure, remedy
 from star_pipeline.adapters.llm.limits import AdaptiveSlots
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown
@@ -16,6 +16,7 @@ _REFUSED_FOR_GOOD = {
     "permission": 1,
     "quota": 1,
     "redirected": 1,
+    "cannot_load": 1,
     "connection": 2,
     "not_found": 3,
 }
@@ -25,6 +26,8 @@ _LATER = 5
 _TIMEOUTS = 2
 _FEWEST, _MOST = 5, 10
 _LONGEST_PAUSE_S = 5.0
+_LONGEST_LOADING_S = 1800.0
+"""A server that has not loaded its model by then, and by ``patience_s``, is not waited for."""
 _LONGEST_WISH_S, _CENTURY_S = 300.0, 100 * 365 * 86400.0
 """A server that asks to be left alone for longer than this, and than ``patience_s``, is not waited for."""
 
@@ -54,6 +57,7 @@ class Breaker:
         self._refused_requests = 0
         self._since = 0.0
         self._pause_s = 0.0
+        self._loading_since: float | None = None
         self._turn = AdaptiveSlots(1, False, clock)
         self._given_up: AgentDown | None = None
         self.answered_before = False
@@ -87,7 +91,7 @@ class Breaker:
         yield False
 
     def answered(self) -> None:
-        self._answered = True
+        self._answered, self._loading_since = True, None
         self._alive()
 
     def failed(self, failure: Failure, began: float) -> None:
@@ -95,6 +99,11 @@ class Breaker:
         wish_s = failure.retry_after or 0.0
         if wish_s > max(_LONGEST_WISH_S, self._patience_s):
             raise self._not_now(wish_s, failure)
+        if failure.kind == LOADING:
+            self._loading_since = began if self._loading_since is None else self._loading_since
+            loading_s = self._clock() - self._loading_since
+            if loading_s >= max(_LONGEST_LOADING_S, self._patience_s):
+                raise self._down(f"it has been loading its model for {loading_s / 60:.0f} min", failure)
         if failure.kind not in _OUTAGE:
             if failure.kind not in _REFUSED_FOR_GOOD:
                 self._alive()

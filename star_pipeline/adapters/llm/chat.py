@@ -9,7 +9,7 @@ from typing import Any
 from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.budget import Budget
-from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.failures import LOADING, Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
 from star_pipeline.adapters.llm.limits import Admission
 from star_pipeline.adapters.llm.prices import (
@@ -30,6 +30,7 @@ from star_pipeline.core.errors import CallError, StarError
 from star_pipeline.core.ports import ChatReply, ChatRequest
 
 _GRACE_S, _LONG_WAIT_S = 10.0, 30.0
+_LOADING_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class LitellmChat:
         for row in journal.spend():
             if row.agent in self._agents and row.replies:
                 self._agents[row.agent].server.breaker.answered_before = True
-        self._tell, self._told_of_waits = tell, set[str]()
+        self._tell, self._told_of_waits, self._told_of_loading = tell, set[str](), set[str]()
         self._asked: dict[bytes, asyncio.Task[Entry]] = {}
         self._sending: set[asyncio.Task[Entry]] = set()
         self._stopped: StarError | None = None
@@ -132,7 +133,7 @@ class LitellmChat:
 
     async def _answer(self, key: bytes, request: ChatRequest) -> Entry:
         """Send, again if the failure may pass, at most ``max_tries`` times; probes of a suspect agent do not count, nor do
-        requests that are put in another way."""
+        requests that are put in another way, nor does a server that still loads its model."""
         agent = self._agents[request.agent]
         counted = sent = 0
         tried: list[Form] = []
@@ -157,7 +158,9 @@ class LitellmChat:
                             break
                         first = first or failure
                         tried.append(other)
-                    if not failure.passing or counted >= agent.config.max_tries:
+                    loading = failure.kind == LOADING
+                    counted -= loading and not probing
+                    if not failure.passing or (counted >= agent.config.max_tries and not loading):
                         failure = first or failure
                         agent.server.breaker.gave_up(failure)
                         agent.server.adaptation.refused(request.agent, request, agent.config, tried[0], failure)
@@ -167,6 +170,14 @@ class LitellmChat:
             except StarError as error:
                 self._stopped = self._stopped or error
                 raise
+            if loading:
+                if request.agent not in self._told_of_loading:
+                    self._told_of_loading.add(request.agent)
+                    self._tell(
+                        f"agent {request.agent}: its server is still loading its model; waiting until it has ({failure})"
+                    )
+                await self._sleep(max(_LOADING_WAIT_S, failure.retry_after or 0.0))
+                continue
             seconds = wait_s(counted, failure.retry_after)
             if seconds >= _LONG_WAIT_S and request.agent not in self._told_of_waits:
                 self._told_of_waits.add(request.agent)

@@ -1,6 +1,7 @@
-"""What can be told of an agent's server without a paid request: its list of models, asked for with and without the key."""
+"""What can be told of an agent's server without a paid request: whether it is ready, its list of models, how much it does at once."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from types import ModuleType
@@ -9,6 +10,8 @@ from star_pipeline.adapters.llm.transport import NO_KEY, key_of
 from star_pipeline.config.models import AgentConfig
 
 _NO_SUCH_LIST = (404, 405, 501)
+_WAITING = re.compile(r"^(?:vllm:num_requests_waiting|sglang:num_queue_reqs)(?:\{[^}]*\})? ([\d.e+]+)$", re.MULTILINE)
+"""How vLLM and SGLang tell, under /metrics, how many requests wait in their queue."""
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -20,6 +23,16 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 def describe_endpoint(litellm: ModuleType, agent: AgentConfig) -> tuple[bool, str]:
     """(Whether all is well as far as can be told, what was found out and what could not be)."""
+    if _get(agent, "/health")[0] == 503:
+        return (
+            False,
+            "it is still loading its model, or not ready (HTTP 503 at /health); wait until it is, then ask again",
+        )
+    well, found = _of_its_list(litellm, agent)
+    return well, found + (_queue(agent) if well else "")
+
+
+def _of_its_list(litellm: ModuleType, agent: AgentConfig) -> tuple[bool, str]:
     key = key_of(litellm, agent)
     key = "" if key in (NO_KEY, "fake-api-key") else key
     status, said = _models(agent, key)
@@ -67,3 +80,33 @@ def _models(agent: AgentConfig, key: str) -> tuple[int, list[object] | str]:
         return 0, "its list of models is nested too deeply to be read; look at the server's log"
     except (OSError, ValueError) as error:
         return 0, f"no answer ({getattr(error, 'reason', error)}); start the server or correct api_base"
+
+
+def _queue(agent: AgentConfig) -> str:
+    """What a server tells of its slots (llama.cpp) or its queue (vLLM, SGLang); empty where it tells nothing that matters."""
+    _, props = _get(agent, "/props")
+    try:
+        slots = json.loads(props).get("total_slots")
+    except (ValueError, AttributeError, RecursionError):
+        slots = None
+    if isinstance(slots, int) and 0 < slots < agent.max_concurrency:
+        return (
+            f"; it works on {slots} at once, and max_concurrency is {agent.max_concurrency}: the others wait in its queue, where "
+            f"timeout_s ({agent.timeout_s:g}) runs; set max_concurrency: {slots}, or start it with more slots"
+        )
+    waiting = sum(float(count) for count in _WAITING.findall(_get(agent, "/metrics")[1]))
+    if waiting:
+        return f"; {waiting:,.0f} requests wait in its queue now: it is slow by that, and timeout_s ({agent.timeout_s:g}) runs there"
+    return ""
+
+
+def _get(agent: AgentConfig, path: str) -> tuple[int, str]:
+    """(HTTP status, text) of a page beside ``/v1``, asked for without the key; (0, "") where there is none."""
+    root = re.sub(r"/v\d+/?$", "", str(agent.api_base).rstrip("/"))
+    try:
+        with urllib.request.build_opener(_Stay).open(f"{root}{path}", timeout=5) as response:
+            return 200, response.read(2**20).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    except (OSError, ValueError):
+        return 0, ""

@@ -58,6 +58,16 @@ _NO_MONEY = (
 )
 _MONEY_OR_TIME = (*_NO_MONEY, "billing", "per day", "per-day", "daily limit", "daily quota", "(rpd)", "(tpd)")
 """What a 429 says that waiting a minute does not help with."""
+LOADING = "loading"
+"""The kind of a failure that ends once the server has its model in memory: waited for, and no try of its request."""
+_LOADS = re.compile(
+    r"(still |currently |is |be )loading\b|\bloading (the )?model|model (is )?(not (yet )?|still being )(loaded|ready)|warming up"
+)
+"""How llama.cpp ("Loading model"), TGI ("is currently loading") and their like say so, with a status of 500 or more."""
+_CANNOT_LOAD = re.compile(
+    r"requires more (system |gpu |video )?memory|(unable|failed|error) (to )?load(ing)? (the )?model|model failed to load"
+)
+"""A server that will never have the model in memory; Ollama says so with status 500."""
 _NO_KEY = re.compile(r"missing credentials|missing .{0,40}api.?key|api.?key .{0,40}(must be set|not set|is required)")
 _FILTERED = ("content_filter", "content management policy", "content policy")
 TOO_LONG = re.compile(
@@ -82,6 +92,15 @@ def remedy(kind: str, agent: AgentConfig | None = None) -> str:
         return (
             "its server wants a key, and no api_key_env is set: name there the environment variable that holds the key"
         )
+    if kind == "timeout":
+        return (
+            "where its server lets requests wait in a queue of its own, lower max_concurrency to what it works on at once, or raise "
+            "timeout_s"
+        )
+    if kind == LOADING:
+        return "wait until its server has loaded the model"
+    if kind == "cannot_load":
+        return "serve a smaller model, or one that its machine can hold"
     return "mend its model, api_base, key or server"
 
 
@@ -152,6 +171,10 @@ def _refused(error: Exception, message: str, response: "httpx.Response", mask: C
         kind, passing = "quota", False
     elif status == 403:  # for which litellm has a class, and raises another
         kind, passing = "permission", False
+    elif status >= 500 and _CANNOT_LOAD.search(low):
+        kind, passing = "cannot_load", False
+    elif status >= 500 and _LOADS.search(low):
+        kind, passing = LOADING, True
     elif kind == "bad_request" and any(phrase in low for phrase in _FILTERED):
         kind, passing = "content_filter", False
     elif kind == "bad_request" and TOO_LONG.search(low):

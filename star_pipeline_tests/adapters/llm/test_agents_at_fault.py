@@ -213,3 +213,62 @@ def test_what_a_refusal_is_about():
     assert refused_parameter("the temperature of the sea", given) is None
     assert beyond_the_context("this model's maximum context length is 4,096 tokens", given) == "max_tokens"
     assert beyond_the_context("this model's maximum context length is 8192 tokens", given) is None
+
+
+LOADING = (
+    refusal("Loading model", 503),
+    refusal("Model mistralai/Mistral-7B is currently loading", 503),
+    refusal("the model is still being loaded", 500),
+)
+
+
+@pytest.mark.parametrize("said", LOADING)
+def test_a_server_that_still_loads_its_model_is_waited_for_and_that_is_no_try(said, ask):
+    with chat_server(lambda asked: said if len(server.requests) <= 12 else "fine") as server:
+        [reply], waits = ask(agent(server, max_tries=2, patience_s=1), request())
+    assert reply.text == "fine"
+    assert len(waits) == 12
+    assert min(waits) >= 5
+
+
+def test_a_server_that_never_has_its_model_loaded_ends_the_run_with_that_line(ask):
+    with chat_server(lambda asked: refusal("Loading model", 503)) as server:
+        [error], waits = ask(agent(server), request())
+    assert isinstance(error, AgentDown)
+    assert "it has been loading its model for 30 min" in str(error)
+    assert 1700 <= sum(waits) <= 1900
+
+
+CANNOT = (
+    "model requires more system memory (5.6 GiB) than is available (3.1 GiB)",
+    "unable to load model: /models/blob",
+    "Failed to load model",
+)
+
+
+@pytest.mark.parametrize("said", CANNOT)
+def test_a_model_that_its_server_cannot_hold_is_not_asked_for_again(said, ask):
+    with chat_server(lambda asked: refusal(said, 500)) as server:
+        [error], waits = ask(agent(server), request())
+        assert isinstance(error, AgentDown)
+        assert "serve a smaller model" in str(error)
+        assert (waits, len(server.requests)) == ([], 1)
+
+
+def test_doctor_tells_a_server_that_loads_and_one_whose_queue_is_longer_than_it_works():
+    litellm = load_litellm()
+    with chat_server(lambda asked: "x") as server:
+        config = AgentConfig(model="hosted_vllm/m", api_base=server.url, max_concurrency=16)
+        assert describe_endpoint(litellm, config)[1].startswith("answers")
+        server.pages["/props"] = Reply(json.dumps({"total_slots": 2}))
+        well, said = describe_endpoint(litellm, config)
+        assert well
+        assert "works on 2 at once, and max_concurrency is 16" in said
+        assert "set max_concurrency: 2" in said
+        assert "at once" not in describe_endpoint(litellm, config.model_copy(update={"max_concurrency": 2}))[1]
+        server.pages = {"/metrics": Reply('# HELP x\nvllm:num_requests_waiting{model_name="m"} 37.0\n')}
+        assert "37 requests wait in its queue" in describe_endpoint(litellm, config)[1]
+        server.pages = {"/health": Reply('{"error": {"message": "Loading model"}}', status=503)}
+        well, said = describe_endpoint(litellm, config)
+        assert not well
+        assert "still loading its model" in said
