@@ -16,6 +16,7 @@ _REFUSED_FOR_GOOD = {
     "permission": 1,
     "quota": 1,
     "redirected": 1,
+    "no_logprobs": 1,
     "connection": 2,
     "not_found": 3,
 }
