@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def check_agents(config: StarConfig) -> None:
-    """Raises ConfigError for a key that is not set and, with a budget, for an agent without price or ``max_tokens``; AgentDown
-    for a server at whose port nobody listens."""
+    """Raises ConfigError for a key that is not set, for a judge that tells no log-probabilities where they are wanted and, with a
+    budget, for an agent without price or ``max_tokens``; AgentDown for a server at whose port nobody listens."""
     agents = config.agents_in_use
     if config.budget.usd is None and all(agent.model.startswith("offline/") for agent in agents.values()):
         return
@@ -29,12 +29,18 @@ def check_agents(config: StarConfig) -> None:
     litellm = load_litellm()
     require_keys(litellm, agents)
     if config.budget.usd is not None:
-        require_bounds(litellm, agents, config.judge.agent, config.judge.params)
+        require_bounds(litellm, agents, config.judge.judges, config.judge_rules.request_params)
     for name, agent in agents.items():
         if agent.api_base and _refused(agent.api_base):
             raise AgentDown(
                 f"agent {name} ({agent.model}): nobody answers at {agent.api_base}; start the server or correct api_base"
             )
+    if config.judge.mode == "logprobs":
+        from star_pipeline.adapters.llm.logprobs import logprobs_problem
+
+        for name in config.judge.judges:
+            if problem := logprobs_problem(litellm, config, name):
+                raise ConfigError(problem)
 
 
 def check_scoring_models(scoring: ScoringConfig) -> None:

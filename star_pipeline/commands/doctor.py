@@ -1,4 +1,5 @@
-"""``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request.
+"""``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request (a judge by
+log-probabilities on a server without a price is asked for one token).
 
 Seeds that are not there yet are nothing wrong: a lake is looked at before it has some.
 """
@@ -21,6 +22,7 @@ from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.equations.judge_modes import TEMPLATE_ENDS
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.intake.catalog import update_catalog
 from star_pipeline.core.records import Message
@@ -70,7 +72,8 @@ def _diagnoses(check: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]:
 
 def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
     library = settings.prompt_library
-    names = {"refine", "judge_answers", "judge_samples"}
+    end = TEMPLATE_ENDS[settings.judge.mode]
+    names = {"refine", f"judge_answers{end}", f"judge_samples{end}"}
     names |= {
         prompt for agent in settings.agents.values() for prompt in (agent.instruction_prompt, agent.response_prompt)
     }
@@ -165,13 +168,14 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
 
 def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
     from star_pipeline.adapters.llm.endpoint import describe_endpoint
+    from star_pipeline.adapters.llm.logprobs import logprobs_problem
     from star_pipeline.adapters.llm.prices import FREE, price, require_bounds
     from star_pipeline.adapters.llm.secrets import missing_keys
     from star_pipeline.adapters.llm.transport import load_litellm
 
     litellm = load_litellm()
     if settings.budget.usd is not None:
-        require_bounds(litellm, settings.agents_in_use, settings.judge.agent, settings.judge.params)
+        require_bounds(litellm, settings.agents_in_use, settings.judge.judges, settings.judge_rules.request_params)
     for name, agent in settings.agents_in_use.items():
         cost = price(litellm, agent)
         priced = "free" if cost == FREE else "no price known, counted as 0 USD"
@@ -180,11 +184,17 @@ def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
         missing = missing_keys(litellm, agent)
         if missing:
             yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"
-        elif agent.api_base:
+            continue
+        if agent.api_base:
             well, found = describe_endpoint(litellm, agent)
             yield well, f"{name} ({agent.model}) at {agent.api_base}: {found}; {priced}"
+            if not well:
+                continue
         else:
             yield True, f"{name} ({agent.model}): {priced}"
+        if settings.judge.mode == "logprobs" and name in settings.judge.judges:
+            problem = logprobs_problem(litellm, settings, name)
+            yield not problem, problem or f"{name} ({agent.model}): nothing speaks against judge.mode: logprobs"
 
 
 def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:

@@ -111,7 +111,7 @@ class _Estimator:
                 for key, line in chat.lines.items():
                     share = judged if key[1] == "judge" and not done[1] else 1.0
                     lines.setdefault(key, CallTotals()).add(
-                        _shared(line, share, self._settings.judge.attempts, key[1]), scale
+                        _shared(line, share, self._settings.judge_rules.tries, key[1]), scale
                     )
                 if not done[1]:
                     scoring = self._settings.scoring
@@ -190,8 +190,9 @@ class _Estimator:
             if entry is None:
                 return None
             return ChatReply(
-                entry.text, entry.finish_reason, entry.prompt_tokens, entry.completion_tokens, 0.0, 0.0, booked=False
-            )
+                entry.text, entry.finish_reason, entry.prompt_tokens, entry.completion_tokens, 0.0, 0.0, booked=False,
+                top_logprobs=entry.top_logprobs,
+            )  # fmt: skip
 
         return known
 

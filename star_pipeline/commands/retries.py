@@ -80,7 +80,7 @@ class Retries:
             return True
         before = json.loads(metadata[b"config_settings"]) if b"config_settings" in metadata else None
         now = json.loads(json.dumps(self._settings.deciding))
-        asked = {self._settings.judge.agent} | (self._answering(shard) if spec is CANDIDATES else set())
+        asked = set(self._settings.judge.judges) | (self._answering(shard) if spec is CANDIDATES else set())
         return pays_nothing_twice(before, now, asked)
 
     def _answering(self, shard: str) -> set[str]:

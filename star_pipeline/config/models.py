@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from star_pipeline.config.addresses import Address, require_none
+from star_pipeline.config.judge import JudgeConfig
 from star_pipeline.config.params import Params
 from star_pipeline.config.scoring import IDLE, ScoringConfig
 from star_pipeline.config.section import Section, variable_name
@@ -17,7 +18,6 @@ from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
 from star_pipeline.core.equations.judging import JudgeRules
 from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
 from star_pipeline.core.equations.sampling import SamplingRules, Weighting
-from star_pipeline.core.equations.verdicts import OnReversal
 from star_pipeline.core.intake.formats import SeedField
 from star_pipeline.core.intake.seeds import SeedRules, Turns
 from star_pipeline.core.publishing.rows import Fallbacks, KeepRules
@@ -128,23 +128,6 @@ class SamplingConfig(Section):
         if self.from_memory > self.pairs_per_seed:
             raise ValueError(f"from_memory ({self.from_memory}) must not exceed pairs_per_seed ({self.pairs_per_seed})")
         return self
-
-
-class JudgeConfig(Section):
-    agent: str = Field(description="the agent that judges")
-    attempts: int = Field(2, ge=1, le=10, description="tries per order to get a readable verdict")
-    on_reversal: OnReversal = Field("tie", description="a win in one order that is a loss in the other")
-    skip_nonpositive_gap: bool = Field(
-        True, description="do not ask where the gap is not positive, since pi is 0 anyway"
-    )
-    params: Params = Field(
-        default_factory=lambda: {"temperature": 0.0}, description="override the agent's params when it judges"
-    )
-
-    @property
-    def optional(self) -> frozenset[str]:
-        """Parameters that are there by default only: a judge that refuses them goes without."""
-        return frozenset() if "params" in self.model_fields_set else frozenset(self.params)
 
 
 class EvolutionConfig(Section):
@@ -287,8 +270,10 @@ class StarConfig(Section):
                 raise ValueError(
                     f"pairs: {pair.pair_id!r} has the unknown instruction agent {pair.instruction_agent!r}; there are keep, {known}"
                 )
-        if self.judge.agent not in self.agents:
-            raise ValueError(f"judge.agent: unknown agent {self.judge.agent!r}; there are {known}")
+        for judge in self.judge.judges:
+            if judge not in self.agents:
+                section = "judge.agents" if self.judge.agents else "judge.agent"
+                raise ValueError(f"{section}: unknown agent {judge!r}; there are {known}")
         count = len(self.pairs.sampled_pairs)
         if self.evolution.floor * count > 1 + 1e-12:
             raise ValueError(
@@ -319,7 +304,7 @@ class StarConfig(Section):
         """The agents that some pair or the judge needs."""
         pairs = self.pairs.sampled_pairs + self.pairs.base_pairs
         needed = {
-            self.judge.agent,
+            *self.judge.judges,
             *(agent for pair in pairs for agent in (pair.instruction_agent, pair.response_agent)),
         }
         return {name: agent for name, agent in self.agents.items() if name in needed}
@@ -345,9 +330,11 @@ class StarConfig(Section):
     @property
     def judge_rules(self) -> JudgeRules:
         knobs = self.judge
+        first, *others = knobs.judges
         return JudgeRules(
-            knobs.agent, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional
-        )
+            first, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional,
+            knobs.mode, knobs.margin, knobs.soft, tuple(others),
+        )  # fmt: skip  # a field's value each
 
     @property
     def evolution_rules(self) -> EvolutionRules:
@@ -390,6 +377,7 @@ class StarConfig(Section):
                 "sensor": True,
                 "checks": True,
                 "ui": True,
+                "judge": self.judge.later_defaults,
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )

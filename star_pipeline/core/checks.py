@@ -11,6 +11,8 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from star_pipeline.core.equations.judge_modes import by_margin, chance_better, margin_of
+from star_pipeline.core.equations.verdicts import PI_LLM, plurality
 from star_pipeline.core.errors import CheckFailed
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import (
@@ -208,11 +210,29 @@ def verdicts_complete(
 _PI_LLM = {"better": (1.0,), "worse": (0.0,), "tie": (0.5,), "inconsistent": (0.5, None)}
 
 
-def verdicts_consistent(rows: Sequence[JudgeVerdict]) -> Finding:
-    """Eq. 6: 1, 0.5 or 0 by the verdict; null where there is none."""
-    odd = [row.candidate_id for row in rows if row.pi_llm not in _PI_LLM.get(row.verdict, (None,))]
+def verdicts_consistent(rows: Sequence[JudgeVerdict], margin: float = 0.0, soft: bool = False) -> Finding:
+    """Eq. 6: 1, 0.5 or 0 by the verdict, null where there is none; with log-probabilities all of it follows from the log-odds,
+    by ``judge.margin`` and ``judge.soft``."""
+    odd = [row.candidate_id for row in rows if not _follows(row, margin, soft)]
     wrong = f"pi_llm of {listed(odd)} does not follow from the verdict" if odd else ""
     return correct_finding("judge_verdicts", wrong, "pi_llm follows from the verdicts")
+
+
+def _follows(row: JudgeVerdict, margin: float, soft: bool) -> bool:
+    if row.margin is None or row.p_better is None:
+        return row.pi_llm in _PI_LLM.get(row.verdict, (None,))
+    odds = [(said.log_odds_first, said.log_odds_swapped) for said in row.judges or ()]
+    odds = odds or [(row.log_odds_first, row.log_odds_swapped)]
+    margins = [margin_of(first, swapped) for first, swapped in odds if first is not None and swapped is not None]
+    votes = [by_margin(found, margin) for found in margins]
+    expected = row.p_better if soft else PI_LLM.get(row.verdict)
+    return (
+        bool(margins)
+        and row.verdict == plurality(votes)
+        and row.pi_llm == expected
+        and math.isclose(row.margin, math.fsum(margins) / len(margins), rel_tol=1e-9, abs_tol=1e-12)
+        and math.isclose(row.p_better, chance_better(row.margin), rel_tol=1e-9, abs_tol=1e-12)
+    )
 
 
 def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:
@@ -293,7 +313,8 @@ def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
 
 
 def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
-    heard = [row for row in rows if row.verdict in _PI_LLM]
+    # where probabilities are read, a lean on position cancels and decides nothing
+    heard = [row for row in rows if row.verdict in _PI_LLM and row.margin is None]
     return share_finding(
         FLIPPED,
         heard,
@@ -301,7 +322,8 @@ def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
         shares.flipped_verdicts,
         shares.least_rows,
         "verdicts turned round when the answers changed places",
-        "the judge leans on position (judge.on_reversal says what such a verdict counts for): take another one, then: "
+        "the judge leans on position (judge.on_reversal says what such a verdict counts for): take another one, or judge.mode: logprobs, "
+        "in which it cancels, then: "
         "star-pipeline run --rejudge SHARD, or in the UI the job rejudge, then refold_snapshots",
     )
 

@@ -36,6 +36,7 @@ class ChatReply:
     Tokens and USD are as billed, ``latency_s`` in seconds.
 
     ``booked`` is False where the reply was paid for another purpose: its tokens, cost, time and attempts are booked there.
+    ``top_logprobs``: the likeliest first tokens with their log-probabilities (nats), where the request asked for them.
     """
 
     text: str
@@ -46,6 +47,7 @@ class ChatReply:
     latency_s: float
     attempts: int = 1
     booked: bool = True
+    top_logprobs: tuple[tuple[str, float], ...] = ()
 
 
 class ChatModel(Protocol):

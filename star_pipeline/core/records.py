@@ -144,6 +144,28 @@ class IfdScore:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeOpinion:
+    """What one of several judges said of a candidate, in the columns of JudgeVerdict."""
+
+    agent: str
+    verdict: Verdict
+    verdict_first: Outcome | None
+    verdict_swapped: Outcome | None
+    flipped: bool
+    pi_llm: float | None
+    log_odds_first: float | None
+    log_odds_swapped: float | None
+    margin: float | None
+    reply_first: str | None
+    reply_swapped: str | None
+    error: str | None
+    attempts: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeVerdict:
     candidate_id: str
     seed_id: str
@@ -162,6 +184,11 @@ class JudgeVerdict:
     completion_tokens: int
     cost_usd: float
     judge_agent: str | None = None
+    log_odds_first: float | None = None
+    log_odds_swapped: float | None = None
+    margin: float | None = None
+    p_better: float | None = None
+    judges: tuple[JudgeOpinion, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,29 @@ R = TypeVar("R")
 TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 MESSAGES = pa.list_(pa.struct([pa.field("role", TEXT), pa.field("content", TEXT)]))
 
+OPINIONS = pa.list_(
+    pa.struct(
+        [
+            *((name, TEXT) for name in ("agent", "verdict", "verdict_first", "verdict_swapped")),
+            ("flipped", BOOL),
+            *((name, FLOAT) for name in ("pi_llm", "log_odds_first", "log_odds_swapped", "margin")),
+            *((name, TEXT) for name in ("reply_first", "reply_swapped", "error")),
+            *((name, INT) for name in ("attempts", "prompt_tokens", "completion_tokens")),
+            ("cost_usd", FLOAT),
+        ]
+    )
+)
+
 
 @dataclass(frozen=True)
 class Column:
+    """``later``: not in the files of every earlier version, and null where it is missing."""
+
     name: str
     type: pa.DataType
     description: str
     nullable: bool = True
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,9 @@ class TableSpec(Generic[R]):
         """
         # Any, here and below: a column's type stands in ``columns``, and Arrow checks it
         data: dict[str, list[Any]] = {c.name: [getattr(row, c.name) for row in rows] for c in self.columns}
-        data |= {c.name: [_plain(turns) for turns in data[c.name]] for c in self.columns if c.type == MESSAGES}
+        data |= {
+            c.name: [_plain(turns) for turns in data[c.name]] for c in self.columns if c.type in (MESSAGES, OPINIONS)
+        }
         for column in self.columns:
             if not column.nullable and None in data[column.name]:
                 where = data[column.name].index(None)
@@ -64,13 +82,18 @@ class TableSpec(Generic[R]):
     def from_arrow(self, table: pa.Table) -> list[R]:
         """Inverse of ``to_arrow``; raises LakeError where a column is missing."""
         names = [field.name for field in dataclasses.fields(self.record)]  # type: ignore[arg-type]  # no bound says: a dataclass
-        missing = [name for name in names if name not in table.column_names]
+        absent = {column.name for column in self.columns if column.later}.difference(table.column_names)
+        missing = [name for name in names if name not in table.column_names and name not in absent]
         if missing:
             raise LakeError(
                 f"table {self.name} lacks {', '.join(missing)}; it was written by another version: make it again"
             )
         types = {column.name: str(column.type) for column in self.columns}
-        columns = [_revived(table.column(name).to_pylist(), _REVIVE.get(types[name])) for name in names]
+        nulls = [None] * table.num_rows
+        columns = [
+            nulls if name in absent else _revived(table.column(name).to_pylist(), _REVIVE.get(types[name]))
+            for name in names
+        ]
         return [self.record(*row) for row in zip(*columns, strict=True)]
 
 
@@ -78,8 +101,8 @@ AnyTable = TableSpec[Any]
 """A table, whichever record its rows are: what files and columns are asked of needs no more."""
 
 
-def _plain(turns: Iterable[records.Message] | None) -> list[dict[str, str]] | None:
-    return None if turns is None else [{"role": turn.role, "content": turn.content} for turn in turns]
+def _plain(parts: Iterable[records.Message | records.JudgeOpinion] | None) -> list[dict[str, Any]] | None:
+    return None if parts is None else [dataclasses.asdict(part) for part in parts]
 
 
 _Make = Callable[[Any], object]
@@ -94,8 +117,13 @@ def _messages(value: Iterable[dict[str, str]]) -> tuple[records.Message, ...]:
     return tuple(records.Message(turn["role"], turn["content"]) for turn in value)
 
 
+def _opinions(value: Iterable[dict[str, Any]]) -> tuple[records.JudgeOpinion, ...]:
+    return tuple(records.JudgeOpinion(**opinion) for opinion in value)
+
+
 _REVIVE: dict[str, _Make] = {
     str(MESSAGES): _messages,
+    str(OPINIONS): _opinions,
     str(pa.list_(TEXT)): tuple,
     str(pa.list_(FLOAT)): tuple,
 }

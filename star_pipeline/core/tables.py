@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from star_pipeline.core import records
-from star_pipeline.core.table_spec import BOOL, FLOAT, INT, MESSAGES, TEXT, AnyTable, Column, TableSpec
+from star_pipeline.core.table_spec import BOOL, FLOAT, INT, MESSAGES, OPINIONS, TEXT, AnyTable, Column, TableSpec
 
 _SEED_ID = Column("seed_id", TEXT, "the seed, named by a hash of its content", False)
 _CANDIDATE_ID = Column("candidate_id", TEXT, "the candidate: a hash of seed_id, pair_id and snapshot_id", False)
@@ -137,12 +137,16 @@ JUDGE_VERDICTS = TableSpec(
         _CANDIDATE_ID,
         _SEED_ID,
         Column("base_candidate_id", TEXT, "the reference compared with; null: the seed's own response, no candidate"),
-        Column("template", TEXT, "judge_answers or judge_samples; null where nothing was asked"),
+        Column(
+            "template",
+            TEXT,
+            "judge_answers or judge_samples, with _json or _letter by judge.mode; null where nothing was asked",
+        ),
         Column("verdict", TEXT, "better, worse, tie, inconsistent, unparsed, skipped or failed", False),
         Column("verdict_first", TEXT, "the candidate's fate as answer A: better, worse, tie or null"),
         Column("verdict_swapped", TEXT, "the candidate's fate as answer B: better, worse, tie or null"),
         Column("flipped", BOOL, "a win in one order was a loss in the other", False),
-        Column("pi_llm", FLOAT, "1, 0.5, 0 or null (Eq. 6)"),
+        Column("pi_llm", FLOAT, "1, 0.5, 0 or null (Eq. 6); p_better with judge.soft"),
         Column("reply_first", TEXT, "the judge's words, candidate as answer A"),
         Column("reply_swapped", TEXT, "the judge's words, candidate as answer B"),
         Column("error", TEXT, "why there is no verdict"),
@@ -150,7 +154,16 @@ JUDGE_VERDICTS = TableSpec(
         _PROMPT_TOKENS,
         _COMPLETION_TOKENS,
         _COST,
-        Column("judge_agent", TEXT, "the agent that was asked; null where nobody was"),
+        Column("judge_agent", TEXT, "the agent that was asked, several with commas between; null where nobody was"),
+        Column("log_odds_first", FLOAT, "log p(A) - log p(B), candidate as answer A; judge.mode: logprobs", later=True),
+        Column(
+            "log_odds_swapped", FLOAT, "log p(A) - log p(B), candidate as answer B; judge.mode: logprobs", later=True
+        ),
+        Column("margin", FLOAT, "(log_odds_first - log_odds_swapped) / 2: for the candidate above 0", later=True),
+        Column(
+            "p_better", FLOAT, "sigma(margin): how likely the judge thinks that the candidate is better", later=True
+        ),
+        Column("judges", OPINIONS, "what each of several judges said, in these columns; null with one", later=True),
     ),
     ("candidate_id",),
 )

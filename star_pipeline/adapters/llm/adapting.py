@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.failures import NEEDS_LOGPROBS, Failure
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.equations.ifd_templates import with_system_in_first_question
@@ -46,7 +46,9 @@ class Form:
 
     def params(self, request: ChatRequest, agent: AgentConfig) -> JsonObject:
         given = {name: value for name, value in request.params.items() if name not in self.left_out & request.optional}
-        given = {**agent.params, **given}
+        # two names of one limit: the request's own counts
+        usual = {name: value for name, value in agent.params.items() if _OTHER_NAME.get(name) not in given}
+        given = {**usual, **given}
         if request.sample and "seed" not in self.left_out:
             given["seed"] = request.sample
         for name in self.renamed & given.keys():
@@ -124,9 +126,11 @@ class Adaptation:
         named = named or beyond_the_context(failure.said.lower(), given)
         if named and (named, repr(given[named])) not in self._taken and named != "seed":
             section = "judge.params" if named in request.params else f"agents.{name}.params"
+            todo = NEEDS_LOGPROBS if named == "logprobs" else f"change it or take it out in {section}"
+            if named == "top_logprobs" and named in request.params:
+                todo = "set it in judge.params to as many as the server tells"
             raise AgentDown(
-                f"agent {name}: its server refuses {named}: {given[named]!r}: {failure}; change it or take it out in {section}, "
-                "then run again: what was answered stays"
+                f"agent {name}: its server refuses {named}: {given[named]!r}: {failure}; {todo}, then run again: what was answered stays"
             )
         if failure.kind != "bad_request":
             return

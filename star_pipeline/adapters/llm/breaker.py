@@ -17,6 +17,7 @@ _REFUSED_FOR_GOOD = {
     "quota": 1,
     "redirected": 1,
     "cannot_load": 1,
+    "no_logprobs": 1,
     "connection": 2,
     "not_found": 3,
 }

@@ -129,6 +129,7 @@ class LitellmChat:
             latency_s=entry.latency_s,
             attempts=entry.attempts,
             booked=(entry.lake, entry.purpose) == (self._journal.lake, request.purpose),
+            top_logprobs=entry.top_logprobs,
         )
 
     async def _answer(self, key: bytes, request: ChatRequest) -> Entry:
@@ -254,6 +255,7 @@ class LitellmChat:
             pico,
             answer.latency_s,
             sent,
+            answer.top_logprobs,
         )
 
 

@@ -82,6 +82,12 @@ _BILLED_STATUSES = {408, 504}
 _LONGEST_MESSAGE, _LONGEST_SAID = 300, 4000
 
 
+NEEDS_LOGPROBS = (
+    "judge.mode: logprobs needs a server that tells logprobs and top_logprobs in chat completions (OpenAI, vLLM and llama.cpp do), "
+    "else set judge.mode: written or json"
+)
+
+
 def remedy(kind: str, agent: AgentConfig | None = None) -> str:
     """What to do about an agent that fails for good in this way."""
     if kind == "quota":
@@ -101,6 +107,8 @@ def remedy(kind: str, agent: AgentConfig | None = None) -> str:
         return "wait until its server has loaded the model"
     if kind == "cannot_load":
         return "serve a smaller model, or one that its machine can hold"
+    if kind == "no_logprobs":
+        return NEEDS_LOGPROBS
     return "mend its model, api_base, key or server"
 
 

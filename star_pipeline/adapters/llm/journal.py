@@ -44,6 +44,8 @@ CREATE TABLE reply(
 """
     + ledger.TABLES
 )
+_TOLD = "CREATE TABLE IF NOT EXISTS told(reply INTEGER PRIMARY KEY, top_logprobs TEXT NOT NULL)"
+"""Beside the replies, and not among them: earlier versions read and write these journals too, and made them without it."""
 _ENTRY = "lake, purpose, text, finish_reason, prompt_tokens, completion_tokens, pico, latency_s, attempts"
 
 
@@ -60,6 +62,7 @@ class Entry:
     pico: int
     latency_s: float
     attempts: int
+    top_logprobs: tuple[tuple[str, float], ...] = ()
 
 
 def request_key(request: ChatRequest, agent: AgentConfig) -> bytes:
@@ -109,8 +112,7 @@ class Journal:
         if self._full:
             raise self._trouble("database or disk is full")
         with self._told():
-            row = self._reader.execute(f"SELECT {_ENTRY} FROM reply WHERE key = ?", (key,)).fetchone()
-        return _entry(row) if row else None
+            return _find(self._reader, key)
 
     async def add(
         self, key: bytes, request: ChatRequest, model: str, prompt_bytes: int, entry: Entry, reservation: int | None
@@ -257,12 +259,7 @@ def reader(folder: Path) -> Iterator[Callable[[bytes], Entry | None]]:
         return
     try:
         with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
-
-            def find(key: bytes) -> Entry | None:
-                row = db.execute(f"SELECT {_ENTRY} FROM reply WHERE key = ?", (key,)).fetchone()
-                return _entry(row) if row else None
-
-            yield find
+            yield lambda key: _find(db, key)
     except sqlite3.Error as error:
         raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
 
@@ -313,6 +310,7 @@ def _open(path: Path) -> sqlite3.Connection:
         elif (application, version) != (_APPLICATION, _VERSION):
             of = f"version {version}" if application == _APPLICATION else "another program's database"
             raise sqlite3.DatabaseError(f"{of}, expected a journal of version {_VERSION}")
+        db.execute(_TOLD)
         db.execute("COMMIT")
         db.execute("PRAGMA busy_timeout = 0")
     except BaseException:
@@ -336,7 +334,10 @@ def _add(
         entry.completion_tokens, entry.pico, entry.latency_s, entry.attempts, time.time(),
     )  # fmt: skip  # a column's value each, in the table's order
     insert = f"INSERT OR IGNORE INTO reply VALUES (NULL, {', '.join('?' * 17)})"
-    mine = db.execute(insert, (key, *row)).rowcount == 1
+    added = db.execute(insert, (key, *row))
+    mine = added.rowcount == 1
+    if mine and entry.top_logprobs:
+        db.execute("INSERT OR REPLACE INTO told VALUES (?, ?)", (added.lastrowid, json.dumps(entry.top_logprobs)))
     if not mine:
         db.execute(insert, (None, *row))  # paid, and never to be found: the other reply is the one
     if reservation is not None:
@@ -372,9 +373,19 @@ def _number(said: object) -> int:
     return min(max(number, 0), ledger.MOST)
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:  # Any: SQLite's rows say no types
-    lake, purpose, text, *rest = row
-    return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest)
+def _find(db: sqlite3.Connection, key: bytes) -> Entry | None:
+    row = db.execute(f"SELECT {_ENTRY}, id FROM reply WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    lake, purpose, text, *rest, number = row
+    try:
+        told = db.execute("SELECT top_logprobs FROM told WHERE reply = ?", (number,)).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):  # a journal that an earlier version made, opened to be read only
+            raise
+        told = None
+    alternatives = tuple((str(token), float(logprob)) for token, logprob in json.loads(told[0])) if told else ()
+    return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest, top_logprobs=alternatives)
 
 
 def _remedy(reason: str) -> str:

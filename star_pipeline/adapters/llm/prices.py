@@ -1,6 +1,6 @@
 """What a request costs, and what it may cost at most."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -73,7 +73,10 @@ def worst_pico(request: ChatRequest, agent: AgentConfig, known: Price) -> int:
 
 
 def require_bounds(
-    litellm: ModuleType, agents: Mapping[str, AgentConfig], judge: str = "", judge_params: JsonMapping | None = None
+    litellm: ModuleType,
+    agents: Mapping[str, AgentConfig],
+    judges: Container[str] = (),
+    judge_params: JsonMapping | None = None,
 ) -> None:
     """What a budget needs: a price and a limit of tokens for every agent. Raises ConfigError, naming the first that lacks one."""
     for name, agent in agents.items():
@@ -83,7 +86,7 @@ def require_bounds(
                 f"agent {name} ({agent.model}) has no price, and budget.usd is set; give input_cost_per_token and "
                 "output_cost_per_token (USD; 0 for a server of your own), or set budget.usd: null"
             )
-        roles = [agent.params, *([{**agent.params, **(judge_params or {})}] if name == judge else [])]
+        roles = [agent.params, *([{**agent.params, **(judge_params or {})}] if name in judges else [])]
         if known.completion and any(max_tokens(params) is None for params in roles):
             raise _unlimited(name, agent)
 

@@ -100,6 +100,7 @@ class Answer:
     prompt_tokens: int | None
     completion_tokens: int | None
     latency_s: float
+    top_logprobs: tuple[tuple[str, float], ...] = ()
 
 
 class Transport:
@@ -124,9 +125,13 @@ class Transport:
             # without its cause: Dagster stores causes, and litellm's may quote the key
             raise classify(error, agent, self._mask) from None
         try:
-            return self._read(response, agent, time.monotonic() - began)
+            answer = self._read(response, agent, time.monotonic() - began)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise Failure("malformed_reply", f"{agent.model}: the reply cannot be read: {error}", True) from None
+        if request.params.get("logprobs") and not answer.top_logprobs:
+            # kept, such a reply would be found again once the server has learnt to tell them
+            raise Failure("no_logprobs", f"{agent.model}: the reply tells no log-probabilities of its tokens", False)
+        return answer
 
     def _read(self, response: ModelResponse, agent: AgentConfig, latency_s: float) -> Answer:
         choices = getattr(response, "choices", None) or []
@@ -147,6 +152,7 @@ class Transport:
             counts[0] if counted else None,
             counts[1] if counted else None,
             latency_s,
+            _top_logprobs(choices[0]),
         )
 
 
@@ -156,6 +162,15 @@ def _text(message: Message) -> str:
     if content.strip() or not isinstance(thought, str) or not thought.strip():
         return str(content)
     return f"<think>{re.sub('</(?=think)', '< /', thought, flags=re.IGNORECASE)}</think>"
+
+
+def _top_logprobs(choice: Choices) -> tuple[tuple[str, float], ...]:
+    """(token, log-probability) of the likeliest first tokens, the likeliest first; the one that came where no others are told."""
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    if not content:
+        return ()
+    told = content[0].top_logprobs or [content[0]]
+    return tuple(sorted(((str(one.token), float(one.logprob)) for one in told), key=lambda pair: -pair[1]))
 
 
 def _finish_reason(choice: Choices, message: Message) -> str:

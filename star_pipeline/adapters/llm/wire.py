@@ -18,6 +18,7 @@ MOST_TOKENS = 10**9
 """No reply has more: a larger count says nothing."""
 _MOST_BYTES, _MOST_OF_AN_ERROR = 32 * 2**20, 8192
 _LONGEST_REASON, _DEEPEST = 64, 8
+_MOST_TOLD, _LEAST_LOGPROB = 100, -1e4
 _TEXT_PARTS, _REASONING_PARTS = (
     ("text", "output_text"),
     ("thinking", "reasoning", "reasoning_text", "redacted_thinking"),
@@ -139,7 +140,33 @@ def _choice(said: object) -> JsonObject | None:
         kept["reasoning_content"] = kept.get("reasoning_content") or thought
     # the call itself is left out: nobody here could answer it
     called = not content and (message.get("tool_calls") or message.get("function_call"))
-    return {"index": 0, "finish_reason": "tool_calls" if called else reason(said.get("finish_reason")), "message": kept}
+    first = first_token(said.get("logprobs"))
+    told = {"logprobs": {"content": [first]}} if first else {}
+    reason_kept = "tool_calls" if called else reason(said.get("finish_reason"))
+    return {"index": 0, "finish_reason": reason_kept, "message": kept, **told}
+
+
+def first_token(said: object) -> JsonObject | None:
+    """What ``logprobs`` tells of a reply's first token, as OpenAI gives it; None where that is nothing."""
+    content = said.get("content") if isinstance(said, Mapping) else None
+    first = content[0] if isinstance(content, list) and content else None
+    alone = _alternative(first)
+    if not isinstance(first, Mapping) or alone is None:
+        return None
+    others = first.get("top_logprobs")
+    listed = [_alternative(other) for other in others[:_MOST_TOLD]] if isinstance(others, list) else []
+    return {**alone, "top_logprobs": [other for other in listed if other is not None]}
+
+
+def _alternative(said: object) -> JsonObject | None:
+    if not isinstance(said, Mapping) or not isinstance(said.get("token"), str):
+        return None
+    logprob = said.get("logprob")
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or logprob != logprob:
+        return None
+    # some servers round 1 up, and -9999 stands for "not at all"
+    kept = min(max(float(logprob), _LEAST_LOGPROB), 0.0)
+    return {"token": said["token"][:_LONGEST_REASON], "logprob": kept, "bytes": None}
 
 
 def parts_of(content: object, depth: int = 0) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ Like real judges it leans on position where two answers are close, and sometimes
 functions of the request, so that the pipeline's order reversals and re-asking have something to work on.
 """
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ LEANS_ON_POSITION = 0.3
 """Share of near comparisons in which the first position wins."""
 FORGETS_VERDICT = 0.01
 """Share of calls whose reply lacks the verdict line."""
+
+_ONE_LETTER, _AS_JSON = "Reply with exactly one letter, A or B.", "Reply with the JSON object:"
+"""What the shipped templates end with where they ask for another form."""
 
 _ENOUGH_COVERAGE = 0.3
 _ENOUGH_WORDS = 70
@@ -137,11 +141,21 @@ def instruction_quality(instruction: str, knowledge: Knowledge) -> float:
     return max(0.0, demanding - 0.4 * min(2, len(_FILLER.findall(excerpt(instruction)))))
 
 
-def judge(prompt: str, knowledge: Knowledge, draw: Draw) -> str:
-    """A comparison in two sentences and a last line ``[A]``, ``[B]`` or ``[C]``; ``draw`` is the request's."""
+@dataclass(frozen=True)
+class Judgement:
+    """``letter`` is the verdict, ``odds`` log p(A) - log p(B) where one letter is asked for, ``remarks`` the comparison in words."""
+
+    letter: str
+    odds: float
+    remarks: str
+
+
+def weigh(prompt: str, knowledge: Knowledge) -> Judgement:
+    """What a fixed formula makes of the two answers in a judge prompt."""
     found = read_comparison(prompt)
     if found is None:
-        return "The two answers cannot be told apart. Nothing in this message marks where each begins.\n\n[C]"
+        lost = "The two answers cannot be told apart. Nothing in this message marks where each begins."
+        return Judgement("C", 0.0, lost)
     a = quality(found.question_a, found.answer_a, knowledge)
     b = quality(found.question_b, found.answer_b, knowledge)
     difference = a.score - b.score
@@ -151,18 +165,31 @@ def judge(prompt: str, knowledge: Knowledge, draw: Draw) -> str:
         )
     # The same for both orders of the two, which is what makes a lean on position show as a reversal.
     sides = sorted([[found.question_a, found.answer_a], [found.question_b, found.answer_b]])
-    if (
-        abs(difference) < NEAR_MARGIN
-        and sides[0] != sides[1]
-        and Draw("position", sides).number("lean") < LEANS_ON_POSITION
-    ):
+    leans = sides[0] != sides[1] and Draw("position", sides).number("lean") < LEANS_ON_POSITION
+    if abs(difference) < NEAR_MARGIN and leans:
         verdict = "A"
     elif abs(difference) <= TIE_MARGIN:
         verdict = "C"
     else:
         verdict = "A" if difference > 0 else "B"
-    remarks = _remarks((a, b), verdict)
-    return remarks if draw.number("forgets") < FORGETS_VERDICT else f"{remarks}\n\n[{verdict}]"
+    return Judgement(verdict, difference + NEAR_MARGIN * leans, _remarks((a, b), verdict))
+
+
+def judge(prompt: str, knowledge: Knowledge, draw: Draw) -> str:
+    """A comparison in two sentences and a last line ``[A]``, ``[B]`` or ``[C]``, or what else the prompt asks for; ``draw`` is the
+    request's."""
+    said = weigh(prompt, knowledge)
+    if _ONE_LETTER in prompt:
+        return "A" if said.odds >= 0 else "B"
+    if _AS_JSON in prompt:
+        return json.dumps({"comparison": said.remarks, "verdict": said.letter}, ensure_ascii=False)
+    return said.remarks if draw.number("forgets") < FORGETS_VERDICT else f"{said.remarks}\n\n[{said.letter}]"
+
+
+def letter_logprobs(prompt: str, knowledge: Knowledge) -> dict[str, float]:
+    """The log-probabilities of A and B as the one letter that a prompt asks for."""
+    odds = weigh(prompt, knowledge).odds
+    return {"A": -math.log1p(math.exp(-odds)), "B": -math.log1p(math.exp(odds))}
 
 
 def _remarks(pair: Sequence[Quality], verdict: str) -> str:

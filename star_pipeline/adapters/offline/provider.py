@@ -16,7 +16,7 @@ model                  quality    as response agent                           as
 
 What they know are the package's starter seeds. A reply is a pure function of model, messages and the parameters
 ``seed``, ``temperature`` and ``top_p``; ``max_tokens`` only cuts it. What an agent is asked to do, it reads off the
-shipped prompt templates' own marks: the judge's "[Final Verdict]:", a <draft>, or "Rewritten instruction:" after an
+shipped prompt templates' own marks: the judge's "[Final Verdict]", a <draft>, or "Rewritten instruction:" after an
 <instruction>.
 """
 
@@ -24,7 +24,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from star_pipeline.adapters.offline.judge import judge
+from star_pipeline.adapters.offline.judge import judge, letter_logprobs
 from star_pipeline.adapters.offline.knowledge import Knowledge, shipped_knowledge
 from star_pipeline.adapters.offline.respond import respond
 from star_pipeline.adapters.offline.rewrite import rewrite
@@ -84,7 +84,7 @@ def reply(agent: str, messages: Sequence[JsonMapping], params: JsonMapping, know
     prompt = "\n".join(text for role, text in turns if role == "system")
     said = [text for role, text in turns if role == "user"]
     last, earlier = (said[-1], said[:-1]) if said else ("", [])
-    if "[Final Verdict]:" in last:
+    if "[Final Verdict]" in last:
         return judge(last, knowledge, draw)
     # The judge is no writer, but a config that uses it as one should get an answer rather than an error.
     writer = "brief" if agent == "judge" else agent
@@ -100,6 +100,14 @@ def _text(content: object) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     return "" if content is None else str(content)
+
+
+def _logprobs(messages: Sequence[JsonMapping]) -> JsonObject:
+    """What a judge that is asked for one letter tells of it, as OpenAI does; of anything else it is sure."""
+    last = _text(messages[-1].get("content")) if messages else ""
+    told = sorted(letter_logprobs(last, shipped_knowledge()).items(), key=lambda pair: -pair[1])
+    top = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in told]
+    return {"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}
 
 
 def register() -> None:
@@ -140,6 +148,7 @@ def register() -> None:
                         "index": 0,
                         "finish_reason": "length" if was_cut else "stop",
                         "message": {"role": "assistant", "content": content},
+                        **(_logprobs(messages) if params.get("logprobs") else {}),
                     }
                 ],
                 usage=Usage(

@@ -2,26 +2,27 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Literal
 
 from star_pipeline.core import identity
-from star_pipeline.core.aliases import JsonMapping
+from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.equations.generation import UntilItEnds, gather_all
+from star_pipeline.core.equations.judge_modes import MOST_TOLD, TEMPLATE_ENDS, JudgeMode, hear, mode_params
+from star_pipeline.core.equations.opinions import Order, opinion, together
 from star_pipeline.core.equations.prompts import PromptLibrary
-from star_pipeline.core.equations.replies import is_whole, read_reply
-from star_pipeline.core.equations.verdicts import OnReversal, combine, outcome, parse_verdict
+from star_pipeline.core.equations.verdicts import OnReversal
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
-from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Outcome, Seed, Verdict
+from star_pipeline.core.ports import ChatModel, ChatRequest, Progress
+from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed, Verdict
 
 
 @dataclass(frozen=True)
 class JudgeRules:
     """What Eq. 6 needs of a configuration; ``attempts`` is the number of tries per order to get a readable verdict.
 
-    ``optional`` names those of ``params`` that are only defaults: a judge that refuses them goes without.
+    ``optional`` names those of ``params`` that are only defaults: a judge that refuses them goes without. ``margin`` (log-odds)
+    and ``soft`` matter with ``logprobs`` alone. ``others`` judge beside ``agent``: the majority decides.
     """
 
     agent: str
@@ -30,6 +31,25 @@ class JudgeRules:
     skip_nonpositive_gap: bool
     params: JsonMapping = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    mode: JudgeMode = "written"
+    margin: float = 0.0
+    soft: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return (self.agent, *self.others)
+
+    @property
+    def request_params(self) -> JsonObject:
+        """What is sent with a request, over the agent's own params."""
+        told = {"top_logprobs": MOST_TOLD} if self.mode == "logprobs" else {}
+        return {**told, **self.params, **mode_params(self.mode)}
+
+    @property
+    def tries(self) -> int:
+        """Asked again, a model gives the same probabilities."""
+        return 1 if self.mode == "logprobs" else self.attempts
 
 
 @dataclass(frozen=True)
@@ -41,35 +61,7 @@ class Reference:
     response: str
 
 
-@dataclass(frozen=True)
-class _Order:
-    """The judge's last word in one order; ``result`` is None where it said nothing readable or the call failed."""
-
-    result: Outcome | None
-    replies: tuple[ChatReply, ...]
-    attempts: int
-    error: str | None = None
-
-    @property
-    def booked(self) -> list[ChatReply]:
-        return [reply for reply in self.replies if reply.booked]
-
-    def shared(self) -> "_Order":
-        """The same for a candidate that did not have to ask."""
-        return replace(self, replies=tuple(replace(reply, booked=False) for reply in self.replies), attempts=0)
-
-    @property
-    def why_not(self) -> str | None:
-        """What is wrong with the last reply, whatever it was to say: cut off, empty, reasoning alone."""
-        return read_reply(self.replies[-1]).reason if self.replies else None
-
-    @property
-    def text(self) -> str | None:
-        # a lone surrogate cannot be written
-        return self.replies[-1].text.encode("utf-8", "replace").decode() if self.replies else None
-
-
-_Asked = dict[tuple[str, str | None, str | None], "asyncio.Future[list[_Order]]"]
+_Orders = dict[tuple[str, str | None, str | None], "asyncio.Future[list[Order]]"]
 _SIDES: tuple[Literal["A", "B"], ...] = ("A", "B")
 
 
@@ -92,7 +84,7 @@ def references(candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> dict[s
 
 
 def calls_saved(verdicts: Sequence[JudgeVerdict], scores: Sequence[IfdScore]) -> tuple[int, float]:
-    """(calls, USD) that ``skip_nonpositive_gap`` saved: two for each candidate that has a gap and was not judged.
+    """(calls, USD) that ``skip_nonpositive_gap`` saved: two a judge for each candidate that has a gap and was not judged.
 
     The USD are an estimate: what the judged candidates of the same shard cost on average.
     """
@@ -128,7 +120,7 @@ class Judge:
             if c.status == "ok" and c.candidate_id != getattr(reference_of[c.seed_id], "candidate_id", None)
         ]
         progress.stage("judge verdicts", len(judged))
-        asked: _Asked = {}
+        asked: _Orders = {}
 
         async def one(candidate: Candidate) -> JudgeVerdict:
             gap = gaps[candidate.candidate_id]
@@ -141,38 +133,42 @@ class Judge:
         return await gather_all(map(one, judged))
 
     async def _verdict(
-        self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None, asked: "_Asked"
+        self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None, asked: _Orders
     ) -> JudgeVerdict:
         if gap is None or (self._rules.skip_nonpositive_gap and gap <= 0):
-            return _row(candidate, reference, None, "skipped", False, None, (), None)
+            return _unasked(candidate, reference, "skipped", None)
         if reference is None:
             reason = "nothing to compare with: the reference failed and the seed has no response"
-            return _row(candidate, None, None, "failed", False, None, (), reason)
-        template = "judge_answers" if candidate.instruction == reference.instruction else "judge_samples"
+            return _unasked(candidate, None, "failed", reason)
+        same = candidate.instruction == reference.instruction
+        template = ("judge_answers" if same else "judge_samples") + TEMPLATE_ENDS[self._rules.mode]
         # candidates of one text are judged once; the first in the table's order begins first, and bears the cost
         key = (candidate.seed_id, candidate.instruction, candidate.response)
         shared = key in asked
         if not shared:
-            orders = (self._ask(candidate, seed, reference, template, side) for side in _SIDES)
+            orders = (
+                self._ask(agent, candidate, seed, reference, template, side)
+                for agent in self._rules.agents
+                for side in _SIDES
+            )
             asked[key] = asyncio.ensure_future(gather_all(orders))
-        first, swapped = await asked[key]
-        if shared:
-            first, swapped = first.shared(), swapped.shared()
-        row = partial(_row, judge_agent=self._rules.agent)
-        errors = "; ".join(dict.fromkeys(order.error for order in (first, swapped) if order.error)) or None
-        if errors:
-            return row(candidate, reference, template, "failed", False, None, (first, swapped), errors)
-        if first.result is None or swapped.result is None:
-            told = dict.fromkeys(order.why_not for order in (first, swapped) if order.result is None and order.why_not)
-            expected = "; ".join(told) or "expected [A], [B] or [C] at the end"
-            reason = f"no verdict in {self._rules.attempts} replies; {expected}"
-            return row(candidate, reference, template, "unparsed", False, None, (first, swapped), reason)
-        verdict, flipped, pi_llm = combine(first.result, swapped.result, self._rules.on_reversal)
-        return row(candidate, reference, template, verdict, flipped, pi_llm, (first, swapped), None)
+        heard = [order.shared() if shared else order for order in await asked[key]]
+        rules, agents = self._rules, self._rules.agents
+        opinions = [
+            opinion(agent, heard[2 * place], heard[2 * place + 1], rules.on_reversal, rules.margin, rules.tries)
+            for place, agent in enumerate(agents)
+        ]
+        return together(candidate, reference.candidate_id, template, opinions, rules.on_reversal, rules.soft)
 
     async def _ask(
-        self, candidate: Candidate, seed: Seed, reference: Reference, template: str, candidate_is: Literal["A", "B"]
-    ) -> _Order:
+        self,
+        agent: str,
+        candidate: Candidate,
+        seed: Seed,
+        reference: Reference,
+        template: str,
+        candidate_is: Literal["A", "B"],
+    ) -> Order:
         pairs = [(candidate.instruction, candidate.response), (reference.instruction, reference.response)]
         (question_a, answer_a), (question_b, answer_b) = pairs if candidate_is == "A" else reversed(pairs)
         texts = identity.digest(pairs)
@@ -188,15 +184,14 @@ class Judge:
                 "answer_b": answer_b,
             },
         )
-        replies: list[ChatReply] = []
-        attempts = 0
-        for sample in range(self._rules.attempts):
+        order = Order()
+        for sample in range(self._rules.tries):
             request = ChatRequest(
-                self._rules.agent,
+                agent,
                 messages,
                 template,
                 self._prompts.version(template),
-                dict(self._rules.params),
+                self._rules.request_params,
                 sample,
                 stage="judge",
                 purpose=f"judge/{seed.seed_id}/{texts}/{candidate_is}/{sample}",
@@ -205,45 +200,15 @@ class Judge:
             try:
                 reply = await self._chat.complete(request)
             except CallError as error:
-                return _Order(None, tuple(replies), attempts + error.attempts, f"{error.kind}: {error}")
-            replies.append(reply)
-            attempts += reply.attempts if reply.booked else 0
-            # a reply that did not come to its end has not come to its verdict, whatever letters it quotes
-            choice = parse_verdict(reply.text) if is_whole(reply.finish_reason) else None
-            if choice:
-                return _Order(outcome(choice, candidate_is), tuple(replies), attempts)
-        return _Order(None, tuple(replies), attempts)
+                return order.broken(error)
+            order = order.after(reply, hear(self._rules.mode, reply, candidate_is, self._rules.margin))
+            if order.heard.result:
+                return order
+        return order
 
 
-def _row(
-    candidate: Candidate,
-    reference: Reference | None,
-    template: str | None,
-    verdict: Verdict,
-    flipped: bool,
-    pi_llm: float | None,
-    orders: tuple[_Order, ...],
-    error: str | None,
-    judge_agent: str | None = None,
-) -> JudgeVerdict:
-    first, swapped = orders or (None, None)
-    replies = [reply for order in orders for reply in order.booked]
+def _unasked(candidate: Candidate, reference: Reference | None, verdict: Verdict, error: str | None) -> JudgeVerdict:
     return JudgeVerdict(
-        candidate_id=candidate.candidate_id,
-        seed_id=candidate.seed_id,
-        base_candidate_id=reference.candidate_id if reference else None,
-        template=template,
-        judge_agent=judge_agent,
-        verdict=verdict,
-        verdict_first=first.result if first else None,
-        verdict_swapped=swapped.result if swapped else None,
-        flipped=flipped,
-        pi_llm=pi_llm,
-        reply_first=first.text if first else None,
-        reply_swapped=swapped.text if swapped else None,
-        error=error,
-        attempts=sum(order.attempts for order in orders),
-        prompt_tokens=sum(reply.prompt_tokens for reply in replies),
-        completion_tokens=sum(reply.completion_tokens for reply in replies),
-        cost_usd=sum(reply.cost_usd for reply in replies),
-    )
+        candidate.candidate_id, candidate.seed_id, reference.candidate_id if reference else None, None, verdict,
+        None, None, False, None, None, None, error, 0, 0, 0, 0.0,
+    )  # fmt: skip  # a column's value each, in the table's order

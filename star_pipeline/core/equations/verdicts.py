@@ -1,10 +1,11 @@
 """Eq. 6, the pure part: what a judge's reply says, and what two replies in both orders say together."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from star_pipeline.core.equations.reply_cleaning import spoken
-from star_pipeline.core.records import Outcome, Verdict
+from star_pipeline.core.records import JudgeOpinion, Outcome, Verdict
 
 Choice = Literal["A", "B", "C"]
 OnReversal = Literal["tie", "abstain"]
@@ -79,11 +80,14 @@ def _stated(line: str, last: bool) -> Choice | None:
     return _choice(lone.group(1)) if lone else None
 
 
-_CHOICES: dict[str, Choice] = {"A": "A", "B": "B", "C": "C"}
+CHOICES: dict[str, Choice] = {"A": "A", "B": "B", "C": "C"}
 
 
 def _choice(letter: str) -> Choice:
-    return _CHOICES[letter.upper()]
+    return CHOICES[letter.upper()]
+
+
+PI_LLM: dict[Verdict, float] = {"better": 1.0, "worse": 0.0, "tie": 0.5}
 
 
 def outcome(choice: Choice, candidate_is: Literal["A", "B"]) -> Outcome:
@@ -100,7 +104,35 @@ def combine(first: Outcome, swapped: Outcome, on_reversal: OnReversal) -> tuple[
     0.5 with ``tie``, None with ``abstain``. A win or a loss beside a tie is a tie.
     """
     if first == swapped:
-        return first, False, {"better": 1.0, "worse": 0.0, "tie": 0.5}[first]
+        return first, False, PI_LLM[first]
     if {first, swapped} == {"better", "worse"}:
         return "inconsistent", True, 0.5 if on_reversal == "tie" else None
     return "tie", False, 0.5
+
+
+def majority(opinions: Sequence[JudgeOpinion], on_reversal: OnReversal) -> tuple[Verdict, bool, float | None]:
+    """(verdict, flipped, pi_llm) of several judges: what more than half of those heard say, else a tie.
+
+    One that could not be asked makes the whole ``failed``; where no more than half state a verdict it is ``unparsed``. A judge that
+    reversed itself counts as a tie, or with ``abstain`` not at all; ``inconsistent`` where all did. Flipped: more than half were.
+    """
+    if any(opinion.verdict == "failed" for opinion in opinions):
+        return "failed", False, None
+    heard = [opinion for opinion in opinions if opinion.verdict != "unparsed"]
+    if 2 * len(heard) <= len(opinions):
+        return "unparsed", False, None
+    flipped = 2 * sum(opinion.flipped for opinion in heard) > len(heard)
+    votes = [opinion.verdict for opinion in heard]
+    if all(vote == "inconsistent" for vote in votes):
+        return "inconsistent", flipped, 0.5 if on_reversal == "tie" else None
+    if on_reversal == "abstain":
+        votes = [vote for vote in votes if vote != "inconsistent"]
+    verdict = plurality(votes)
+    return verdict, flipped, PI_LLM[verdict]
+
+
+def plurality(votes: Sequence[str | None]) -> Outcome:
+    """better or worse where more than half of the votes say so, else a tie."""
+    if 2 * votes.count("better") > len(votes):
+        return "better"
+    return "worse" if 2 * votes.count("worse") > len(votes) else "tie"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from star_pipeline.core.equations.generation import AgentPrompts, Generator, ResponseMode
 from star_pipeline.core.equations.ifd_templates import prompt_text
+from star_pipeline.core.equations.judge_modes import JudgeMode, judge_mode
 from star_pipeline.core.equations.judging import Judge, JudgeRules
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.ports import ChatReply, ChatRequest, Progress
@@ -13,6 +14,13 @@ from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
 BYTES_A_TOKEN = 4.0
 """Of English under a tokenizer of today; where the lake has measured it, its own figure is used."""
 
+
+VERDICTS: Mapping[JudgeMode, ChatReply] = {
+    "written": ChatReply("[A]", "stop", 0, 0, 0.0, 0.0),
+    "json": ChatReply('{"comparison": "", "verdict": "A"}', "stop", 0, 0, 0.0, 0.0),
+    "logprobs": ChatReply("A", "length", 0, 0, 0.0, 0.0, top_logprobs=(("A", 0.0),)),
+}
+"""What a stand-in for a judge says."""
 
 Known = Callable[[ChatRequest], ChatReply | None]
 
@@ -89,7 +97,9 @@ class Foresight:
             tokens = size / habit.bytes_a_token
             line.add(CallTotals(1, 0, tokens, expected, self._bound(request), most, 1))
         text = f"stand-in {len(self._seen)} " + "word" * max(1, round(expected * BYTES_A_TOKEN / 4 - 4))
-        return ChatReply("[A]" if request.stage == "judge" else text, "stop", 0, 0, 0.0, 0.0)
+        if request.stage == "judge":
+            return VERDICTS[judge_mode(request.params)]
+        return ChatReply(text, "stop", 0, 0, 0.0, 0.0)
 
     async def aclose(self) -> None: ...
 

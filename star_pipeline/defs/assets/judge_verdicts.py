@@ -28,8 +28,9 @@ from star_pipeline.figures import of_records
 @lake_asset(
     "judge_verdicts",
     "3_evaluate",
-    "Is a candidate better than the reference of its seed? A judge LLM compares the two in both orders (Eq. 6: 1, 0.5 or 0). Where the "
-    "gap is not positive nobody needs to be asked (`skipped`); a reply without a verdict or a failed call is never turned into a number.",
+    "Is a candidate better than the reference of its seed? A judge LLM, or the majority of several, compares the two in both orders "
+    "(Eq. 6: 1, 0.5 or 0). Where the gap is not positive nobody needs to be asked (`skipped`); a reply without a verdict or a failed "
+    "call is never turned into a number.",
     equation="Eq.6",
     spec=JUDGE_VERDICTS,
     kinds=frozenset({"parquet", "llm"}),
@@ -71,7 +72,7 @@ def judge_verdicts(
         },
         [
             verdicts_complete(candidates, reference_of, rows),
-            verdicts_consistent(rows),
+            verdicts_consistent(rows, config.judge.margin, config.judge.soft),
             unparsed_share(rows, config.shares),
             flipped_share(rows, config.shares),
         ],

@@ -41,8 +41,7 @@ SELECT
     sum(v.prompt_tokens)::BIGINT,
     sum(v.completion_tokens)::BIGINT,
     sum(v.cost_usd)
-FROM judge_verdicts AS v
+FROM judge_opinions AS v
 JOIN candidates AS c USING (candidate_id)
-WHERE v.judge_agent IS NOT NULL
 GROUP BY v.shard, agent, c.pair_id
 ORDER BY shard, stage, agent, pair_id

@@ -1,5 +1,5 @@
 -- Which position does the judge favour?
--- A row a judge. Only a verdict that turns round with the order tells: it chose the same position both times. A judge without a leaning
+-- A row a judge (the majority of several has no place). Only a verdict that turns round with the order tells: it chose the same position both times. A judge without a leaning
 -- chooses each half of the time. Intervals of 95%: Wilson's.
 -- judged: candidates that it came to a verdict on
 -- flipped: a win in one order was a loss in the other
@@ -13,7 +13,8 @@ WITH counted AS (
         count(*) FILTER (WHERE flipped) AS flipped,
         count(*) FILTER (WHERE flipped AND verdict_first = 'better') AS towards_first,
         count(*) FILTER (WHERE flipped AND verdict_first = 'worse') AS towards_second
-    FROM comparisons
+    FROM judge_opinions
+    WHERE verdict IN ('better', 'worse', 'tie', 'inconsistent')
     GROUP BY judge_agent
 )
 SELECT
