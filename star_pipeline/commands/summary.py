@@ -11,7 +11,7 @@ from rich.table import Table
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
 from star_pipeline.core.health.examination import SAME_IN_SHARDS
-from star_pipeline.core.health.lines import FINE, in_words, too_few
+from star_pipeline.core.health.lines import FINE, measured, too_few
 from star_pipeline.core.publishing.makeup import makeup
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.core.records import HealthLine
@@ -135,12 +135,17 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
 
 
 def _print_health(console: Console, health: Sequence[HealthLine]) -> None:
-    """A line for each signature that is not fine, the worst first, and one for all others."""
+    """For each signature that is not fine, the worst first, its figure, meaning and remedy, a line each; one line for all others."""
     console.print("Health (star-pipeline query health)", style="bold")
     for line in health:
         if line.verdict != FINE:
             console.print(f"[{_COLOURS[line.verdict]}]{line.verdict:10}[/]", end="")
-            console.print(f"{line.signature}: {in_words(line)}", markup=False, highlight=False, soft_wrap=True)
+            for said in (
+                f"{line.signature}: {measured(line)}",
+                f"{'':10}{line.meaning}",
+                f"{'':10}remedy: {line.remedy}",
+            ):
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
     fine = [line for line in health if line.verdict == FINE]
     few = [line.signature for line in fine if too_few(line)]
     told = [line.signature for line in fine if not too_few(line)]

@@ -12,7 +12,7 @@ from star_pipeline.core.rates import wilson
 
 Judgement = Literal["fine", "doubtful", "unfit"]
 RESAMPLES = 2000
-MOST_BLOCKS = 2000
+MOST_BLOCKS = 1000
 """Groups beyond this number are drawn together by several, which leaves the interval as it is and the time bounded."""
 
 
@@ -67,12 +67,10 @@ def of_totals(
     present, inverse = np.unique(groups, return_inverse=True)
     blocks = min(len(present), MOST_BLOCKS)
     sums = np.stack([np.bincount(inverse % blocks, np.asarray(column, dtype=np.float64), blocks) for column in columns])
-    random = np.random.default_rng(0)
-    drawn = np.stack(
-        [np.bincount(random.integers(blocks, size=blocks), minlength=blocks) for _ in range(RESAMPLES)], axis=1
-    ).astype(np.float64)
+    draws = np.random.default_rng(0).integers(blocks, size=(RESAMPLES, blocks)) + blocks * np.arange(RESAMPLES)[:, None]
+    drawn = np.bincount(draws.ravel(), minlength=RESAMPLES * blocks).reshape(RESAMPLES, blocks).astype(np.float64)
     figure = float(statistic(sums.sum(axis=1, keepdims=True))[0])
-    values = statistic(sums @ drawn)
+    values = statistic(sums @ drawn.T)
     values = values[~np.isnan(values)]
     if np.isnan(figure):
         return None

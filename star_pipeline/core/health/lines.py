@@ -88,8 +88,11 @@ def figure_in_words(unit: str, figure: float | None, low: float | None, high: fl
     return f"{figure:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
+def measured(found: HealthLine) -> str:
+    """What the figure is, with its interval."""
+    return f"{found.what}: {figure_in_words(found.unit, found.figure, found.low, found.high)}, n {found.n:,}"
+
+
 def in_words(found: HealthLine) -> str:
-    """What, figure, meaning and remedy on one line; a check, a card and the end of ``run`` say it alike."""
-    figure = figure_in_words(found.unit, found.figure, found.low, found.high)
-    said = f"{found.what}: {figure}, n {found.n:,}; {found.meaning}"
-    return f"{said}; {found.remedy}" if found.remedy else said
+    """What, figure, meaning and remedy on one line, for a check and a card."""
+    return "; ".join(part for part in (measured(found), found.meaning, found.remedy) if part)

@@ -7,8 +7,8 @@ import numpy as np
 
 from star_pipeline.core.aliases import Numbers, Values
 from star_pipeline.core.health.lines import LEAST_SEEDS, Signature, line
-from star_pipeline.core.health.rows import Rows
-from star_pipeline.core.intervals import of_totals, share
+from star_pipeline.core.health.rows import Mask, Rows
+from star_pipeline.core.intervals import Estimate, of_totals, share
 from star_pipeline.core.records import SEED_PAIR, HealthLine
 
 MOVED = 0.05
@@ -112,22 +112,29 @@ def _evolution(rows: Rows, went: Drift | None) -> HealthLine:
     if went is None or not others or went.top not in earned:
         return line(EVOLUTION, None, bool)
     rival = min(others, key=lambda name: (-earned[name], name))
-    top, other = (codes == names.index(name) for name in (went.top, rival))
-    either = top | other
-    columns = [(mask * values)[either] for mask in (top, other) for values in (pi, np.ones(len(pi)))]
-    found = of_totals(seeds[either], columns, _difference)
+    sampled = np.isin(codes, [names.index(name) for name in went.end if name in names])
+    top, best = (codes == names.index(name) for name in (went.top, rival))
+    found, beside_all = (_ahead(seeds, pi, top, others) for others in (best, sampled & ~top))
     apart = went.apart(went.top, rival)
-    ahead, behind = found is not None and found.low > 0, found is not None and found.high < 0
+    # held against all others: one that is picked as the best of many is ahead by chance more often than its interval says
+    poor = beside_all is not None and beside_all.high < 0
     return line(
         EVOLUTION,
         found,
-        lambda _: apart >= MOVED and not ahead,
-        lambda x: apart >= MOVED and x < 0,
+        lambda _: apart >= MOVED and not (found is not None and found.low > 0),
+        lambda x: apart >= MOVED and poor and x < 0,
         note=f"{went.top} has the most probability, {went.end[went.top]:.0%}, and has moved {apart * 100:+.1f} points ahead of {rival}",
-        bad=f"it rose though {rival} surely earns more"
-        if behind
+        bad=f"it rose though the others, {rival} first, surely earn more"
+        if poor
         else "the seeds do not tell the two apart: it may have risen by chance",
     )
+
+
+def _ahead(seeds: Numbers, pi: Values, ours: Mask, others: Mask) -> Estimate | None:
+    """Mean π of our draws minus that of the others."""
+    either = ours | others
+    columns = [(mask * values)[either] for mask in (ours, others) for values in (pi, np.ones(len(pi)))]
+    return of_totals(seeds[either], columns, _difference)
 
 
 def _difference(totals: Values) -> Values:
@@ -146,7 +153,7 @@ def _concentration(rows: Rows, published: Mapping[str, int]) -> HealthLine:
         CONCENTRATION,
         share(published[top], sum(published.values())),
         lambda x: choice and x >= MOST_OF_ALL,
-        note=f"most rows are {'the seeds own text, unchanged' if own else f'of {top}'}",
+        note="the seeds' own text, unchanged, has most rows" if own else f"{top} has most rows",
         bad="the run gave most seeds back as they were"
         if own
         else "the data set is nearly one pair's work, and has its style and faults",

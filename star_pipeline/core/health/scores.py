@@ -8,7 +8,7 @@ from star_pipeline.core.health.rows import Rows
 from star_pipeline.core.intervals import of_totals, share
 from star_pipeline.core.records import HealthLine
 
-ONE_SIGN, SURELY_NONE = 0.85, 0.05
+ONE_SIGN, SURELY_NONE = 0.85, 0.1
 MOST_UNSCORED, SURELY_UNSCORED = 0.1, 0.5
 FOLLOWS_LENGTH, SURELY_LENGTH = 0.6, 0.8
 
