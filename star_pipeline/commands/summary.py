@@ -103,8 +103,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     console.print()
     console.print(facts)
     console.print()
-    _print_health(console, health)
-    console.print()
+    if health:
+        _print_health(console, health)
+        console.print()
     console.print(pairs)
     if told := mean_pi_tells(by_mean_pi(row for (row,) in board)):
         console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -115,7 +115,8 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequen
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _insert(database, STALE_TABLES.name, STALE_TABLES.to_arrow(stale))
             _record_origins(database, lake)
-            _insert(database, HEALTH_LINES.name, HEALTH_LINES.to_arrow(health_of(database)))
+            if _count(database, "sampling_plan"):
+                _insert(database, HEALTH_LINES.name, HEALTH_LINES.to_arrow(health_of(database)))
             create_queries(database)
             database.execute(f"CREATE MACRO layout() AS '{_layout()}'")
             sizes = {spec.name: _count(database, spec.name) for spec in _TABLES}

@@ -107,7 +107,7 @@ def _reversals(rows: Rows, decided: Mask, towards_first: Mask, towards_second: M
     )
     if turned is None or agrees is None:
         return line(REVERSALS, None, bool)
-    beyond = f"agreement beyond what position and chance give: {agrees.figure:.0%} (at most {max(agrees.high, 0):.0%})"
+    beyond = f"agreement beyond what position and chance give: {max(agrees.figure, 0):.0%} (at most {max(agrees.high, 0):.0%})"
     uninformed = agrees.high < LEAST_AGREEMENT
     return line(
         REVERSALS,
