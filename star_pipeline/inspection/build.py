@@ -255,5 +255,5 @@ def _describe(database: "duckdb.DuckDBPyConnection", what: str, text: str) -> No
 
 
 def _count(database: "duckdb.DuckDBPyConnection", name: str) -> int:
-    row = database.execute(f"SELECT count(*) FROM {name}").fetchone()
-    return int(row[0]) if row else 0
+    [(rows,)] = database.execute(f"SELECT count(*) FROM {name}").fetchall()
+    return int(rows)
