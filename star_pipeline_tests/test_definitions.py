@@ -33,6 +33,7 @@ FLOW = {
         "task_domains",
         "seed_catalog",
         "seed_shards",
+        "sampling_plan",
         "candidates",
         "ifd_scores",
         "judge_verdicts",

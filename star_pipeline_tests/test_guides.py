@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from star_pipeline.cli import app
+from star_pipeline.core.health.examination import SIGNATURES
 from star_pipeline.inspection.shipped import shipped_queries
 from star_pipeline_tests.guide_pages import summary_of, with_summary
 
@@ -20,6 +21,12 @@ def test_the_page_of_queries_has_each_of_them_with_its_question() -> None:
     assert [name for name, _ in headings] == list(shipped_queries())
     for name, text in headings:
         assert text.startswith(shipped_queries()[name].question), f"{name}: make the page anew, see its first lines"
+
+
+def test_the_guide_says_how_every_figure_of_health_is_computed() -> None:
+    page = (ROOT / "star_pipeline" / "guides" / "production.md").read_text("utf-8")
+    table = page[page.index("## What the health lines mean") :]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [signature.name for signature in SIGNATURES]
 
 
 def test_the_readme_begins_with_run_and_test_of_one_command_each_and_tells_a_run_s_summary_once() -> None:

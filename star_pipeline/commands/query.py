@@ -18,6 +18,7 @@ FORMATS = ("table", *WRITERS)
 _ROWS_SHOWN = 1_000
 _TEXT_SHOWN = 48
 TITLES = {
+    "health": "Health: does the run mean anything?",
     "pairs": "Agent-pairs",
     "scores": "Difficulty: IFD and gap",
     "judge": "The judge",

@@ -23,6 +23,7 @@ from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.commands.retries import Retries
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
+from star_pipeline.core.health.examination import RULES
 from star_pipeline.core.intake.catalog import CatalogUpdate
 from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
 from star_pipeline.core.ports import Progress
@@ -147,10 +148,15 @@ class _Work:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for each check that did not pass, with the last shard's finding; the others are counted."""
+        """One line for each check that did not pass, with the last shard's finding; the others are counted.
+
+        The checks of health are no part of it: the lake holds what they say, for this run and for any later one.
+        """
+        of_health = {rule.name for rule in RULES.values()}
         return tuple(
             f"{asset}, {check}: {said[-1]}" + (f"; so in {len(said):,} shards" if len(said) > 1 else "")
             for (asset, check), said in self._warned.items()
+            if check not in of_health
         )
 
     @property

@@ -1,6 +1,8 @@
 """What ``run`` ends with: what was made, what failed and why, which pairs rose and fell, what it cost, where things are."""
 
+import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -8,11 +10,17 @@ from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunOutcome
+from star_pipeline.core.health.examination import SAME_IN_SHARDS
+from star_pipeline.core.health.lines import FINE, measured, too_few
 from star_pipeline.core.publishing.makeup import makeup
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
+from star_pipeline.core.records import HealthLine
 from star_pipeline.core.tables import STAR_DATASET
 from star_pipeline.defs.build import DEFAULT_CONFIG, DEFAULT_LAKE
 from star_pipeline.inspection.build import open_inspection
+
+_HEALTH = tuple(field.name for field in dataclasses.fields(HealthLine))
+_COLOURS = {"unfit": "bold red", "doubtful": "yellow"}
 
 
 def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str = DEFAULT_CONFIG) -> bool:
@@ -59,6 +67,7 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
         )[0]
         paid, unsettled = rows("SELECT coalesce(sum(cost_usd), 0), coalesce(sum(reserved_usd), 0) FROM spend")[0]
         shards = rows("SELECT count(DISTINCT shard) FROM agent_pair_probabilities")[0][0]
+        health = [HealthLine(*row) for row in rows(f"SELECT {', '.join(_HEALTH)} FROM health")]
 
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -94,6 +103,9 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     console.print()
     console.print(facts)
     console.print()
+    if health:
+        _print_health(console, health)
+        console.print()
     console.print(pairs)
     if told := mean_pi_tells(by_mean_pi(row for (row,) in board)):
         console.print(told, markup=False, highlight=False, soft_wrap=True)
@@ -109,7 +121,10 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     ):
         console.print(f"[bold]{title:15}[/] ", end="")
         console.print(place, markup=False, highlight=False, soft_wrap=True)
+    said = {SAME_IN_SHARDS.get(line.signature) for line in health if line.verdict != FINE}
     for warning in outcome.warnings:
+        if warning.split(": ", 1)[0].rsplit(", ", 1)[-1] in said:
+            continue
         console.print("[yellow]warning[/] ", end="")
         console.print(warning, markup=False, highlight=False, soft_wrap=True)
     missing = live - final - kept_out
@@ -118,6 +133,27 @@ def print_summary(console: Console, lake: Lake, outcome: RunOutcome, config: str
     for line in outcome.to_try:
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     return bool(missing == 0) and not outcome.to_try
+
+
+def _print_health(console: Console, health: Sequence[HealthLine]) -> None:
+    """For each signature that is not fine, the worst first, its figure, meaning and remedy, a line each; one line for all others."""
+    console.print("Health (star-pipeline query health)", style="bold")
+    for line in health:
+        if line.verdict != FINE:
+            console.print(f"[{_COLOURS[line.verdict]}]{line.verdict:10}[/]", end="")
+            for said in (
+                f"{line.signature}: {measured(line)}",
+                f"{'':10}{line.meaning}",
+                f"{'':10}remedy: {line.remedy}",
+            ):
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
+    fine = [line for line in health if line.verdict == FINE]
+    few = [line.signature for line in fine if too_few(line)]
+    told = [line.signature for line in fine if not too_few(line)]
+    for title, style, names in (("fine", "green", told), ("too few", "dim", few)):
+        if names:
+            console.print(f"[{style}]{title:10}[/]", end="")
+            console.print(", ".join(names), markup=False, highlight=False, soft_wrap=True)
 
 
 def _paid(cost: float, paid: float, unsettled: float) -> str:

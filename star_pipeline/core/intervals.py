@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from star_pipeline.core.aliases import Values
+from star_pipeline.core.aliases import Numbers, Values
 from star_pipeline.core.rates import wilson
 
 Judgement = Literal["fine", "doubtful", "unfit"]
 RESAMPLES = 2000
+MOST_BLOCKS = 1000
+"""Groups beyond this number are drawn together by several, which leaves the interval as it is and the time bounded."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,31 @@ def bootstrap(groups: Sequence[Sequence[float]], statistic: Callable[[list[Value
     figure = statistic(arrays)
     low, high = np.quantile(drawn, (0.025, 0.975)) if drawn.size else (figure, figure)
     return Estimate(figure, float(low), float(high), len(arrays))
+
+
+def of_totals(
+    groups: Numbers, columns: Sequence[Values | NDArray[np.bool_]], statistic: Callable[[Values], Values]
+) -> Estimate | None:
+    """``statistic`` of the columns' sums over all rows, with its bootstrap interval over groups; None of no row.
+
+    ``groups`` names each row's group by a number. ``statistic`` takes sums of shape (columns, draws) and gives a value a draw, nan
+    where there is none. It does in one go what ``bootstrap`` does for any statistic: tens of thousands of groups take a fraction of a
+    second.
+    """
+    if not len(groups):
+        return None
+    present, inverse = np.unique(groups, return_inverse=True)
+    blocks = min(len(present), MOST_BLOCKS)
+    sums = np.stack([np.bincount(inverse % blocks, np.asarray(column, dtype=np.float64), blocks) for column in columns])
+    draws = np.random.default_rng(0).integers(blocks, size=(RESAMPLES, blocks)) + blocks * np.arange(RESAMPLES)[:, None]
+    drawn = np.bincount(draws.ravel(), minlength=RESAMPLES * blocks).reshape(RESAMPLES, blocks).astype(np.float64)
+    figure = float(statistic(sums.sum(axis=1, keepdims=True))[0])
+    values = statistic(sums @ drawn.T)
+    values = values[~np.isnan(values)]
+    if np.isnan(figure):
+        return None
+    low, high = np.quantile(values, (0.025, 0.975)) if values.size else (figure, figure)
+    return Estimate(figure, float(low), float(high), len(present))
 
 
 def auc(positives: Sequence[float], negatives: Sequence[float]) -> float:

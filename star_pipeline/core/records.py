@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from star_pipeline.core.intervals import Judgement
+
 Origin = Literal["base", "seed", "memory", "explore"]
 Verdict = Literal["better", "worse", "tie", "inconsistent", "unparsed", "skipped", "failed"]
 Outcome = Literal["better", "worse", "tie"]
@@ -265,6 +267,22 @@ class AgentSpend:
     cost_usd: float
     reservations: int
     reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class HealthLine:
+    """What one signature of a run that means nothing looks like here (``core.health``); ``figure`` is None where nothing tells."""
+
+    signature: str
+    verdict: Judgement
+    what: str
+    unit: str
+    figure: float | None
+    low: float | None
+    high: float | None
+    n: int
+    meaning: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)

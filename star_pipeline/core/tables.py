@@ -307,6 +307,24 @@ ORIGINS = TableSpec(
     ("made", "shard"),
 )
 
+HEALTH_LINES = TableSpec(
+    "health_lines",
+    records.HealthLine,
+    (
+        Column("signature", TEXT, "a signature of a run that means nothing", False),
+        Column("verdict", TEXT, "fine, doubtful or unfit", False),
+        Column("what", TEXT, "what the figure is", False),
+        Column("unit", TEXT, "share, difference or correlation", False),
+        Column("figure", FLOAT, "null where nothing tells"),
+        Column("low", FLOAT, "lower end of its 95% interval"),
+        Column("high", FLOAT, "upper end of its 95% interval"),
+        Column("n", INT, "how many things a share is of, else how many seeds", False),
+        Column("meaning", TEXT, "what the figure means here", False),
+        Column("remedy", TEXT, "what to do; empty where the verdict is fine", False),
+    ),
+    ("signature",),
+)
+
 COST_COLUMNS = frozenset(
     column.name
     for column in CANDIDATES.columns

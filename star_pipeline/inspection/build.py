@@ -2,7 +2,7 @@
 
 import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,13 @@ import pyarrow as pa
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.temporary_files import unfinished
 from star_pipeline.core.errors import LakeError
+from star_pipeline.core.health.examination import SIGNATURES
 from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
-from star_pipeline.core.records import AgentSpend
+from star_pipeline.core.records import AgentSpend, HealthLine
 from star_pipeline.core.table_spec import AnyTable, Column
 from star_pipeline.core.tables import (
     CONFIGS,
+    HEALTH_LINES,
     LEFT_OUT_ROWS,
     ORIGINS,
     REJECTED_ROWS,
@@ -27,13 +29,14 @@ from star_pipeline.core.tables import (
     STAR_DATASET,
     TASK_DOMAINS,
 )
+from star_pipeline.inspection.health import health_of
 from star_pipeline.inspection.shipped import STORED, in_order_of_use, statements
 
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
-_TABLES: tuple[AnyTable, ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES)
+_TABLES: tuple[AnyTable, ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES, HEALTH_LINES)
 TABLE_NAMES = tuple(spec.name for spec in _TABLES)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
@@ -84,11 +87,11 @@ def is_current(lake: Lake) -> bool:
 
 
 def _layout() -> str:
-    """A fingerprint of the tables and of all SQL."""
+    """A fingerprint of the tables, of all SQL, and of what the lines of health say."""
     tables = [(spec.name, [(c.name, str(c.type), c.description) for c in _columns(spec)]) for spec in _TABLES]
     texts = [query.text for query in in_order_of_use()]
-    texts += [statements(name) for name in ("macros", "origins", "seed_lineage")]
-    return hashlib.sha256(repr((tables, sorted(texts))).encode()).hexdigest()[:16]
+    texts += [statements(name) for name in ("macros", "origins", "seed_lineage", "health_rows")]
+    return hashlib.sha256(repr((tables, sorted(texts), SIGNATURES)).encode()).hexdigest()[:16]
 
 
 def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequence[StaleTable] = ()) -> dict[str, int]:
@@ -112,6 +115,8 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequen
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _insert(database, STALE_TABLES.name, STALE_TABLES.to_arrow(stale))
             _record_origins(database, lake)
+            if _count(database, "sampling_plan"):
+                _insert(database, HEALTH_LINES.name, HEALTH_LINES.to_arrow(health_of(database)))
             create_queries(database)
             database.execute(f"CREATE MACRO layout() AS '{_layout()}'")
             sizes = {spec.name: _count(database, spec.name) for spec in _TABLES}
@@ -123,14 +128,27 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequen
     return sizes
 
 
+def health_before_publishing(lake: Lake, shards: Sequence[str], published: Mapping[str, int]) -> list[HealthLine]:
+    """The lines of health of these shards, off their files; ``published``: pair_id -> rows of the final data set that is to be."""
+    import duckdb
+
+    with duckdb.connect() as database:
+        for spec in SHARD_TABLES:
+            database.register(f"no_{spec.name}", _empty(spec))
+            files = [_file(lake, spec, shard) for shard in shards if lake.has_table(spec, shard)]
+            # columns that an earlier version did not write are null, and texts that nobody asks for are not read
+            rows = f" UNION ALL BY NAME {_selection(database, spec, files)}" if files else ""
+            database.execute(f"CREATE VIEW {spec.name} AS SELECT * FROM no_{spec.name}{rows}")
+        return health_of(database, published)
+
+
 def create_tables(database: "duckdb.DuckDBPyConnection") -> None:
     """Every table of the file, empty, with its columns described."""
     for spec in _TABLES:
-        columns = _columns(spec)
-        database.register("empty", pa.schema([pa.field(c.name, c.type) for c in columns]).empty_table())
+        database.register("empty", _empty(spec))
         database.execute(f"CREATE TABLE {spec.name} AS SELECT * FROM empty")
         database.unregister("empty")
-        for column in columns:
+        for column in _columns(spec):
             _describe(database, f"COLUMN {spec.name}.{column.name}", column.description)
 
 
@@ -194,15 +212,24 @@ def _file(lake: Lake, spec: AnyTable, shard: str | None = None) -> str:
     return glob.escape(lake.local(lake.table(spec, shard)))
 
 
+def _empty(spec: AnyTable) -> pa.Table:
+    return pa.schema([pa.field(c.name, c.type) for c in _columns(spec)]).empty_table()
+
+
 def _fill(database: "duckdb.DuckDBPyConnection", spec: AnyTable, files: list[str]) -> None:
-    """Read the table's files, those of other versions too: a column that a file lacks is null, one that only it has is left."""
     if files:
-        source = "read_parquet(?, filename = true, union_by_name = true)"
-        there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}", [files]).fetchall()}
-        columns = [column.name for column in spec.columns if column.name in there]
-        if _columns(spec) != spec.columns:
-            columns.append("parse_filename(filename, true) AS shard")
-        database.execute(f"INSERT INTO {spec.name} BY NAME SELECT {', '.join(columns)} FROM {source}", [files])
+        database.execute(f"INSERT INTO {spec.name} BY NAME {_selection(database, spec, files)}")
+
+
+def _selection(database: "duckdb.DuckDBPyConnection", spec: AnyTable, files: list[str]) -> str:
+    """Read the table's files, those of other versions too: a column that a file lacks is null, one that only it has is left."""
+    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    source = f"read_parquet([{listed}], filename = true, union_by_name = true)"
+    there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    columns = [column.name for column in spec.columns if column.name in there]
+    if _columns(spec) != spec.columns:
+        columns.append("parse_filename(filename, true) AS shard")
+    return f"SELECT {', '.join(columns)} FROM {source}"
 
 
 def _record_origins(database: "duckdb.DuckDBPyConnection", lake: Lake) -> None:
@@ -228,5 +255,5 @@ def _describe(database: "duckdb.DuckDBPyConnection", what: str, text: str) -> No
 
 
 def _count(database: "duckdb.DuckDBPyConnection", name: str) -> int:
-    row = database.execute(f"SELECT count(*) FROM {name}").fetchone()
-    return int(row[0]) if row else 0
+    [(rows,)] = database.execute(f"SELECT count(*) FROM {name}").fetchall()
+    return int(rows)

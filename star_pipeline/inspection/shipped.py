@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib import resources
 
-TOPICS = ("pairs", "scores", "judge", "cost", "seeds", "data_set")
+TOPICS = ("health", "pairs", "scores", "judge", "cost", "seeds", "data_set")
 STORED = frozenset({"probabilities"})
 """Queries that are tables in the file: their columns depend on the data, which a view's cannot."""
 SUPERSEDED = "superseded"
@@ -81,5 +81,5 @@ def in_order_of_use() -> list[ShippedQuery]:
 
 
 def statements(name: str) -> str:
-    """A SQL file of this package that is no query: ``macros``, ``origins`` or ``seed_lineage``."""
+    """A SQL file of this package that is no query: ``macros``, ``origins``, ``seed_lineage`` or ``health_rows``."""
     return (_ROOM / f"{name}.sql").read_text("utf-8")

@@ -16,6 +16,7 @@ from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
 from star_pipeline.figures.base import Row
 from star_pipeline.report.facts import facts, settings
+from star_pipeline.report.health import health_block
 from star_pipeline.report.read import Inspection, open_inspection
 from star_pipeline.report.samples import read_samples
 
@@ -49,6 +50,7 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
     with open_inspection(lake) as inspection:
         summary = inspection.rows("summary")[0]
         configs = inspection.rows("configs")
+        health = health_block(inspection.view("health"))
         board, selections = inspection.view("pair_leaderboard"), inspection.view("selections")
         sections = _sections(inspection, board)
         chosen = read_samples(inspection, samples)
@@ -57,6 +59,7 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
     html = _template().render(
         name=configs[0]["name"] if configs else lake.root.name,
         made=f"{made:%Y-%m-%d %H:%M} UTC",
+        health=health,
         facts=facts(summary, selections, by_mean_pi(board)),
         settings=settings(configs),
         sections=sections,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from star_pipeline.core.intervals import auc, bootstrap, mean, mid_ranks, share, spearman
+from star_pipeline.core.intervals import auc, bootstrap, mean, mid_ranks, of_totals, share, spearman
 
 some_values = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30)
 
@@ -49,3 +49,17 @@ def test_of_nothing_there_is_no_estimate():
     assert share(0, 0) is None
     assert mean([]) is None
     assert np.isnan(auc([], [1.0]))
+
+
+def test_a_figure_of_totals_is_what_the_plain_bootstrap_says_of_groups_of_any_number():
+    random = np.random.default_rng(7)
+    for groups in (40, 3000):  # of 3,000 several are drawn together
+        of = np.repeat(np.arange(groups), 3)
+        values = random.normal(1.0, 1.0, groups)[of] + random.normal(0.0, 0.2, len(of))
+        found = of_totals(of, [values, np.ones(len(of))], lambda totals: totals[0] / totals[1])
+        assert found.n == groups
+        assert found.figure == pytest.approx(values.mean())
+        means = values.reshape(-1, 3).mean(axis=1)
+        low, high = stats.t.interval(0.95, groups - 1, means.mean(), stats.sem(means))
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.3 * (high - low) / 2)
+    assert of_totals(np.array([], dtype=np.int64), [np.array([])], lambda totals: totals[0]) is None

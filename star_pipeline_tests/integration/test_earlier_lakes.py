@@ -71,6 +71,8 @@ def test_queries_report_and_exports_work(opened):
     asked = star(folder, "query", "SELECT count(*) AS n FROM lineage", "--format", "json")
     assert json.loads(asked.stdout) == [{"n": 60}], asked.stderr
     assert star(folder, "query", "pair_leaderboard").returncode == 0
+    health = star(folder, "query", "SELECT verdict FROM health", "--format", "csv").stdout.split()
+    assert len(health) > len(set(health)) > 1  # a header, and a verdict a signature
     assert star(folder, "report").returncode == 0
     exported = star(folder, "export", "--format", "messages", "--output", str(folder / "rows.jsonl"))
     assert exported.returncode == 0, exported.stderr

@@ -10,10 +10,11 @@ import pyarrow as pa
 import yaml
 
 from star_pipeline.core.aliases import JsonMapping, JsonObject
+from star_pipeline.core.health.lines import in_words
 from star_pipeline.core.markdown import inline, table
 from star_pipeline.core.publishing.makeup import makeup, origin_of
 from star_pipeline.core.publishing.manifest import Configuration
-from star_pipeline.core.records import SEED_PAIR, LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.records import SEED_PAIR, HealthLine, LeftOutRow, StarRow, TaskDomain
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -102,7 +103,8 @@ class CardFacts:
     """What the card tells beside the rows; ``num_bytes`` in memory, ``download_size`` the file's bytes.
 
     ``dataset`` are the settings that decide what is published, ``verdicts`` those on all candidates of the shards, of which
-    ``flipped`` turned round with the order. ``configurations`` made the shards; they hold no server's address.
+    ``flipped`` turned round with the order. ``configurations`` made the shards; they hold no server's address. ``health`` are the
+    run's lines, of which the card tells those that are unfit.
     """
 
     name: str
@@ -115,6 +117,7 @@ class CardFacts:
     verdicts: Mapping[str, int]
     flipped: int
     configurations: Sequence[Configuration]
+    health: Sequence[HealthLine] = ()
 
 
 def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
@@ -124,6 +127,7 @@ def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
         f"# {_line(facts.name)}\n",
         f"{len(rows):,} samples for instruction tuning: of each seed the candidate that suited the target model best, among those that "
         "several agent-pairs made of it and its own response (Star-Agents, [arXiv 2411.14497](https://arxiv.org/abs/2411.14497)).\n",
+        _unfit(facts.health),
         _columns(),
         _selections(rows, facts),
         _scores(rows),
@@ -171,6 +175,14 @@ def _feature(field: pa.Field) -> JsonObject:
             "list": [_feature(kind.value_type.field(n)) for n in range(kind.value_type.num_fields)],
         }
     return {"name": field.name, "dtype": _TYPES.get(str(kind), str(kind))}
+
+
+def _unfit(health: Sequence[HealthLine]) -> str:
+    unfit = [line for line in health if line.verdict == "unfit"]
+    told = "".join(f"- **{line.signature}**: {_line(in_words(line))}\n" for line in unfit)
+    return (
+        f"**Unfit.** What this data was chosen by carries no information in these respects:\n\n{told}" if told else ""
+    )
 
 
 def _columns() -> str:

@@ -16,8 +16,8 @@ from star_pipeline.inspection.build import build_inspection
     "inspection",
     "5_publish",
     "`inspect.duckdb`: every table under its asset's name, what the journal says was paid (`spend`), and a view for each "
-    "shipped query (pair_leaderboard, pair_domains, probability_history, judge_bias, costs, failures, lineage, …), all described. Open "
-    "it with DuckDB, or ask it with `star-pipeline query`. Replaced atomically.",
+    "shipped query (health, pair_leaderboard, pair_domains, probability_history, judge_bias, costs, failures, lineage, …), all described. "
+    "Open it with DuckDB, or ask it with `star-pipeline query`. Replaced atomically.",
     partitioned=False,
     locked=False,
     automation=once_settled,

@@ -21,15 +21,17 @@ from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.checks import CORRECT, listed
 from star_pipeline.core.errors import LakeError
+from star_pipeline.core.health.examination import RULES, findings
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
 from star_pipeline.core.publishing.checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
 from star_pipeline.core.publishing.manifest import configurations, manifest
 from star_pipeline.core.publishing.rows import kept_rows
-from star_pipeline.core.records import AgentSpend, LeftOutRow, StarRow, TaskDomain
+from star_pipeline.core.records import AgentSpend, HealthLine, LeftOutRow, StarRow, TaskDomain
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
     JUDGE_VERDICTS,
     LEFT_OUT_ROWS,
+    SAMPLING_PLAN,
     STAR_DATASET,
     TASK_DOMAINS,
 )
@@ -38,9 +40,10 @@ from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, SelectedRows, selected_rows
+from star_pipeline.inspection.build import health_before_publishing
 
-_TOLD = (JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
-"""Tables that card and manifest tell of, and no row is made from."""
+_TOLD = (SAMPLING_PLAN, JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)
+"""Tables that card, manifest and the checks of health tell of, and no row is made from."""
 _LINEAGE = {
     "seed_id": (("seed_shards", "seed_id"),),
     "messages": (
@@ -74,13 +77,14 @@ _LINEAGE = {
     "from. One Parquet file (it loads straight into `datasets` and TRL), a data set card and a manifest, which names both by their hashes "
     "and what they were made from. Rows that the settings under `dataset` leave out are in the table `left_out_rows`; shards that are not "
     "done are left out and counted. Where the tables of a shard do not belong together, since one was made again alone, nothing is "
-    "written: the line names them, and the data set stays as it was.",
+    "written: the line names them, and the data set stays as it was. Its checks "
+    "of health tell whether the run means anything, over all shards; none of them blocks.",
     spec=STAR_DATASET,
     partitioned=False,
     locked=False,
     automation=once_settled,
     deps=["task_domains", "seed_catalog", *SELECTED_ROWS_DEPS, *(AllShards(spec.name) for spec in _TOLD)],
-    checks=(CORRECT, EVERY_SEED, NOT_EMPTY),
+    checks=(CORRECT, EVERY_SEED, NOT_EMPTY, *RULES.values()),
 )
 def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
@@ -91,6 +95,7 @@ def star_dataset(
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
     rows, left_out = kept_rows(made_of.rows, config.keep_rules, _leaders(home, config, made_of.rows, domains))
+    health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
         STAR_DATASET,
@@ -109,12 +114,13 @@ def star_dataset(
             dataset_consistent(rows, made_of.live),
             every_seed(rows, left_out, made_of.entries.values()),
             not_empty(rows, left_out),
+            *findings(health),
         ],
     )
     if blocking(result) or result.value is None:
         return result
     data = home.encoded(STAR_DATASET, result.value)
-    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data)
+    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data, health)
     after = signatures(home)
     if torn := [shard for shard in made_of.done if before.get(shard) != after.get(shard)]:
         raise LakeError(
@@ -161,6 +167,7 @@ def _beside(
     domains: Sequence[TaskDomain],
     spend: Sequence[AgentSpend],
     data: bytes,
+    health: Sequence[HealthLine],
 ) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
@@ -181,6 +188,7 @@ def _beside(
         verdicts=Counter(verdict for part in judged for verdict in part.column("verdict").to_pylist()),
         flipped=sum(sum(part.column("flipped").to_pylist()) for part in judged),
         configurations=configurations(origins),
+        health=health,
     )
     told = manifest(
         name=config.name,
