@@ -385,7 +385,7 @@ def _find(db: sqlite3.Connection, key: bytes) -> Entry | None:
             raise
         told = None
     alternatives = tuple((str(token), float(logprob)) for token, logprob in json.loads(told[0])) if told else ()
-    return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest, top_logprobs=alternatives)
+    return Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest, alternatives)
 
 
 def _remedy(reason: str) -> str:
