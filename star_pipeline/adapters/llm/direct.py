@@ -1,0 +1,149 @@
+"""The short way to a server that speaks OpenAI's chat API: one HTTP request, without litellm, which costs ten times its time.
+
+Body, key, errors and what is taken of a reply are those that litellm would give; the tests hold the two against each other.
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from star_pipeline.adapters.llm.answers import Answer, of_choice
+from star_pipeline.adapters.llm.failures import Failure, of_status
+from star_pipeline.adapters.llm.wire import completion_of, other_origin
+from star_pipeline.config.models import AgentConfig
+from star_pipeline.core.aliases import JsonObject
+from star_pipeline.core.ports import ChatRequest
+
+SPEAKS = frozenset({"hosted_vllm", "openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"})
+"""litellm's names of providers whose servers, at an address of one's own, take OpenAI's requests as they are."""
+_OPENAIS_OWN = "api.openai.com"
+"""Newer models there want other parameters than older ones, which litellm knows."""
+_NOT_IN_BODY = ("extra_body", "extra_headers", "drop_params", "allowed_openai_params", "additional_drop_params")
+_MOST_REDIRECTS = 5
+_MOST_BYTES = 32 * 2**20
+
+
+def goes_directly(agent: AgentConfig) -> bool:
+    """Whether the agent's requests go to its server without litellm."""
+    if agent.client is not None:
+        return agent.client == "direct"
+    return can_go_directly(agent)
+
+
+def can_go_directly(agent: AgentConfig) -> bool:
+    """Whether its server can be spoken to so: it has an address, and takes OpenAI's requests."""
+    provider, _, name = agent.model.partition("/")
+    known = provider in SPEAKS and bool(name) and bool(agent.api_base)
+    return known and urlsplit(str(agent.api_base)).hostname != _OPENAIS_OWN
+
+
+def usual_key(agent: AgentConfig) -> str:
+    """The key that a server is sent where the agent names no variable: the provider's own, empty where there is none."""
+    provider = agent.model.partition("/")[0]
+    names = [f"{provider.upper()}_API_KEY"]
+    names += ["OPENAI_API_KEY"] if provider in ("openai", "custom_openai", "litellm_proxy") else []
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+class DirectClient:
+    """The servers of some agents, for one event loop. Connections stay open until ``aclose``."""
+
+    def __init__(
+        self, agents: Mapping[str, AgentConfig], mask: Callable[[str], str], mask_key: Callable[[str], str]
+    ) -> None:
+        self._agents, self._mask, self._mask_key = agents, mask, mask_key
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, agent_name: str, messages: list[dict[str, str]], params: JsonObject) -> Answer:
+        """Raises Failure."""
+        agent = self._agents[agent_name]
+        body = {"model": agent.model.partition("/")[2], "messages": messages}
+        body |= {name: value for name, value in params.items() if name not in _NOT_IN_BODY}
+        body |= params.get("extra_body") or {}
+        headers = {"Content-Type": "application/json", **(params.get("extra_headers") or {})}
+        key = os.environ.get(agent.api_key_env, "") if agent.api_key_env else usual_key(agent)
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(agent.timeout_s):
+                status, told, content = await self._post(
+                    f"{str(agent.api_base).rstrip('/')}/chat/completions",
+                    json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+                    headers,
+                )
+        except Failure as failure:
+            raise Failure(
+                failure.kind,
+                f"{agent.model}: {self._mask(str(failure))}",
+                failure.passing,
+                maybe_billed=failure.maybe_billed,
+            ) from None
+        except (TimeoutError, aiohttp.ServerTimeoutError):
+            raise Failure("timeout", f"{agent.model}: no reply within {agent.timeout_s:g} s", True) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError):
+            raise Failure(
+                "connection", f"{agent.model}: nobody answers at {agent.api_base}", True, maybe_billed=False
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            said = self._mask(f"{type(error).__name__}: {error}")
+            raise Failure("connection", f"{agent.model}: {said}", True) from None
+        if status != 200:
+            raise of_status(status, told, content.decode("utf-8", "replace"), agent, self._mask)
+        try:
+            said = completion_of(content)
+        except Failure as failure:
+            raise Failure(failure.kind, f"{agent.model}: {failure}", failure.passing) from None
+        return of_choice(said, agent, self._mask_key, time.monotonic() - began)
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        """(status, headers, body). Sent on only within one origin: the key belongs to the address that it was given for."""
+        for _ in range(_MOST_REDIRECTS):
+            async with self._open().post(url, data=body, headers=headers, allow_redirects=False) as response:
+                location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
+                if not location:
+                    return response.status, response.headers, await _bounded(response)
+                asked, url = url, urljoin(url, location)
+                other_origin(asked, url)
+                if response.status not in (307, 308):
+                    return response.status, response.headers, b""
+        raise Failure("redirected", f"{url} sends on again and again", False, maybe_billed=False)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=_certificates()),
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body, as far as anybody can want it."""
+    parts, size = [], 0
+    async for part in response.content.iter_chunked(2**16):
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise Failure("malformed_reply", f"the reply has more than {_MOST_BYTES:,} bytes", True)
+    return b"".join(parts)
+
+
+def _certificates() -> ssl.SSLContext:
+    """Those that litellm's client trusts: SSL_CERT_FILE's, else certifi's."""
+    import certifi
+
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
