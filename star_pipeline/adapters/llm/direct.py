@@ -15,7 +15,7 @@ import aiohttp
 
 from star_pipeline.adapters.llm.answers import Answer, of_choice
 from star_pipeline.adapters.llm.failures import Failure, of_status
-from star_pipeline.adapters.llm.wire import completion_of, other_origin
+from star_pipeline.adapters.llm.wire import MOST_BYTES, completion_of, require_one_origin
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.ports import ChatRequest
@@ -26,7 +26,6 @@ _OPENAIS_OWN = "api.openai.com"
 """Newer models there want other parameters than older ones, which litellm knows."""
 _NOT_IN_BODY = ("extra_body", "extra_headers", "drop_params", "allowed_openai_params", "additional_drop_params")
 _MOST_REDIRECTS = 5
-_MOST_BYTES = 32 * 2**20
 
 
 def goes_directly(agent: AgentConfig) -> bool:
@@ -110,7 +109,7 @@ class DirectClient:
                 if not location:
                     return response.status, response.headers, await _bounded(response)
                 asked, url = url, urljoin(url, location)
-                other_origin(asked, url)
+                require_one_origin(asked, url)
                 if response.status not in (307, 308):
                     return response.status, response.headers, b""
         raise Failure("redirected", f"{url} sends on again and again", False, maybe_billed=False)
@@ -137,8 +136,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_chunked(2**16):
         parts.append(part)
         size += len(part)
-        if size > _MOST_BYTES:
-            raise Failure("malformed_reply", f"the reply has more than {_MOST_BYTES:,} bytes", True)
+        if size > MOST_BYTES:
+            raise Failure("malformed_reply", f"the reply has more than {MOST_BYTES:,} bytes", True)
     return b"".join(parts)
 
 

@@ -1,8 +1,9 @@
 """What went wrong with one try: may it pass, did it reach the provider, can it have been billed?"""
 
+import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,20 @@ PASSING = {
     "JSONSchemaValidationError": "malformed_reply",
     "APIError": "server_error",
 }
+_BY_STATUS = {
+    400: ("bad_request", False),
+    401: ("authentication", False),
+    403: ("permission", False),
+    404: ("not_found", False),
+    408: ("timeout", True),
+    422: ("bad_request", False),
+    429: ("rate_limit", True),
+    503: ("unavailable", True),
+    504: ("timeout", True),
+}
+"""What litellm makes of a status; of the others, a server's error."""
+_NEVER = frozenset({405, 410, 413, 414, 415, 431, 451, 501, 505})
+"""What is refused with one of these will be refused again."""
 _NEVER_REACHED = ("ClientConnectorError", "ConnectTimeout", "PoolTimeout")
 _BROKEN = ("unable to get json response", "invalid response object", "empty or invalid response")
 _GOOGLES = "exceeded your current quota"
@@ -168,15 +183,42 @@ def classify(error: Exception, agent: AgentConfig, mask: Callable[[str], str]) -
 
 
 def _refused(error: Exception, message: str, response: "httpx.Response", mask: Callable[[str], str]) -> Failure:
-    """The server answered with an error status."""
-    kind, passing = _by_name(error)
-    status, said = response.status_code, mask(f"{error} {_body(response)}"[:_LONGEST_SAID])
+    """The server answered litellm with an error status."""
+    said = mask(f"{error} {_body(response)}"[:_LONGEST_SAID])
+    return _of_answer(*_by_name(error), message, response.status_code, response.headers, said)
+
+
+def of_status(
+    status: int, headers: Mapping[str, str], body: str, agent: AgentConfig, mask: Callable[[str], str]
+) -> Failure:
+    """The failure behind an HTTP answer that is no completion; its kind is the one that litellm's error has."""
+    said = mask(body[:_LONGEST_SAID])
+    kind, passing = _BY_STATUS.get(status, ("server_error", True))
+    message = f"{agent.model}: HTTP {status}: {_short(_message(said))}"
+    return _of_answer(kind, passing, message, status, headers, said)
+
+
+def _message(said: str) -> str:
+    """What an error of OpenAI's form says, or all of it."""
+    try:
+        error = json.loads(said).get("error")
+        return str(error["message"] if isinstance(error, dict) else error or said)
+    except (ValueError, AttributeError, KeyError, RecursionError):
+        return said
+
+
+def _of_answer(
+    kind: str, passing: bool, message: str, status: int, headers: Mapping[str, str], said: str
+) -> Failure:
+    """What the server's words and headers tell beyond its status."""
     low = said.lower()
     if 300 <= status < 400:
         kind, passing = "redirected", False
         message = f"{message} (sent on to another address; write the one that answers itself in api_base)"
     elif status == 402 or any(phrase in low for phrase in (_MONEY_OR_TIME if status == 429 else _NO_MONEY)):
         kind, passing = "quota", False
+    elif status in _NEVER:
+        kind, passing = "bad_request", False
     elif status == 403:  # for which litellm has a class, and raises another
         kind, passing = "permission", False
     elif status >= 500 and _CANNOT_LOAD.search(low):
@@ -188,7 +230,7 @@ def _refused(error: Exception, message: str, response: "httpx.Response", mask: C
     elif kind == "bad_request" and TOO_LONG.search(low):
         kind = "context_too_long"
     billed = kind in _BILLED_KINDS or status in _BILLED_STATUSES
-    wish = retry_after_s(response.headers.get("retry-after"))
+    wish = retry_after_s(headers.get("retry-after"))
     if wish is None and status == 429:
         wish = retry_after_said(low)
     # a limit of the day that is renewed soon is waited for like any other

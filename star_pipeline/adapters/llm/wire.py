@@ -7,6 +7,7 @@ finish reason, a content in parts). Here such fields are put right, or left out,
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.core.aliases import JsonObject
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 10**9
 """No reply has more: a larger count says nothing."""
-_MOST_BYTES, _MOST_OF_AN_ERROR = 32 * 2**20, 8192
+MOST_BYTES, _MOST_OF_AN_ERROR = 32 * 2**20, 8192
 _LONGEST_REASON, _DEEPEST = 64, 8
 _MOST_TOLD, _LEAST_LOGPROB = 100, -1e4
 _TEXT_PARTS, _REASONING_PARTS = (
@@ -36,14 +37,7 @@ async def look_at(response: "httpx.Response") -> None:
     """Put a chat completion right. Raises Failure for a redirect to another origin, and for a reply that nobody can want."""
     if response.has_redirect_location:
         asked, other = response.request.url, response.request.url.join(response.headers["location"])
-        if (asked.scheme, asked.host, asked.port) != (other.scheme, other.host, other.port):
-            raise Failure(
-                "redirected",
-                f"{asked.scheme}://{asked.netloc.decode()} sends on to {other.scheme}://{other.netloc.decode()}, where no key is "
-                "taken; write the address that answers itself in api_base",
-                False,
-                maybe_billed=False,
-            )
+        require_one_origin(str(asked), str(other))
     body = await response.aread()
     if response.status_code != 200:
         response._content = body[
@@ -52,21 +46,53 @@ async def look_at(response: "httpx.Response") -> None:
         return
     if not response.request.url.path.endswith("/chat/completions"):
         return
-    if len(body) > _MOST_BYTES:
-        raise Failure("malformed_reply", f"the reply has {len(body):,} bytes; expected at most {_MOST_BYTES:,}", True)
-    try:
-        said = json.loads(body.decode(json.detect_encoding(body), "replace"), parse_int=_whole)
-    except ValueError:
-        raise Failure("malformed_reply", f"the reply is no JSON ({len(body):,} bytes)", True) from None
-    except RecursionError:
-        raise Failure("malformed_reply", "the reply is nested too deeply to be read", True) from None
-    tidied = tidy(said)
-    if not (isinstance(tidied, dict) and (tidied.get("choices") or tidied.get("error"))):
-        raise Failure("malformed_reply", f"the reply holds no choices ({len(body):,} bytes)", True)
+    said = _read(body)
+    tidied = _with_choices(said, body)
     if tidied is not said:
         response._content = json.dumps(tidied).encode()
     elif not tidied.get("choices"):
         response._content = body[:_MOST_OF_AN_ERROR]
+
+
+def completion_of(body: bytes) -> JsonObject:
+    """A chat completion from its bytes, with what a reader may rely on. Raises Failure, also for an error in its place."""
+    said = _with_choices(_read(body), body)
+    if not said.get("choices"):
+        told = said["error"]
+        message = told.get("message") if isinstance(told, Mapping) else told
+        raise Failure("server_error", f"an error in place of a reply: {str(message)[:300]}", True)
+    return said
+
+
+def _read(body: bytes) -> object:
+    if len(body) > MOST_BYTES:
+        raise Failure("malformed_reply", f"the reply has {len(body):,} bytes; expected at most {MOST_BYTES:,}", True)
+    try:
+        return json.loads(body.decode(json.detect_encoding(body), "replace"), parse_int=_whole)
+    except ValueError:
+        raise Failure("malformed_reply", f"the reply is no JSON ({len(body):,} bytes)", True) from None
+    except RecursionError:
+        raise Failure("malformed_reply", "the reply is nested too deeply to be read", True) from None
+
+
+def _with_choices(said: object, body: bytes) -> JsonObject:
+    tidied = tidy(said)
+    if not (isinstance(tidied, dict) and (tidied.get("choices") or tidied.get("error"))):
+        raise Failure("malformed_reply", f"the reply holds no choices ({len(body):,} bytes)", True)
+    return tidied
+
+
+def require_one_origin(asked: str, other: str) -> None:
+    """Raises Failure where a redirect leads to another origin."""
+    here, there = urlsplit(asked), urlsplit(other)
+    if (here.scheme, here.hostname, here.port) != (there.scheme, there.hostname, there.port):
+        raise Failure(
+            "redirected",
+            f"{here.scheme}://{here.netloc} sends on to {there.scheme}://{there.netloc}, where no key is taken; write the address that "
+            "answers itself in api_base",
+            False,
+            maybe_billed=False,
+        )
 
 
 def tidy(said: object) -> object:
