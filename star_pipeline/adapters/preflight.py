@@ -24,12 +24,10 @@ def check_agents(config: StarConfig) -> None:
         return
     from star_pipeline.adapters.llm.prices import require_bounds
     from star_pipeline.adapters.llm.secrets import require_keys
-    from star_pipeline.adapters.llm.transport import load_litellm
 
-    litellm = load_litellm()
-    require_keys(litellm, agents)
+    require_keys(agents)
     if config.budget.usd is not None:
-        require_bounds(litellm, agents, config.judge.judges, config.judge_rules.request_params)
+        require_bounds(agents, config.judge.judges, config.judge_rules.request_params)
     for name, agent in agents.items():
         if agent.api_base and _refused(agent.api_base):
             raise AgentDown(
@@ -39,7 +37,7 @@ def check_agents(config: StarConfig) -> None:
         from star_pipeline.adapters.llm.logprobs import logprobs_problem
 
         for name in config.judge.judges:
-            if problem := logprobs_problem(litellm, config, name):
+            if problem := logprobs_problem(config, name):
                 raise ConfigError(problem)
 
 

@@ -171,29 +171,27 @@ def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
     from star_pipeline.adapters.llm.logprobs import logprobs_problem
     from star_pipeline.adapters.llm.prices import FREE, price, require_bounds
     from star_pipeline.adapters.llm.secrets import missing_keys
-    from star_pipeline.adapters.llm.transport import load_litellm
 
-    litellm = load_litellm()
     if settings.budget.usd is not None:
-        require_bounds(litellm, settings.agents_in_use, settings.judge.judges, settings.judge_rules.request_params)
+        require_bounds(settings.agents_in_use, settings.judge.judges, settings.judge_rules.request_params)
     for name, agent in settings.agents_in_use.items():
-        cost = price(litellm, agent)
+        cost = price(agent)
         priced = "free" if cost == FREE else "no price known, counted as 0 USD"
         if cost and cost != FREE:
             priced = f"{cost.prompt * 1e6:g} / {cost.completion * 1e6:g} USD per million tokens"
-        missing = missing_keys(litellm, agent)
+        missing = missing_keys(agent)
         if missing:
             yield False, f"{name} ({agent.model}): {missing} is not set in the environment; export it with the key"
             continue
         if agent.api_base:
-            well, found = describe_endpoint(litellm, agent)
+            well, found = describe_endpoint(agent)
             yield well, f"{name} ({agent.model}) at {agent.api_base}: {found}; {priced}"
             if not well:
                 continue
         else:
             yield True, f"{name} ({agent.model}): {priced}"
         if settings.judge.mode == "logprobs" and name in settings.judge.judges:
-            problem = logprobs_problem(litellm, settings, name)
+            problem = logprobs_problem(settings, name)
             yield not problem, problem or f"{name} ({agent.model}): nothing speaks against judge.mode: logprobs"
 
 

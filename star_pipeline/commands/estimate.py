@@ -14,7 +14,6 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import Entry, read_ledger, reader, request_key
 from star_pipeline.adapters.llm.ledger import Spend
 from star_pipeline.adapters.llm.prices import Price, max_tokens, price, prompt_bound
-from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.config import StarConfig, load_config
@@ -85,12 +84,11 @@ class _Sample:
 class _Estimator:
     def __init__(self, settings: StarConfig, lake: Lake) -> None:
         self._settings, self._lake = settings, lake
-        self._litellm = load_litellm()
         self._assumptions: list[str] = []
         known_lake = (lake.journal / "lake_id").exists()
         self._folder = lake.journal_folder(settings.journal)
         self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
-        self._prices = {name: price(self._litellm, agent) for name, agent in settings.agents.items()}
+        self._prices = {name: price(agent) for name, agent in settings.agents.items()}
 
     def estimate(self, paths: Sequence[str]) -> Estimate:
         untouched, shards = self._untouched(paths)

@@ -5,18 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from star_pipeline.config.addresses import Address, require_none
+from star_pipeline.config.addresses import require_none
+from star_pipeline.config.agents import AgentConfig as AgentConfig
 from star_pipeline.config.judge import JudgeConfig
-from star_pipeline.config.params import Params
 from star_pipeline.config.scoring import IDLE, ScoringConfig
-from star_pipeline.config.section import Section, variable_name
+from star_pipeline.config.section import Section
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.checks import Shares
 from star_pipeline.core.equations.evolution import EvolutionRules
 from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
 from star_pipeline.core.equations.judging import JudgeRules
-from star_pipeline.core.equations.prompts import INSTRUCTION_PROMPTS, SHIPPED, PromptLibrary
+from star_pipeline.core.equations.prompts import SHIPPED, PromptLibrary
 from star_pipeline.core.equations.sampling import SamplingRules, Weighting
 from star_pipeline.core.intake.formats import SeedField
 from star_pipeline.core.intake.seeds import SeedRules, Turns
@@ -24,46 +24,6 @@ from star_pipeline.core.publishing.rows import Fallbacks, KeepRules
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
-class AgentConfig(Section):
-    model: str = Field(
-        min_length=1, description="litellm model, such as hosted_vllm/Qwen/Qwen2.5-7B-Instruct or openai/gpt-4o-mini"
-    )
-    api_base: Address | None = Field(
-        None, description="the server's address, without credentials; null: the provider's own"
-    )
-    api_key_env: str | None = Field(
-        None, description="environment variable that holds the key; null: the provider's usual one"
-    )
-    max_concurrency: int = Field(16, ge=1, le=4096, description="requests in flight at once")
-    requests_per_minute: int | None = Field(None, ge=1, description="requests started a minute; null: no limit")
-    tokens_per_minute: int | None = Field(
-        None,
-        ge=1,
-        description="tokens sent and received in any minute, by estimate until the reply is there; null: no limit",
-    )
-    adaptive_concurrency: bool = Field(
-        True,
-        description="begin with a quarter of max_concurrency, and use fewer where the server throttles or slows down",
-    )
-    patience_s: float = Field(
-        30.0, ge=0, le=3600, description="seconds that the agent may be out of reach before the run stops"
-    )
-    timeout_s: float = Field(120.0, gt=0, le=3600, description="seconds until a request counts as lost")
-    max_tries: int = Field(5, ge=1, le=20, description="requests sent for one reply before it counts as failed")
-    instruction_prompt: str = Field(
-        "rewrite", description=f"template when it rewrites: {', '.join(INSTRUCTION_PROMPTS)} or your own"
-    )
-    response_prompt: str = Field("respond", description="template when it responds")
-    input_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
-    output_cost_per_token: float | None = Field(None, ge=0, description="USD; null: litellm's price map")
-    params: Params = Field(default_factory=dict, description="passed on to the model: temperature, max_tokens, …")
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, name: str | None) -> str | None:
-        return variable_name(name)
 
 
 class PairsConfig(Section):
@@ -364,7 +324,7 @@ class StarConfig(Section):
     def deciding(self) -> JsonObject:
         """The settings that decide a run's content, as plain data: without name, limits, budget and what only watches."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
-        idle |= {"timeout_s", "max_tries", "api_key_env"}
+        idle |= {"timeout_s", "max_tries", "api_key_env", "client"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
         rest = self.model_dump(
             mode="json",

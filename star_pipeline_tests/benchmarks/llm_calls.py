@@ -23,7 +23,7 @@ import psutil
 
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import Journal
-from star_pipeline.adapters.llm.transport import load_litellm
+from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message

@@ -8,6 +8,7 @@ from typing import Any
 
 from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.adapting import Form
+from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import LOADING, Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
@@ -23,8 +24,8 @@ from star_pipeline.adapters.llm.prices import (
     require_bounds,
     worst_pico,
 )
+from star_pipeline.adapters.llm.senders import Senders
 from star_pipeline.adapters.llm.servers import Server, Servers
-from star_pipeline.adapters.llm.transport import Answer, Transport, load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError, StarError
 from star_pipeline.core.ports import ChatReply, ChatRequest
@@ -57,17 +58,15 @@ class LitellmChat:
         servers: Servers | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        litellm = load_litellm()
-        self._transport = Transport(litellm, agents)
+        self._senders = Senders(agents)
         if budget_usd is not None:
-            require_bounds(litellm, agents)
+            require_bounds(agents)
         self._journal = journal
         self._budget = Budget(journal, budget_usd) if budget_usd is not None else None
         self._sleep, self._clock = sleep, clock
         servers = servers or Servers(sleep, clock)
         self._agents = {
-            name: _Agent(agent, price(litellm, agent) or FREE, servers.of(name, agent))
-            for name, agent in agents.items()
+            name: _Agent(agent, price(agent) or FREE, servers.of(name, agent)) for name, agent in agents.items()
         }
         for row in journal.spend():
             if row.agent in self._agents and row.replies:
@@ -110,6 +109,7 @@ class LitellmChat:
             for task in late:
                 task.cancel()
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await self._senders.aclose()
         await self._journal.aclose()
 
     def _forget(self, key: bytes, task: asyncio.Task[Entry]) -> None:
@@ -225,7 +225,7 @@ class LitellmChat:
         form: Form,
         reservation: int | None,
     ) -> Entry:
-        answer = await self._transport.send(request, form)
+        answer = await self._senders.send(request, form)
         agent.server.breaker.answered()
         for news in agent.server.adaptation.took(request.agent, request, agent.config, form):
             self._tell(news)

@@ -8,66 +8,41 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from urllib.parse import urljoin, urlsplit
+from collections.abc import Mapping
+from urllib.parse import urljoin
 
 import aiohttp
 
-from star_pipeline.adapters.llm.answers import Answer, of_choice
+from star_pipeline.adapters.llm.adapting import Form
+from star_pipeline.adapters.llm.answers import Answer, answer_of
 from star_pipeline.adapters.llm.failures import Failure, of_status
-from star_pipeline.adapters.llm.wire import MOST_BYTES, completion_of, require_one_origin
+from star_pipeline.adapters.llm.secrets import key_masker, key_of, masker
+from star_pipeline.adapters.llm.wire import MOST_BYTES, completion_of, error_code, require_one_origin
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.ports import ChatRequest
 
-SPEAKS = frozenset({"hosted_vllm", "openai", "custom_openai", "litellm_proxy", "lm_studio", "llamafile"})
-"""litellm's names of providers whose servers, at an address of one's own, take OpenAI's requests as they are."""
-_OPENAIS_OWN = "api.openai.com"
-"""Newer models there want other parameters than older ones, which litellm knows."""
 _NOT_IN_BODY = ("extra_body", "extra_headers", "drop_params", "allowed_openai_params", "additional_drop_params")
-_MOST_REDIRECTS = 5
+_MOST_REDIRECTS, _MOST_OF_AN_ERROR = 5, 8192
 
 
-def goes_directly(agent: AgentConfig) -> bool:
-    """Whether the agent's requests go to its server without litellm."""
-    if agent.client is not None:
-        return agent.client == "direct"
-    return can_go_directly(agent)
-
-
-def can_go_directly(agent: AgentConfig) -> bool:
-    """Whether its server can be spoken to so: it has an address, and takes OpenAI's requests."""
-    provider, _, name = agent.model.partition("/")
-    known = provider in SPEAKS and bool(name) and bool(agent.api_base)
-    return known and urlsplit(str(agent.api_base)).hostname != _OPENAIS_OWN
-
-
-def usual_key(agent: AgentConfig) -> str:
-    """The key that a server is sent where the agent names no variable: the provider's own, empty where there is none."""
-    provider = agent.model.partition("/")[0]
-    names = [f"{provider.upper()}_API_KEY"]
-    names += ["OPENAI_API_KEY"] if provider in ("openai", "custom_openai", "litellm_proxy") else []
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
-
-
-class DirectClient:
+class DirectTransport:
     """The servers of some agents, for one event loop. Connections stay open until ``aclose``."""
 
-    def __init__(
-        self, agents: Mapping[str, AgentConfig], mask: Callable[[str], str], mask_key: Callable[[str], str]
-    ) -> None:
-        self._agents, self._mask, self._mask_key = agents, mask, mask_key
+    def __init__(self, agents: Mapping[str, AgentConfig]) -> None:
+        self.agents = agents
+        self._mask, self._mask_key = masker(agents), key_masker(agents)
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, agent_name: str, messages: list[dict[str, str]], params: JsonObject) -> Answer:
+    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
         """Raises Failure."""
-        agent = self._agents[agent_name]
-        body = {"model": agent.model.partition("/")[2], "messages": messages}
+        agent = self.agents[request.agent]
+        params = form.params(request, agent)
+        body: JsonObject = {"model": agent.model.partition("/")[2], "messages": form.messages(request)}
         body |= {name: value for name, value in params.items() if name not in _NOT_IN_BODY}
         body |= params.get("extra_body") or {}
         headers = {"Content-Type": "application/json", **(params.get("extra_headers") or {})}
-        key = os.environ.get(agent.api_key_env, "") if agent.api_key_env else usual_key(agent)
-        if key:
+        if key := key_of(agent):
             headers["Authorization"] = f"Bearer {key}"
         began = time.monotonic()
         try:
@@ -93,13 +68,15 @@ class DirectClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             said = self._mask(f"{type(error).__name__}: {error}")
             raise Failure("connection", f"{agent.model}: {said}", True) from None
+        if status == 200:
+            status = error_code(content) or status
         if status != 200:
             raise of_status(status, told, content.decode("utf-8", "replace"), agent, self._mask)
         try:
-            said = completion_of(content)
+            completion = completion_of(content)
         except Failure as failure:
             raise Failure(failure.kind, f"{agent.model}: {failure}", failure.passing) from None
-        return of_choice(said, agent, self._mask_key, time.monotonic() - began)
+        return answer_of(completion, request, agent, self._mask_key, time.monotonic() - began)
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
         """(status, headers, body). Sent on only within one origin: the key belongs to the address that it was given for."""
@@ -107,7 +84,9 @@ class DirectClient:
             async with self._open().post(url, data=body, headers=headers, allow_redirects=False) as response:
                 location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
                 if not location:
-                    return response.status, response.headers, await _bounded(response)
+                    whole = response.status == 200
+                    content = await (_bounded(response) if whole else response.content.read(_MOST_OF_AN_ERROR))
+                    return response.status, response.headers, content
                 asked, url = url, urljoin(url, location)
                 require_one_origin(asked, url)
                 if response.status not in (307, 308):

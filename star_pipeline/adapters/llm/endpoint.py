@@ -4,9 +4,8 @@ import json
 import re
 import urllib.error
 import urllib.request
-from types import ModuleType
 
-from star_pipeline.adapters.llm.transport import NO_KEY, key_of
+from star_pipeline.adapters.llm.secrets import NO_KEY, key_of
 from star_pipeline.config.models import AgentConfig
 
 _NO_SUCH_LIST = (404, 405, 501)
@@ -21,19 +20,19 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def describe_endpoint(litellm: ModuleType, agent: AgentConfig) -> tuple[bool, str]:
+def describe_endpoint(agent: AgentConfig) -> tuple[bool, str]:
     """(Whether all is well as far as can be told, what was found out and what could not be)."""
     if _get(agent, "/health")[0] == 503:
         return (
             False,
             "it is still loading its model, or not ready (HTTP 503 at /health); wait until it is, then ask again",
         )
-    well, found = _of_its_list(litellm, agent)
+    well, found = _of_its_list(agent)
     return well, found + (_queue(agent) if well else "")
 
 
-def _of_its_list(litellm: ModuleType, agent: AgentConfig) -> tuple[bool, str]:
-    key = key_of(litellm, agent)
+def _of_its_list(agent: AgentConfig) -> tuple[bool, str]:
+    key = key_of(agent)
     key = "" if key in (NO_KEY, "fake-api-key") else key
     status, said = _models(agent, key)
     if isinstance(said, str):

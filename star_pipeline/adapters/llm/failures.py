@@ -207,9 +207,7 @@ def _message(said: str) -> str:
         return said
 
 
-def _of_answer(
-    kind: str, passing: bool, message: str, status: int, headers: Mapping[str, str], said: str
-) -> Failure:
+def _of_answer(kind: str, passing: bool, message: str, status: int, headers: Mapping[str, str], said: str) -> Failure:
     """What the server's words and headers tell beyond its status."""
     low = said.lower()
     if 300 <= status < 400:

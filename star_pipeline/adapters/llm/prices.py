@@ -2,8 +2,8 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
+from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import ConfigError
@@ -12,6 +12,8 @@ from star_pipeline.core.ports import ChatRequest
 PICO = 10**12
 """Money is counted in whole 1e-12 USD: running totals in floats would drift."""
 _MOST_PICO = 10**15
+_UNPRICED = frozenset({"hosted_vllm", "lm_studio", "llamafile", "custom_openai"})
+"""Servers of one's own, of which litellm's map holds none."""
 _BYTES_A_REQUEST, _BYTES_A_MESSAGE = 256, 16
 """Tokens that a server's chat template may add: default system prompt, roles, borders."""
 
@@ -32,12 +34,15 @@ class Price:
 FREE = Price(0.0, 0.0)
 
 
-def price(litellm: ModuleType, agent: AgentConfig) -> Price | None:
+def price(agent: AgentConfig) -> Price | None:
     """The configuration's price, else the one in litellm's map; offline agents are free; None where nobody knows one."""
     if agent.input_cost_per_token is not None or agent.output_cost_per_token is not None:
         return Price(agent.input_cost_per_token or 0.0, agent.output_cost_per_token or 0.0)
     if agent.model.startswith("offline/"):
         return FREE
+    if agent.model.partition("/")[0] in _UNPRICED:
+        return None
+    litellm = load_litellm()
     try:
         known = litellm.get_model_info(agent.model)
     except Exception:  # litellm raises a bare Exception for a model that its map lacks
@@ -73,14 +78,13 @@ def worst_pico(request: ChatRequest, agent: AgentConfig, known: Price) -> int:
 
 
 def require_bounds(
-    litellm: ModuleType,
     agents: Mapping[str, AgentConfig],
     judges: Container[str] = (),
     judge_params: JsonMapping | None = None,
 ) -> None:
     """What a budget needs: a price and a limit of tokens for every agent. Raises ConfigError, naming the first that lacks one."""
     for name, agent in agents.items():
-        known = price(litellm, agent)
+        known = price(agent)
         if known is None:
             raise ConfigError(
                 f"agent {name} ({agent.model}) has no price, and budget.usd is set; give input_cost_per_token and "

@@ -3,14 +3,16 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from types import ModuleType
 
+from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.replies import MASKED
 from star_pipeline.core.errors import ConfigError
 
 _NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _SHORTEST, _LONG = 8, 16
+NO_KEY = "none"
+_OPENAIS_CLIENT = ("openai", "text-completion-openai", "custom_openai", "litellm_proxy")
 _USUAL = {
     "gemini": ("GOOGLE_API_KEY",),
     "bedrock": ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
@@ -28,24 +30,54 @@ _PLACEHOLDER = re.compile(
 """The words that people write where a key is asked for and none is needed."""
 
 
-def missing_keys(litellm: ModuleType, agent: AgentConfig) -> str:
+def missing_keys(agent: AgentConfig) -> str:
     """The environment variables that the agent's key should come from and that are not set; empty where all is well."""
     if agent.api_key_env:
         return "" if os.environ.get(agent.api_key_env) else agent.api_key_env
     if agent.api_base or agent.model.startswith("offline/"):
         return ""
-    needed = litellm.validate_environment(agent.model)
+    needed = load_litellm().validate_environment(agent.model)
     return "" if needed["keys_in_environment"] else ", ".join(needed["missing_keys"])
 
 
-def require_keys(litellm: ModuleType, agents: Mapping[str, AgentConfig]) -> None:
+def require_keys(agents: Mapping[str, AgentConfig]) -> None:
     """Raises ConfigError, naming agent and variable, for the first key that is not set."""
     for name, agent in agents.items():
-        missing = missing_keys(litellm, agent)
+        missing = missing_keys(agent)
         if missing:
             raise ConfigError(
                 f"agent {name} ({agent.model}): {missing} is not set in the environment; export it with the key"
             )
+
+
+def usual_key(agent: AgentConfig) -> str:
+    """The provider's own key, for a server of OpenAI's kind where the agent names no variable; empty where there is none."""
+    provider = agent.model.partition("/")[0]
+    names = [f"{provider.upper()}_API_KEY", *(["OPENAI_API_KEY"] if provider in _OPENAIS_CLIENT else [])]
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def key_of(agent: AgentConfig) -> str:
+    """The key that the agent's server is sent; NO_KEY where a server of one's own has none, and OpenAI's client wants one;
+    empty where the provider's own client looks for it."""
+    if agent.api_key_env:
+        return os.environ.get(agent.api_key_env, "")
+    if not agent.api_base or agent.model.startswith("offline/"):
+        return ""
+    if agent.goes_directly:
+        return usual_key(agent)
+    litellm = load_litellm()
+    try:
+        _, provider, found, _ = litellm.get_llm_provider(agent.model, api_base=agent.api_base)
+    except Exception:  # litellm says so when it is asked
+        return ""
+    usual = [f"{provider.upper()}_API_KEY", *litellm.validate_environment(agent.model)["missing_keys"]]
+    if provider in _OPENAIS_CLIENT:
+        usual.append("OPENAI_API_KEY")
+    elif provider not in litellm.openai_compatible_providers:
+        return ""
+    known = next((os.environ[name] for name in usual if os.environ.get(name)), "")
+    return known or found or NO_KEY
 
 
 def masker(agents: Mapping[str, AgentConfig]) -> Callable[[str], str]:

@@ -57,11 +57,26 @@ async def look_at(response: "httpx.Response") -> None:
 def completion_of(body: bytes) -> JsonObject:
     """A chat completion from its bytes, with what a reader may rely on. Raises Failure, also for an error in its place."""
     said = _with_choices(_read(body), body)
-    if not said.get("choices"):
+    choices = said.get("choices")
+    if not (isinstance(choices, list) and choices):
+        if not said.get("error"):
+            raise Failure("malformed_reply", f"the reply's choices are no list ({len(body):,} bytes)", True)
         told = said["error"]
         message = told.get("message") if isinstance(told, Mapping) else told
         raise Failure("server_error", f"an error in place of a reply: {str(message)[:300]}", True)
     return said
+
+
+def error_code(body: bytes) -> int | None:
+    """The status that an error in place of a reply names; some routers send it with HTTP 200. Errors are short."""
+    if len(body) > _MOST_OF_AN_ERROR or b'"error"' not in body:
+        return None
+    try:
+        error = json.loads(body).get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600 else None
 
 
 def _read(body: bytes) -> object:

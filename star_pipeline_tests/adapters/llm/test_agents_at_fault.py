@@ -7,7 +7,6 @@ import pytest
 from star_pipeline.adapters.backoff import retry_after_s, retry_after_said
 from star_pipeline.adapters.llm.adapting import beyond_the_context, refused_parameter
 from star_pipeline.adapters.llm.endpoint import describe_endpoint
-from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.config.models import AgentConfig, JudgeConfig
 from star_pipeline.core.errors import AgentDown, CallError
 from star_pipeline.core.records import Message
@@ -182,10 +181,9 @@ def test_no_redirect_takes_the_key_or_the_prompt_to_another_origin(status, provi
 def test_doctor_finds_out_what_it_can_of_a_key_and_sends_it_nowhere_else(monkeypatch):
     monkeypatch.setenv("MY_KEY", "right")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    litellm = load_litellm()
 
     def found(server, **changes):
-        return describe_endpoint(litellm, AgentConfig(model="openai/m", api_base=server.url, **changes))
+        return describe_endpoint(AgentConfig(model="openai/m", api_base=server.url, **changes))
 
     with chat_server(lambda asked: "x") as server:
         assert "answers without a key" in found(server)[1]
@@ -256,19 +254,18 @@ def test_a_model_that_its_server_cannot_hold_is_not_asked_for_again(said, ask):
 
 
 def test_doctor_tells_a_server_that_loads_and_one_whose_queue_is_longer_than_it_works():
-    litellm = load_litellm()
     with chat_server(lambda asked: "x") as server:
         config = AgentConfig(model="hosted_vllm/m", api_base=server.url, max_concurrency=16)
-        assert describe_endpoint(litellm, config)[1].startswith("answers")
+        assert describe_endpoint(config)[1].startswith("answers")
         server.pages["/props"] = Reply(json.dumps({"total_slots": 2}))
-        well, said = describe_endpoint(litellm, config)
+        well, said = describe_endpoint(config)
         assert well
         assert "works on 2 at once, and max_concurrency is 16" in said
         assert "set max_concurrency: 2" in said
-        assert "at once" not in describe_endpoint(litellm, config.model_copy(update={"max_concurrency": 2}))[1]
+        assert "at once" not in describe_endpoint(config.model_copy(update={"max_concurrency": 2}))[1]
         server.pages = {"/metrics": Reply('# HELP x\nvllm:num_requests_waiting{model_name="m"} 37.0\n')}
-        assert "37 requests wait in its queue" in describe_endpoint(litellm, config)[1]
+        assert "37 requests wait in its queue" in describe_endpoint(config)[1]
         server.pages = {"/health": Reply('{"error": {"message": "Loading model"}}', status=503)}
-        well, said = describe_endpoint(litellm, config)
+        well, said = describe_endpoint(config)
         assert not well
         assert "still loading its model" in said

@@ -1,4 +1,4 @@
-"""LLM calls through real litellm against a real HTTP server on loopback."""
+"""LLM calls against a real HTTP server on loopback; what litellm would do differently, ``test_direct`` tells."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import pytest
 from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import Journal, read_spend
-from star_pipeline.adapters.llm.transport import load_litellm
+from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.replies import MASKED, read_reply
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
@@ -370,7 +370,7 @@ def test_a_litellm_that_might_send_twice_is_refused_before_anything_is_sent(ask,
         monkeypatch.delattr(known, name, raising=False)
     with chat_server(lambda asked: "fine") as server:
         with pytest.raises(ConfigError, match=r"litellm [\d.]+ has no .*single_connection_request.*install"):
-            ask(agent(server), request())
+            ask(agent(server, client="litellm"), request())
         assert not server.requests
 
 
