@@ -50,7 +50,7 @@ class AgentConfig(Section):
 
     client: Literal["direct", "litellm"] | None = Field(
         None,
-        description="how its requests go out. direct: to its api_base, which speaks OpenAI's chat API, with a tenth of the work; litellm: "
+        description="how its requests go out. direct: to its api_base, which speaks OpenAI's chat API, with a sixth of the work; litellm: "
         "through litellm; null: direct for "
         + ", ".join(SPEAK_OPENAIS)
         + " models at an api_base of your own, litellm for all others",

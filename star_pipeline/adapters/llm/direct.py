@@ -1,4 +1,4 @@
-"""The short way to a server that speaks OpenAI's chat API: one HTTP request, without litellm, which costs ten times its time.
+"""The short way to a server that speaks OpenAI's chat API: one HTTP request, without litellm, which takes six times the work.
 
 Body, key, errors and what is taken of a reply are those that litellm would give; the tests hold the two against each other.
 """
