@@ -3,7 +3,8 @@
     python -m star_pipeline_tests.benchmarks.llm_calls [--requests 1500] [--rounds 5] [--memory 20000]
 
 Five clients, in turn, against one loopback server in a process of its own that waits 0 or 200 ms: a raw aiohttp client, bare
-``litellm.acompletion``, our layer through litellm, our layer directly, and the same with a budget. Medians over the rounds. Ratios hold within one run only.
+``litellm.acompletion``, our layer through litellm, our layer directly,
+and the same with a budget. Medians over the rounds. Ratios hold within one run only.
 """
 
 import argparse
