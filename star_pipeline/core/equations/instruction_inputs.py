@@ -32,10 +32,10 @@ _NAMES = """
     eighteen nineteen twenty
 """
 _VALUES = {str(value): name for value, name in enumerate(_NAMES.split())} | {
+    "30": "thirty",
+    "50": "fifty",
     "100": "hundred",
     "1000": "thousand",
-    "50": "fifty",
-    "30": "thirty",
 }
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
 _STEM = 5
@@ -66,7 +66,7 @@ class Kept:
 def kept(instruction: str, other: str) -> list[Kept]:
     """For every input of ``instruction``, how much of it ``other`` holds. An input without words of its own is not named."""
     held = _stems(other) | _STOP.intersection(word.lower() for word in _WORD.findall(other))
-    numbers = _numbers(other) | {value for value, name in _VALUES.items() if name in held}
+    numbers = _numbers(other) | {value for value, name in _VALUES.items() if name[:_STEM] in held}
     task = _stems(task_of(instruction))
     made = []
     for one in inputs(instruction):

@@ -42,10 +42,19 @@ _LEADS = frozenset(f"{_POLITE} {_ORDER}".split())
 _NO_VERB = frozenset(("is", "are", "was", "were", "of", "has", "have"))
 """A word before one of these is a noun."""
 _WORDS = re.compile(
-    r"\b(?:please|(?:can|could|would|will) you|i want|i need|i would like|i['’]d like|looking for|your task|you are (?:a|an|the|given|asked|tasked|provided|to|planning|writing)|"
+    r"\b(?:please|(?:can|could|would|will) you|i want|i need|i would like|i['’]d like|looking for|your task|"
+    r"you are (?:a|an|the|given|asked|tasked|provided|to|planning|writing)|"
     r"you (?:will|must|should) (?:be |then )?(?:given|write|provide|create|use|include|explain|describe|answer|asked)|"
     r"your (?:answer|response|goal)|the (?:answer|response|output|essay|poem|list|summary) (?:should|must)|"
-    r"you (?:will )?(?:need|be required) to|(?:should|must|needs? to) be \w+ed|think of|i['’]m trying to|tell me|show me|help me|give me|let['’]s|i wonder|need \d)\b",
+    r"you (?:will )?(?:need|be required) to|(?:should|must|needs? to) be \w+ed|think of|"
+    r"i['’]m trying to|tell me|show me|help me|give me|let['’]s|i wonder|need \d)\b",
+    re.IGNORECASE,
+)
+_ANSWERS = re.compile(
+    r"\A\W*(?:sure|certainly|of course|absolutely)\b[^\w?]|\bhere(?:['’]s| is| are)\s+(?:an? (?!list|text|passage|paragraph|sentence|"
+    r"table|quote|dialogue|code|piece|snippet)|some\s(?!text|data|information)|one\s(?:possible|way|example)|"
+    r"the (?:steps|answer|solution|result|output|response|explanation)\b)[^\n?]{0,100}[:：]"
+    r"|\bto answer (?:this|the|your) question, (?:i|we|you)\b",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"[?？؟]")
@@ -65,6 +74,11 @@ def asks(text: str) -> bool:
     if words and (words[0] in _ASKING or _is_imperative(words, _VERBS_ALL)):
         return True
     return any(_is_imperative(_words(clause), _STRONG) for clause in clauses)
+
+
+def answers(text: str) -> bool:
+    """Whether the text says of itself that it is an answer: ``Certainly. …``, ``Here's a …:``."""
+    return bool(_ANSWERS.search(text))
 
 
 def _words(clause: str) -> list[str]:

@@ -102,12 +102,16 @@ def other_script(text: str, asked: str) -> tuple[str, str] | None:
     if text.isascii() and asked.isascii():
         return None
     said, wanted = _scripts(text), _scripts(asked)
-    if said.total() < _LEAST_LETTERS or wanted.total() < _LEAST_LETTERS or _NAMES_A_LANGUAGE.search(asked):
+    if _weight(said) < _LEAST_LETTERS or _weight(wanted) < _LEAST_LETTERS or _NAMES_A_LANGUAGE.search(asked):
         return None
     main, count = said.most_common(1)[0]
     if wanted[main] or count < 0.8 * said.total() or main == "other":
         return None
     return main, wanted.most_common(1)[0][0]
+
+
+def _weight(scripts: Counter[str]) -> int:
+    return scripts.total() + 2 * scripts["Han"]  # a word of one or two signs
 
 
 def _scripts(text: str) -> Counter[str]:

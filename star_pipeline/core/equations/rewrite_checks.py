@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from star_pipeline.core.equations.instruction_inputs import Kept, kept, supplied_by
 from star_pipeline.core.equations.refusals import refuses
-from star_pipeline.core.equations.requests_made import asks, is_english
+from star_pipeline.core.equations.requests_made import answers, asks, is_english
 from star_pipeline.core.equations.response_checks import Check, loops, other_script, quoted
 
 KEEPS_INPUTS = frozenset({"rewrite", "deepen", "constrain", "concretise", "reason"})
@@ -45,7 +45,7 @@ def check_rewrite(given: str, made: str, prompt: str, wording: Iterable[str], sh
     if looped:
         return Check("loop", f"the rewrite repeats itself to its end: {quoted(looped)}")
     if is_answer(given, made):
-        return Check("answered", f"the reply asks for nothing, as an answer does: {quoted(made)}")
+        return Check("answered", f"the reply answers, or asks for nothing: {quoted(made)}")
     lost = lost_inputs(given, made, prompt in KEEPS_INPUTS)
     if lost:
         return Check(
@@ -68,7 +68,9 @@ def lost_inputs(given: str, made: str, keeps: bool) -> list[Kept]:
 
 
 def is_answer(given: str, made: str) -> bool:
-    """Whether the text asks for nothing, where the instruction did. Told of English alone."""
+    """Whether the text asks for nothing, where the instruction did, or calls itself an answer. Told of English alone."""
+    if answers(made) and not answers(given):
+        return True
     return is_english(given) and is_english(made) and asks(given) and not asks(made)
 
 

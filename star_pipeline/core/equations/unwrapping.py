@@ -14,7 +14,8 @@ _NEW = r"(?:re-?written|revised|re-?phrased|reworded|improved|updated|modified|r
 _THING = r"(?:instructions?|prompt|question|task|request|version(?: of (?:the|your) (?:instruction|prompt|question|task|request))?)"
 _HEADING = re.compile(
     rf"\s*(?P<mark>\#{{1,6}}[ \t]+|\*{{1,3}}|_{{1,2}})?(?:(?:sure|certainly|of course|okay|ok)[,!.:]?\s+)?"
-    rf"(?:(?:(?:here(?:['’]s| is| are)|this is|below is)\s+)?(?:(?:the|a|an|your|my|one)\s+)?(?:(?:more\s+)?(?:clear|clearer|complete|concise)[ \t,]+"
+    rf"(?:(?:(?:here(?:['’]s| is| are)|this is|below is)\s+)?(?:(?:the|a|an|your|my|one)\s+)?"
+    rf"(?:(?:more\s+)?(?:clear|clearer|complete|concise)[ \t,]+"
     rf"(?:and\s+)?)*{_NEW}\s+{_THING}|instruction)"
     r"(?:[ \t]+(?:with|that|for|based|in|to)\b[^:\n]{0,80})?"
     r"(?:\*{1,3}|_{1,2})?[ \t]*[:：](?:\*{1,3}|_{1,2})?[ \t]*\n?\s*",
