@@ -19,7 +19,7 @@ _VERBS = """
     present pretend produce proofread propose prove provide put quantify quote rank rate read rearrange recall
     recite recommend reconstruct record recount recreate redesign refactor reflect reformulate reframe remove
     reorder reorganize rephrase replace reply report research resolve respond restate restructure return reverse
-    review reword rewrite score search select shape share show simplify simulate sing sketch solve sort specify
+    review reword rewrite say score search select shape share show simplify simulate sing sketch solve sort specify
     speculate spell split spot start state structure suggest sum summarise summarize supply swap tabulate tag take
     tell test think toggle trace transcribe transform translate traverse turn update use utilise utilize validate
     verify visualise visualize walk write
@@ -35,7 +35,7 @@ _QUESTIONS = """
     are can could did do does how is should what when where which who whom whose why will would
 """
 _WEAK = frozenset(_WEAKER.split())
-"""Verbs with which an answer gives advice as well, or that are nouns too: they ask only where the text begins with them."""
+"""Verbs with which an answer gives advice too, or that are nouns as well: they ask only at the start of the first or the last line."""
 _VERBS_ALL = frozenset(_VERBS.split())
 _STRONG = _VERBS_ALL - _WEAK
 _LEADS = frozenset(f"{_POLITE} {_ORDER}".split())
@@ -47,12 +47,12 @@ _WORDS = re.compile(
     r"you (?:will|must|should) (?:be |then )?(?:given|write|provide|create|use|include|explain|describe|answer|asked)|"
     r"your (?:answer|response|goal)|the (?:answer|response|output|essay|poem|list|summary) (?:should|must)|"
     r"you (?:will )?(?:need|be required) to|(?:should|must|needs? to) be \w+ed|think of|"
-    r"i['’]m trying to|tell me|show me|help me|give me|let['’]s|i wonder|need \d)\b",
+    r"i['’]m trying to|tell me|show me|help me|give me|let['’]s|i wonder|wondering|need \d)\b",
     re.IGNORECASE,
 )
 _ANSWERS = re.compile(
     r"\A\W*(?:sure|certainly|of course|absolutely)\b[^\w?]|\bhere(?:['’]s| is| are)\s+(?:an? (?!list|text|passage|paragraph|sentence|"
-    r"table|quote|dialogue|code|piece|snippet)|some\s(?!text|data|information)|one\s(?:possible|way|example)|"
+    r"table|quote|dialogue|code|piece|snippet|prompt)|"
     r"the (?:steps|answer|solution|result|output|response|explanation)\b)[^\n?]{0,100}[:：]"
     r"|\bto answer (?:this|the|your) question, (?:i|we|you)\b",
     re.IGNORECASE,
@@ -69,11 +69,11 @@ def asks(text: str) -> bool:
     """Whether an English text asks for anything at all, as far as its words tell. Linear in its length."""
     if _QUESTION.search(text) or _WORDS.search(text):
         return True
-    clauses = _CLAUSE.split(text)
-    words = next((found for found in map(_words, clauses) if found), [])
-    if words and (words[0] in _ASKING or _is_imperative(words, _VERBS_ALL)):
-        return True
-    return any(_is_imperative(_words(clause), _STRONG) for clause in clauses)
+    lines = [line for line in text.split("\n") if line.strip()]
+    for words in map(_words, {*lines[:1], *lines[-1:]}):
+        if words and (words[0] in _ASKING or _is_imperative(words, _VERBS_ALL)):
+            return True
+    return any(_is_imperative(_words(clause), _STRONG) for clause in _CLAUSE.split(text))
 
 
 def answers(text: str) -> bool:

@@ -105,9 +105,10 @@ def other_script(text: str, asked: str) -> tuple[str, str] | None:
     if _weight(said) < _LEAST_LETTERS or _weight(wanted) < _LEAST_LETTERS or _NAMES_A_LANGUAGE.search(asked):
         return None
     main, count = said.most_common(1)[0]
-    if wanted[main] or count < 0.8 * said.total() or main == "other":
+    asked_in = wanted.most_common(1)[0][0]
+    if wanted[main] or said[asked_in] > 0.5 * wanted[asked_in] or count < 0.8 * said.total() or main == "other":
         return None
-    return main, wanted.most_common(1)[0][0]
+    return main, asked_in
 
 
 def _weight(scripts: Counter[str]) -> int:

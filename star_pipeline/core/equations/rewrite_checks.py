@@ -6,7 +6,7 @@ A kind of fault that is told with certainty fails the rewrite, before anybody pa
 import re
 from collections.abc import Iterable
 
-from star_pipeline.core.equations.instruction_inputs import Kept, kept, supplied_by
+from star_pipeline.core.equations.instruction_inputs import Kept, kept, supplied_by, task_of
 from star_pipeline.core.equations.refusals import refuses
 from star_pipeline.core.equations.requests_made import answers, asks, is_english
 from star_pipeline.core.equations.response_checks import Check, loops, other_script, quoted
@@ -71,6 +71,8 @@ def is_answer(given: str, made: str) -> bool:
     """Whether the text asks for nothing, where the instruction did, or calls itself an answer. Told of English alone."""
     if answers(made) and not answers(given):
         return True
+    if task_of(given).strip().lower() in made.lower():
+        return False
     return is_english(given) and is_english(made) and asks(given) and not asks(made)
 
 
