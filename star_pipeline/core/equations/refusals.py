@@ -9,7 +9,8 @@ _SORRY = (
 _CANNOT = (
     r"\bi(?:['’]m| am)?\s+(?:(?:do|am|was|can)?\s?(?:not|n['’]t)\s+"
     r"(?:able|allowed|permitted|programmed|comfortable|capable)|cannot|can\s?not|can['’]t|won['’]t|will not|unable|"
-    r"do(?:n['’]t| not) (?:have|feel comfortable|understand|possess|think i can)|must (?:decline|refuse))\b"
+    r"do(?:n['’]t| not) (?:have(?! (?:\w+ ){0,2}(?:opinion|preference|feeling|emotion|thought|belief|experience))|"
+    r"feel comfortable|understand|possess|think i can)|must (?:decline|refuse))\b"
 )
 _SELF = r"\bas an? (?:ai|artificial intelligence|large language model|language model|virtual assistant|text-based)\b"
 _ABLE = (

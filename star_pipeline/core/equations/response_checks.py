@@ -33,6 +33,13 @@ _NAMES_A_LANGUAGE = re.compile(
     re.IGNORECASE,
 )
 _LEAST_LETTERS = 20
+_GOES_ON = re.compile(
+    r"\b(?:however|but i can|i can (?:still|certainly|suggest|offer|provide|tell|try|help)|"
+    r"here (?:is|are)|here['’]s|that (?:being )?said|that in mind|instead, |in general)\b"
+    r"|但是?|不过|不過",
+    re.IGNORECASE,
+)
+"""After a refusal: what is said all the same."""
 _SHOWN = 60
 
 
@@ -55,7 +62,7 @@ def check_response(asked: str, made: str) -> Check:
         return Check(
             "other_script", f"the reply is written in {script[0]} letters, the instruction in {script[1]} ones"
         )
-    return Check(warnings=("refused_answer",) if refuses(made) else ())
+    return Check(warnings=("refused_answer",) if refuses(made) and not _GOES_ON.search(made) else ())
 
 
 def quoted(text: str) -> str:

@@ -20,6 +20,7 @@ _POINTS_TO = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+")
+_OPENING = 20
 _RUN = 5
 """Words in a row of the prompt that nobody writes by chance."""
 _LOST, _PARTLY = 0.34, 0.6
@@ -31,7 +32,7 @@ def check_rewrite(given: str, made: str, prompt: str, wording: Iterable[str], sh
     ``wording`` is what the prompt said beside the values it was given, in pieces; ``shipped``: it is the program's own prompt, none
     of whose words belong in an instruction.
     """
-    if refuses(made) and not refuses(given):
+    if refuses(made) and not refuses(given) and made[:_OPENING].lower() not in given.lower():
         return Check("refused", f"the reply refuses in place of an instruction: {quoted(made)}")
     leaked = repeated(made, given, wording)
     if leaked and shipped:

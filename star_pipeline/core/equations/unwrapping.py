@@ -16,7 +16,7 @@ _HEADING = re.compile(
     rf"\s*(?P<mark>\#{{1,6}}[ \t]+|\*{{1,3}}|_{{1,2}})?(?:(?:sure|certainly|of course|okay|ok)[,!.:]?\s+)?"
     rf"(?:(?:(?:here(?:['’]s| is| are)|this is|below is)\s+)?(?:(?:the|a|an|your|my|one)\s+)?"
     rf"(?:(?:more\s+)?(?:clear|clearer|complete|concise)[ \t,]+"
-    rf"(?:and\s+)?)*{_NEW}\s+{_THING}|instruction)"
+    rf"(?:and\s+)?)*(?:more\s+)?{_NEW}\s+{_THING}|instruction)"
     r"(?:[ \t]+(?:with|that|for|based|in|to)\b[^:\n]{0,80})?"
     r"(?:\*{1,3}|_{1,2})?[ \t]*[:：](?:\*{1,3}|_{1,2})?[ \t]*\n?\s*",
     re.IGNORECASE,
