@@ -98,7 +98,7 @@ CANDIDATES = TableSpec(
         Column(
             "warnings",
             pa.list_(TEXT),
-            "what may be wrong with it though it did not fail: partial_input, template_words, refused_answer; null: nothing is seen",
+            "what may be wrong though it did not fail: partial_input, template_words, added_text, refused_answer; null: none",
             later=True,
         ),
     ),

@@ -79,7 +79,7 @@ def kept(instruction: str, other: str) -> list[Kept]:
             continue
         figures = _numbers(one.text)
         words = _stems(one.text) if not figures else _stems(one.text) - _STOP
-        words = ((words - task) or words) | figures
+        words = ((words - task) | figures) or words
         made.append(Kept(one, len({word for word in words if word in held or word in numbers}), len(words)))
     return [one for one in made if one.words]
 

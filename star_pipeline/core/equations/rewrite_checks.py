@@ -53,9 +53,8 @@ def check_rewrite(given: str, made: str, prompt: str, wording: Iterable[str], sh
             "lost_input", "the rewrite lost what the instruction carries: " + "; ".join(map(_in_words, lost[:3]))
         )
     partly = prompt in KEEPS_INPUTS and any(one.share < _PARTLY for one in kept(given, made))
-    return Check(
-        warnings=tuple(name for name, found in (("template_words", bool(leaked)), ("partial_input", partly)) if found)
-    )
+    seen = {"template_words": leaked, "partial_input": partly, "added_text": adds_text(given, made)}
+    return Check(warnings=tuple(name for name, found in seen.items() if found))
 
 
 def lost_inputs(given: str, made: str, keeps: bool) -> list[Kept]:
@@ -75,6 +74,19 @@ def is_answer(given: str, made: str) -> bool:
     if task_of(given).strip().lower() in made.lower():
         return False
     return is_english(given) and is_english(made) and asks(given) and not asks(made)
+
+
+def adds_text(given: str, made: str) -> bool:
+    """Whether all of the instruction comes again, and behind it a paragraph that asks for nothing: an answer, or more to work on."""
+    whole = " ".join(given.split()).rstrip(".")
+    before, _, added = made.rpartition("\n\n")
+    return (
+        bool(before)
+        and " ".join(made.split()).startswith(whole)
+        and added not in given
+        and is_english(added)
+        and not asks(added)
+    )
 
 
 def repeated(made: str, given: str, wording: Iterable[str]) -> str | None:

@@ -49,6 +49,7 @@ LOST = {
         "Sum up the page for sailors.",
         "its address 'https://harbour.example/tides'",
     ),
+    "a quantity": ("Convert metres to yards.\n5 metres", "Convert metres to yards.", "its text '5 metres'"),
     "a quotation": (
         'Explain the proverb "still waters run deep" to a child.',
         "Explain the proverb to a child.",
@@ -173,6 +174,11 @@ def test_half_an_input_is_a_warning():
     given = "Sum up this text.\nThe ferry crosses at dawn, carries oats and rye, and returns with salt before the evening tide."
     made = "Sum up this text in one line.\nThe ferry crosses at dawn and carries oats."
     assert check(given, made).warnings == ("partial_input",)
+
+
+def test_text_behind_the_whole_instruction_that_asks_for_nothing_is_a_warning():
+    assert check(SENTENCE, f"{SENTENCE}.\n\nThe feeling in the sentence is resignation.").warnings == ("added_text",)
+    assert check(SENTENCE, f"{SENTENCE}.\n\nGive your reasons in one sentence.").warnings == ()
 
 
 def test_another_script_and_a_loop_are_told():
