@@ -62,7 +62,10 @@ _ASKING = frozenset(_QUESTIONS.split())
 _CLAUSE = re.compile(r"[.!:;,()\[\]\"”“。\n]+")
 _FIRST = re.compile(r"[^\W_][\w'’-]*")
 _LATIN = re.compile(r"[a-zA-Z]")
-_ENGLISH = re.compile(r"\b(?:the|of|and|to|in|is|an?|for|with|that|on|are|this|your|it)\b", re.IGNORECASE)
+_ENGLISH = re.compile(
+    r"\b(?:the|of|and|to|in|is|an?|for|with|that|on|are|this|your|it|he|she|his|her|was|my|should|not|they|has)\b",
+    re.IGNORECASE,
+)
 
 
 def asks(text: str) -> bool:

@@ -6,7 +6,10 @@ them, is left as it is.
 
 import re
 
-_TAGS = r"(?:re-?written|revised|new|improved|final|modified|updated|original)?[_ -]?(?:instruction|prompt|question|task|request)s?"
+_TAGS = (
+    r"(?:re-?written|revised|new|improved|final|modified|updated|original)?[_ -]?"
+    r"(?:(?:instruction|prompt|question|task|request)s?|rewrite)"
+)
 _OPENS = re.compile(rf"\s*<(?P<tag>{_TAGS})>[ \t]*\n?", re.IGNORECASE)
 _CLOSES = re.compile(rf"\n?[ \t]*</(?P<tag>{_TAGS})>\s*\Z", re.IGNORECASE)
 _SHOWN = re.compile(r"\s*<(?P<tag>system_prompt|conversation)>.*?</(?P=tag)>\s*", re.IGNORECASE | re.DOTALL)
@@ -110,12 +113,11 @@ def _is_bold(found: re.Match[str]) -> bool:
 
 def _inside(rest: str, tag: str) -> str:
     """What a tag at the start holds: up to its end, or what a cue behind it says; all, where it has no end."""
-    ending = f"</{tag.lower()}>"
-    place = rest.lower().find(ending)
-    if place < 0:
+    ending = re.search(f"</{re.escape(tag)}>", rest, re.IGNORECASE)
+    if not ending:
         cue = _CUE.search(rest)
         return rest[cue.end() :] if cue and rest[cue.end() :].strip() else rest
-    inside, behind = rest[:place], rest[place + len(ending) :]
+    inside, behind = rest[: ending.start()], rest[ending.end() :]
     cue = _CUE.search(behind)
     if cue and behind[cue.end() :].strip():
         return behind[cue.end() :]

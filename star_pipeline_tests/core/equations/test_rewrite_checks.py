@@ -63,6 +63,7 @@ ANSWERED = {
         "Give an alternative to this sentence.\nThe heron was waiting",
         "The heron was waiting by the river.",
     ),
+    "the input alone, cued": ("Make this sentence neutral.\nHe should bring his oars.", "He should bring his oars."),
     "advice": ('Find a slang term for "tired".', 'To find a slang term for "tired", one may use "beat" or "bushed".'),
     "a promise": (
         "Compare oats and rye.",

@@ -17,6 +17,7 @@ GIVEN = "Describe a lighthouse."
         f"<instruction>\n{TEXT}",
         f"{TEXT}\n</instruction>",
         f"<rewritten_instruction>{TEXT}</rewritten_instruction>",
+        f"<rewrite>\n{TEXT}\n</rewrite>",
         f"<Instruction>\n<instruction>\n{TEXT}\n</instruction>\n</Instruction>",
         f"<instruction>\n{GIVEN}\n</instruction>\n\nRewritten instruction:\n{TEXT}",
         f"<instruction>\n{GIVEN}\n\nRewritten instruction: {TEXT}",
