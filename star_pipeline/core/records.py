@@ -126,6 +126,7 @@ class Candidate:
     rewrite_prompt_tokens: int = 0
     rewrite_completion_tokens: int = 0
     rewrite_cost_usd: float = 0.0
+    warnings: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,12 @@ CANDIDATES = TableSpec(
             "rewrite_completion_tokens", INT, "how many of the completion tokens were the instruction agent's", False
         ),
         Column("rewrite_cost_usd", FLOAT, "how much of the USD was the instruction agent's", False),
+        Column(
+            "warnings",
+            pa.list_(TEXT),
+            "what may be wrong though it did not fail: partial_input, template_words, added_text, refused_answer; null: none",
+            later=True,
+        ),
     ),
     ("candidate_id",),
 )

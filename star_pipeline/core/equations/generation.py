@@ -1,13 +1,16 @@
 """Eq. 2: I' = A_I(I), R' = A_R(I'). Every planned candidate ends as a row, made or failed with its reason."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from star_pipeline.core import identity
-from star_pipeline.core.equations.prompts import PromptLibrary
+from star_pipeline.core.equations.prompts import PromptLibrary, wording_of
 from star_pipeline.core.equations.replies import read_reply
+from star_pipeline.core.equations.response_checks import Check, check_response
+from star_pipeline.core.equations.rewrite_checks import check_rewrite
+from star_pipeline.core.equations.unwrapping import unwrapped_instruction, unwrapped_response
 from star_pipeline.core.errors import CallError, ConfigError, StarError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Progress
 from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, Message, PlanRow, Seed
@@ -33,10 +36,20 @@ class _Made:
     kind: str | None = None
     error: str | None = None
     attempts: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def booked(self) -> tuple[ChatReply, ...]:
         return tuple(reply for reply in self.replies if reply.booked)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a reply to one request is read: what it may not repeat, what is taken off it, and what its text is checked for."""
+
+    inputs: tuple[str, ...]
+    unwrap: Callable[[str], str]
+    check: Callable[[str, tuple[str, ...]], Check]
 
 
 async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
@@ -134,7 +147,12 @@ class Generator:
         template = self._agents[agent].instruction_prompt
         variables = {"system": seed.system, "history": seed.history, "instruction": seed.instruction}
         purpose = f"{seed.seed_id}/{agent}"
-        return await self._ask(agent, template, variables, (), (seed.instruction,), "rewrite", purpose)
+
+        def checked(made: str, wording: tuple[str, ...]) -> Check:
+            return check_rewrite(seed.instruction, made, template, wording, template not in self._prompts.overrides)
+
+        read = _Reader((seed.instruction,), lambda text: unwrapped_instruction(text, seed.instruction), checked)
+        return await self._ask(agent, template, variables, (), read, "rewrite", purpose)
 
     async def _respond(self, agent: str, instruction: str, seed: Seed) -> _Made:
         refine = self._mode == "refine" and bool(seed.response.strip())
@@ -142,7 +160,12 @@ class Generator:
         variables = {"system": seed.system, "history": seed.history, "instruction": instruction, "draft": seed.response}
         inputs = (instruction, *((seed.response,) if refine else ()))
         purpose = f"{seed.seed_id}/{agent}/{identity.digest(instruction)}"
-        return await self._ask(agent, template, variables, seed.history, inputs, "respond", purpose)
+
+        def checked(made: str, wording: tuple[str, ...]) -> Check:
+            return check_response(instruction, made)
+
+        read = _Reader(inputs, lambda text: unwrapped_response(text, instruction), checked)
+        return await self._ask(agent, template, variables, seed.history, read, "respond", purpose)
 
     async def _ask(
         self,
@@ -150,7 +173,7 @@ class Generator:
         template: str,
         variables: Mapping[str, object],
         between: tuple[Message, ...],
-        inputs: tuple[str, ...],
+        reader: _Reader,
         stage: str,
         purpose: str,
     ) -> _Made:
@@ -162,10 +185,13 @@ class Generator:
         except CallError as error:
             return _Made(None, (), error.kind, f"{agent}: {error}", error.attempts)
         attempts = reply.attempts if reply.booked else 0
-        read = read_reply(reply, *inputs)
+        read = read_reply(reply, *reader.inputs, unwrap=reader.unwrap)
         if read.text is None:
             return _Made(None, (reply,), read.kind, f"{agent}: {read.reason}", attempts)
-        return _Made(read.text, (reply,), attempts=attempts)
+        check = reader.check(read.text, wording_of(messages, variables))
+        if check.kind:
+            return _Made(None, (reply,), check.kind, f"{agent}: {check.reason}", attempts)
+        return _Made(read.text, (reply,), attempts=attempts, warnings=check.warnings)
 
 
 def _candidate_row(row: PlanRow, instruction: _Made, response: _Made | None, booked: set[int]) -> Candidate:
@@ -195,4 +221,5 @@ def _candidate_row(row: PlanRow, instruction: _Made, response: _Made | None, boo
         rewrite_prompt_tokens=sum(reply.prompt_tokens for reply in rewriting.booked),
         rewrite_completion_tokens=sum(reply.completion_tokens for reply in rewriting.booked),
         rewrite_cost_usd=sum(reply.cost_usd for reply in rewriting.booked),
+        warnings=(*instruction.warnings, *response.warnings) or None,
     )

@@ -128,6 +128,18 @@ class PromptLibrary:
         )
 
 
+def wording_of(messages: Iterable[Message], variables: Mapping[str, object]) -> tuple[str, ...]:
+    """What a prompt's messages say beside the values they were given: the pieces between them."""
+    values = {value.strip() for value in variables.values() if isinstance(value, str)}
+    turns = variables.get("history") or ()
+    values |= (
+        {turn.content.strip() for turn in turns if isinstance(turn, Message)} if isinstance(turns, tuple) else set()
+    )
+    between = "|".join(re.escape(value) for value in sorted(values - {""}, key=len, reverse=True))
+    pieces = [re.split(between, message.content) if between else [message.content] for message in messages]
+    return tuple(piece for parts in pieces for piece in parts if piece.strip())
+
+
 def _guarded(value: object) -> object:
     if isinstance(value, jinja2.Undefined):
         return value  # it tells its own name where it is written

@@ -1,5 +1,6 @@
 """Eq. 2: whether a reply is a text that can be used, and which; else the reason why not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from star_pipeline.core.equations.reply_cleaning import spoken
@@ -53,8 +54,11 @@ def is_broken_off(finish_reason: str) -> bool:
     return finish_reason.lower() in _BROKEN
 
 
-def read_reply(reply: ChatReply, *inputs: str) -> Reading:
-    """The text of a reply, without reasoning and tokens of turns; none where it did not come to its end, is empty or echoes an input."""
+def read_reply(reply: ChatReply, *inputs: str, unwrap: Callable[[str], str] = str) -> Reading:
+    """The text of a reply, without reasoning and tokens of turns; none where it did not come to its end, is empty or echoes an input.
+
+    ``unwrap`` takes off what the model put around its text.
+    """
     said = spoken(reply.text)
     if not is_unicode(reply.text):
         return Reading(None, "malformed_reply", "the reply holds half a character (a lone surrogate)")
@@ -66,14 +70,15 @@ def read_reply(reply: ChatReply, *inputs: str) -> Reading:
         return Reading(None, *_unfinished(reply, bool(said.text), said.thought))
     if said.text is None:
         return Reading(None, "unclosed_reasoning", "reasoning begins in the reply, and no end of it that could be told")
-    text = " ".join(said.text.split())
+    bare = unwrap(said.text)
+    text = " ".join(bare.split())
     if not text and said.thought:
         return Reading(None, "only_reasoning", "the reply is reasoning alone, without an answer")
     if not text:
         return Reading(None, "empty_reply", "the reply is empty")
     if any(text == " ".join(given.split()) for given in inputs):
         return Reading(None, "echo", "the reply repeats its input")
-    return Reading(said.text)
+    return Reading(bare)
 
 
 def _unfinished(reply: ChatReply, has_answer: bool, thought: bool) -> tuple[str, str]:

@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-_TAGS = r"seed:think|budget:thinking|antml:thinking|think|thinking|thoughts?|reasoning|reflection|scratchpad|inner_monologue"
+_TAGS = (
+    r"seed:think|mm:think|longcat_think|budget:thinking|antml:thinking|think|thinking|thoughts?|thought_process|chain_of_thought|cot"
+    r"|reasoning|reflection|scratchpad|inner_monologue"
+)
 _REASONING = re.compile(
     rf"<(?P<close>/?)(?P<tag>(?i:{_TAGS}))(?:\s[^<>]{{0,80}})?>|\[(?P<close2>/?)(?P<square>THINK)\]|◁(?P<close3>/?)(?P<kimi>think)▷"
     r"|<\|(?P<pipe>(?P<open4>begin_of_|START_)|end_of_|END_)(?:thought|THINKING)\|>|<\|(?P<close4>/?)(?P<bar>think(?:ing)?)\|>"
     r"|(?P<gemma><\|channel>thought|<unused94>)|(?P<close5><channel\|>|<unused95>)"
 )
-_SUSPECT = re.compile(r"<[/|｜a-zA-Z]|[\[◁]|\A\s*(?:analysis[A-Z]|assistant\s)")
+_SUSPECT = re.compile(r"<[/|｜a-zA-Z]|[\[◁]|\A\s*(?:analysis[A-Z]|assistant\s|Thinking\.\.\.)")
+# what a chat's page or a command line makes of reasoning
+_SHOWN = re.compile(r"(?:(?P<page><details\s+type=\"reasoning\"[^<>]{0,300}>)|Thinking\.\.\.[ \t]*\n)")
+_SHOWN_ENDS = re.compile(r"</details>|^\.\.\.done thinking\.[ \t]*$", re.MULTILINE)
 _BLANK = re.compile(r"[\s\ufeff\u200b\u2060\x00]*")
 _EDGE = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\ufeff\u200b\u2060\x00"
 # what may stand before a reply's first word; a role only behind its token
@@ -53,7 +59,19 @@ _MOST_MARKS, _MOST_TOKENS = 500, 5000
 _BLOCKS = 50
 """More blocks of reasoning than these at the start of one reply are not told from its text."""
 _MEANT = frozenset(
-    {"think", "thinking", "seed:think", "budget:thinking", "antml:thinking", "square", "kimi", "pipe", "bar"}
+    {
+        "think",
+        "thinking",
+        "seed:think",
+        "mm:think",
+        "longcat_think",
+        "budget:thinking",
+        "antml:thinking",
+        "square",
+        "kimi",
+        "pipe",
+        "bar",
+    }
 )
 """Marks that begin a block in the middle of a text too; the others are words that an XML document may well use."""
 
@@ -100,6 +118,11 @@ def spoken(raw: str) -> Spoken:
     if _more_than(_MOST_MARKS, _REASONING.finditer(raw)) or _more_than(_MOST_TOKENS, _TAIL.finditer(raw)):
         return Spoken(None, True)
     text, thought = _of_channels(raw)
+    shown = _SHOWN.match(text, _behind_blanks(text, 0)) if text is not None else None
+    if text is not None and shown:
+        ends = _SHOWN_ENDS.search(text, shown.end())
+        if ends or shown["page"]:
+            text, thought = text[ends.end() :] if ends else None, True
     if text is None:
         return Spoken(None, True)
     for _ in range(_BLOCKS):

@@ -53,6 +53,7 @@ def candidates(
             "plot_cost_by_pair": plot(of_records.cost_by_pair(rows), shown),
             "failed": sum(failures.values()),
             "failures": dg.MetadataValue.json(failures),
+            "warnings": dg.MetadataValue.json(counts(name for row in rows for name in row.warnings or ())),
             "cost_usd": sum(row.cost_usd for row in rows),
             "prompt_tokens": sum(row.prompt_tokens for row in rows),
             "completion_tokens": sum(row.completion_tokens for row in rows),

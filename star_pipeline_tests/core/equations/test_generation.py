@@ -11,6 +11,7 @@ from star_pipeline.core.equations.generation import AgentPrompts, Generator
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.equations.replies import MASKED, Reading, read_reply
 from star_pipeline.core.errors import CallError
+from star_pipeline.core.planning.retrying import candidates_to_try
 from star_pipeline.core.ports import ChatReply
 from star_pipeline.core.records import Message, Pair, PlanRow, Seed
 
@@ -192,3 +193,67 @@ def test_the_responder_is_sent_what_is_stored_blanks_and_all():
     [candidate], [request] = generate(reply, plan("keep+a"), seed=seed)
     assert candidate.instruction == request.messages[-1].content == seed.instruction
     assert request.messages[0].content == seed.system
+
+
+LIST = replace(
+    SEED, instruction="Rank these towns by the number of their bridges.\nGhent, Bruges, Leuven", system=None, history=()
+)
+
+
+def test_a_wrapper_comes_off_before_the_responder_is_asked_and_both_texts_are_bare():
+    def script(request):
+        if request.template == "deepen":
+            return "Rewritten instruction:\n<instruction>\nRank Ghent, Bruges and Leuven by bridges.\n</instruction>"
+        return "### Response:\nGhent, Bruges, Leuven."
+
+    [candidate], requests = generate(script, plan("a+b"), seed=LIST)
+    assert candidate.instruction == requests[1].messages[-1].content == "Rank Ghent, Bruges and Leuven by bridges."
+    assert (candidate.response, candidate.warnings) == ("Ghent, Bruges, Leuven.", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (f"<instruction>\n{LIST.instruction}\n</instruction>", "echo"),
+        ("<instruction>\n</instruction>", "empty_reply"),
+        ("Please provide the towns.", "lost_input"),
+        ("Ghent has the most bridges, before Bruges and Leuven.", "answered"),
+        ("I'm sorry, but I can't help with that.", "refused"),
+        (f"{LIST.instruction}\n\nReply with the rewritten instruction and nothing else.", "repeats_prompt"),
+        ("按桥梁数量对根特、布鲁日和鲁汶这几座城市进行排名，并说明理由。", "other_script"),
+        (f"{LIST.instruction}\n" + "Name the longest bridge. " * 20, "loop"),
+    ],
+)
+def test_a_broken_rewrite_costs_no_answer_and_is_never_asked_for_again(said, kind):
+    [candidate], requests = generate(lambda request: said, plan("a+b"), seed=LIST)
+    assert (candidate.status, candidate.error_kind, candidate.instruction, candidate.response) == (
+        "failed",
+        kind,
+        None,
+        None,
+    )
+    assert candidate.error.startswith("a made no instruction: a: the re")
+    assert [request.template for request in requests] == ["deepen"]
+    assert candidate.rewrite_completion_tokens == candidate.completion_tokens > 0
+    assert not candidates_to_try([candidate])
+
+
+def test_what_may_be_wrong_is_kept_beside_a_candidate_that_did_not_fail():
+    seed = replace(
+        LIST,
+        instruction="Sum this up.\nThe ferry crosses at dawn, carries oats and rye, and returns with salt before the tide.",
+    )
+
+    def script(request):
+        if request.template == "deepen":
+            return "Sum this up for a child.\nThe ferry crosses at dawn and carries oats."
+        return "I'm sorry, but I cannot assist with that."
+
+    [candidate], _ = generate(script, plan("a+b"), seed=seed)
+    assert (candidate.status, candidate.warnings) == ("ok", ("partial_input", "refused_answer"))
+
+
+def test_a_response_that_loops_fails():
+    [candidate], _ = generate(lambda request: "Rye bread. " + "Oat cake and butter. " * 20, plan("keep+a"))
+    assert (candidate.status, candidate.error_kind) == ("failed", "loop")
+    assert not candidates_to_try([candidate])

@@ -24,6 +24,11 @@ THOUGHT = {
     "sky-t1": f"<|begin_of_thought|>\na\n<|end_of_thought|>\n\n<|begin_of_solution|>\n{TEXT}\n<|end_of_solution|>",
     "command-a": f"<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>{TEXT}<|END_RESPONSE|>",
     "gemma": f"<|channel>thought\nabc<channel|>{TEXT}<turn|>",
+    "minimax": f"<mm:think>a</mm:think>{TEXT}",
+    "longcat": f"<longcat_think>\na\n</longcat_think>\n{TEXT}",
+    "in words": f"<thought_process>a</thought_process>\n<answer>{TEXT}</answer>",
+    "a chat's page": f'<details type="reasoning" done="true" duration="3">\n<summary>Thought</summary>\n> a\n</details>\n{TEXT}',
+    "a command line": f"Thinking...\nOkay, a.\n...done thinking.\n\n{TEXT}",
     "exaone": f"<thought>\na\n</thought>\n{TEXT}",
     "hunyuan": f"<think>a</think>\n<answer>\n{TEXT}\n</answer>",
     "harmony": (

@@ -1,7 +1,7 @@
 -- What was asked for and did not come?
 -- A row a failed call, a response that could not be scored, or a comparison without a verdict.
 -- stage: generate, score or judge
--- kind: a word to count by
+-- kind: a word to count by; of generate: a failed call's, or what was wrong with a reply (echo, lost_input, answered, refused, loop …)
 -- reason: in full
 SELECT shard, 'generate' AS stage, candidate_id, seed_id, pair_id, error_kind AS kind, error AS reason
 FROM candidates
