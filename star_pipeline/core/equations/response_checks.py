@@ -53,16 +53,18 @@ class Check:
 
 
 def check_response(asked: str, made: str) -> Check:
-    """What a response did with the instruction that it was ``asked``. A refusal is a warning: to refuse may be right."""
+    """What a response did with the instruction that it was ``asked``. A refusal is a warning, and so is another script: either may be
+    what was asked for."""
     looped = loops(made, asked)
     if looped:
         return Check("loop", f"the reply repeats itself to its end: {quoted(looped)}")
-    script = other_script(made, asked)
-    if script:
-        return Check(
-            "other_script", f"the reply is written in {script[0]} letters, the instruction in {script[1]} ones"
+    refused = refuses(made) and not _GOES_ON.search(made)
+    return Check(
+        warnings=(
+            *(("refused_answer",) if refused else ()),
+            *(("other_script",) if other_script(made, asked) else ()),
         )
-    return Check(warnings=("refused_answer",) if refuses(made) and not _GOES_ON.search(made) else ())
+    )
 
 
 def quoted(text: str) -> str:

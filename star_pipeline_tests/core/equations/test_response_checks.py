@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_pipeline.core.equations.response_checks import check_response
+from star_pipeline.core.equations.response_checks import Check, check_response
 
 ASKED = "Name some snacks for the ferry crossing, please."
 SNACKS = "Here are some snacks for the crossing:\n- apples and pears\n- oat biscuits\n"
@@ -46,8 +46,8 @@ def test_what_repeats_for_a_reason_passes(asked, made):
         (ASKED, "Возьмите с собой яблоки, груши и ржаной хлеб."),
     ],
 )
-def test_a_reply_in_another_script_than_was_asked_fails(asked, made):
-    assert check_response(asked, made).kind == "other_script"
+def test_a_reply_in_another_script_than_was_asked_is_a_warning(asked, made):
+    assert check_response(asked, made) == Check(warnings=("other_script",))
 
 
 @pytest.mark.parametrize(
