@@ -98,7 +98,7 @@ CANDIDATES = TableSpec(
         Column(
             "warnings",
             pa.list_(TEXT),
-            "what may be wrong though it did not fail: partial_input, template_words, added_text, refused_answer; null: none",
+            "what may be wrong though it did not fail: partial_input, template_words, added_text, refused_answer, other_script; null: none",
             later=True,
         ),
     ),
