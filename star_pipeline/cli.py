@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 # the base of all of typer's complaints about a command line; typer does not export it, so that its type has no name (Any)
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-_INTERRUPTED = 130
+_INTERRUPTED, _NOT_FIT = 130, 3
 _STOPPED = "stopped; what is finished stays, run the same command to go on"
 Config = Annotated[
     str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")
@@ -278,6 +278,40 @@ def estimate(
 
 
 @app.command()
+def calibrate(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option("--seeds", help="count these seed files in, without taking them in; may be repeated"),
+    ] = None,
+    count: Annotated[int, typer.Option(help="seeds to measure on, the first that a run would take", min=1)] = 24,
+) -> None:
+    """Measure on a few seeds, before a run is paid for, whether judge, scoring models and agents are fit.
+
+    Its replies stay in the journal, so that the run does not pay for them again. Exits with 0 where all is fit and with 3 where
+    something is doubtful or unfit; the run is not refused.
+
+    Example: star-pipeline calibrate --config my.yaml --seeds alpaca.json
+    """
+    from rich.console import Console
+
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.commands.calibrate import print_calibration, run_calibration
+
+    home, terminal = Lake.at(lake), Console(stderr=True)
+    if terminal.is_terminal:
+        with BarProgress(terminal) as bars:
+            found = run_calibration(config, home, seeds or [], count, bars)
+    else:
+        found = run_calibration(config, home, seeds or [], count, LineProgress())
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+    if not print_calibration(console, home, config, seeds or [], found):
+        raise typer.Exit(_NOT_FIT)
+
+
+@app.command()
 def doctor(
     config: Config = "offline",
     lake: LakeRoot = "data_lake",
@@ -305,7 +339,7 @@ def _require_format(given: str, known: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Entry point: exit 0 when done, 1 when a run failed, 2 for bad usage or configuration, 130 when interrupted."""
+    """Entry point: exit 0 when done, 1 when a run failed, 2 for bad usage or configuration, 3 not fit, 130 when interrupted."""
     warnings.filterwarnings("ignore")  # of the libraries below; a user can do nothing about them
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -148,6 +148,10 @@ class Lake:
         return self.root / "journal"
 
     @property
+    def calibration(self) -> UPath:
+        return self.root / "calibration"
+
+    @property
     def inspection(self) -> UPath:
         return self.root / "inspect.duckdb"
 
@@ -312,7 +316,7 @@ class Lake:
         if self.root.protocol in ("", "file"):  # object stores put whole objects
             root = Path(self.local(self.root))
             tables = root / "tables"
-            places = (root / name for name in ("seeds", "star_dataset", "journal", "dagster_home"))
+            places = (root / name for name in ("seeds", "star_dataset", "journal", "dagster_home", "calibration"))
             for folder in (root, *places, tables, *tables.glob("*")):
                 sweep(folder)
 

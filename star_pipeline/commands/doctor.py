@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
@@ -20,7 +21,9 @@ from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
+from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.config import StarConfig, load_config
+from star_pipeline.core.calibration.words import verdict
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.equations.judge_modes import TEMPLATE_ENDS
 from star_pipeline.core.errors import ModelError, StarError
@@ -54,6 +57,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
         ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings, lake)),
+        ("calibration", lambda: _calibration(settings, lake, config)),
     ):
         for good, text in _diagnoses(check):
             well = well and good
@@ -215,6 +219,15 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     source = embedding_source(settings.memory.embedding)
     bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
     yield True, f"embedding {settings.memory.embedding}: {bundled}"
+
+
+def _calibration(settings: StarConfig, lake: Lake, config: str) -> Iterator[Diagnosis]:
+    """Whether judge, scoring models and agents were found fit; what was never measured, or is doubtful, is nothing wrong."""
+    found = read_findings(lake, settings.calibration_fingerprint)
+    for line in calibration_told(lake, settings, config):
+        yield verdict(found) != "unfit" or not found, line.removeprefix("calibration: ")
+    if found and verdict(found) == "fine":
+        yield True, f"found fit on {found[0].seeds:,} seeds, {found[0].measured_at}"
 
 
 def _described(name: str | ServedModel, max_length: int, lake: Lake) -> str:

@@ -20,6 +20,7 @@ from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
+from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
@@ -89,6 +90,8 @@ def run_pipeline(
         instance = open_instance(lake, at_the_console=True)
         with instance:
             lake.sweep()
+            for line in calibration_told(lake, settings, config):
+                progress.note(line)
             for run_id in fail_dead_runs(instance, try_again=False):
                 progress.note(f"run {run_id[:8]} was killed before it ended; going on from what it finished")
             before = {path.name for path in seed_files(lake.seeds)}

@@ -12,6 +12,7 @@ from star_pipeline.config.scoring import IDLE, ScoringConfig
 from star_pipeline.config.section import Section
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
+from star_pipeline.core.calibration.identity import calibrated_settings
 from star_pipeline.core.checks import Shares
 from star_pipeline.core.equations.evolution import EvolutionRules
 from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
@@ -314,6 +315,11 @@ class StarConfig(Section):
         """Names the ``deciding`` settings; every table records it."""
         rest = self.deciding
         return identity.digest("config", rest.pop("agents"), rest, length=12)
+
+    @property
+    def calibration_fingerprint(self) -> str:
+        """Names what ``calibrate`` measures: agents in use, judge, scoring and prompts."""
+        return calibrated_settings(self.deciding)
 
     @property
     def dataset_fingerprint(self) -> str:

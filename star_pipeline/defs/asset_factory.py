@@ -73,6 +73,7 @@ def lake_asset(
     code_version: str | None = None,
     automation: Automation | None = None,
     checks: Sequence[Rule] = (),
+    options: Mapping[str, dg.Field] | None = None,
 ) -> Callable[[Body], LakeAsset]:
     """``dg.asset`` with what the project's assets have in common, for any scope.
 
@@ -82,6 +83,7 @@ def lake_asset(
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
     ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date. The first version
     is not named: a name that lakes do not have yet would show all of them as out of date, and nothing in them is.
+    ``options`` are what a run may choose for it in the Launchpad.
     """
 
     def decorate(function: Body) -> LakeAsset:
@@ -122,6 +124,7 @@ def lake_asset(
                 pool=scope.pool if locked else None,
                 deps=[_dep(scope, dep) for dep in deps],
                 kinds=set(kinds),
+                config_schema=dict(options) if options else None,
                 owners=list(shown.owners) or None,
                 code_version=code_version,
                 freshness_policy=shown.freshness if group == PUBLISHED_GROUP else None,

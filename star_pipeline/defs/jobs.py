@@ -1,4 +1,4 @@
-"""The jobs: the three of a run, those that make one stage of a shard again, and the one that refolds the snapshots."""
+"""The jobs: the one that comes before a run, the three of a run, those that make one stage of a shard again, and the one that refolds the snapshots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +31,7 @@ PUBLISHED = ("task_domains", "star_dataset", "inspection", "report")
 """What is made of all shards together, in order."""
 FREE = ("composite_scores", "memory_bank", "agent_pair_probabilities")
 """What is made of a shard without any call, after its verdicts, in order."""
+CALIBRATE = "calibrate"
 TAKE_IN_SEEDS, PROCESS_SHARD, PUBLISH, REFOLD_SNAPSHOTS = (
     "take_in_seeds",
     "process_shard",
@@ -66,6 +67,13 @@ def make_jobs(scope: Scope) -> list[Job]:
     """All jobs of a lake. Each runs in one process, whatever executor the code location has: concurrency inside a shard is
     asyncio within an asset, and a process for each step would cost seconds a step."""
     return [
+        _job(
+            scope,
+            CALIBRATE,
+            ["calibration"],
+            "Before you pay: are judge, scoring models and agents fit? Measured on the first seeds; its replies stay in the journal, so "
+            "that the run does not pay for them again.",
+        ),
         _job(
             scope,
             TAKE_IN_SEEDS,

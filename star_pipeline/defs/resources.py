@@ -13,6 +13,7 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.aliases import JsonMapping
+from star_pipeline.core.calibration.scoring import ModelKind
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import IFD_SCORES
@@ -126,6 +127,12 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
 
     def large(self) -> Scorer:
         return self._scorer(self.settings.load().scoring.large)
+
+    def kinds(self) -> dict[str, ModelKind]:
+        """Of what kind the two are, by role."""
+        from star_pipeline.adapters.scoring.kinds import kinds_of
+
+        return kinds_of(self.settings.load().scoring, self.lake.open(), self.progress.progress())
 
     def settle_weights(self, present: dict[str, str], scoring_again: bool) -> None:
         """Raises ModelError where scores of other weights are in the lake, unless those are being made again."""

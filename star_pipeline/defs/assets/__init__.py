@@ -1,6 +1,7 @@
 """The assets, one a file, in the order of the flow. Each loads its inputs, calls the core and returns a table with metadata."""
 
 from star_pipeline.defs.assets.agent_pair_probabilities import agent_pair_probabilities
+from star_pipeline.defs.assets.calibration import calibration
 from star_pipeline.defs.assets.candidates import candidates
 from star_pipeline.defs.assets.composite_scores import composite_scores
 from star_pipeline.defs.assets.ifd_scores import ifd_scores
@@ -24,6 +25,6 @@ LOOP_ASSETS = [
     memory_bank,
     agent_pair_probabilities,
 ]
-ALL_ASSETS = [seed_catalog, *LOOP_ASSETS, task_domains, star_dataset, inspection, report]
+ALL_ASSETS = [calibration, seed_catalog, *LOOP_ASSETS, task_domains, star_dataset, inspection, report]
 
 __all__ = ["ALL_ASSETS", "LOOP_ASSETS"]

@@ -1,0 +1,155 @@
+"""Measures a configuration on a few seeds: the requests that a run would make of them first, and probes whose answers are known."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from star_pipeline.adapters import event_loop
+from star_pipeline.adapters.calibration_files import keep_calibration
+from star_pipeline.adapters.first_seeds import FirstSeeds
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import read_ledger
+from star_pipeline.config import StarConfig
+from star_pipeline.core.calibration.agents import agent_findings, agent_replies
+from star_pipeline.core.calibration.effort import cost_finding, time_finding, usd_of_seeds
+from star_pipeline.core.calibration.findings import (
+    AGENT_REPLIES,
+    JUDGED_PAIRS,
+    SCORED_TEXTS,
+    CalibrationFinding,
+    JudgedPair,
+    ScoredText,
+)
+from star_pipeline.core.calibration.judge import OF_THE_RUN, judge_findings, judged_pairs
+from star_pipeline.core.calibration.probes import comparisons, probes_of, scoring_rows
+from star_pipeline.core.calibration.scoring import CANDIDATE, ModelKind, scored_texts, scoring_findings
+from star_pipeline.core.equations.generation import Generator
+from star_pipeline.core.equations.ifd import score_candidates
+from star_pipeline.core.equations.judging import Judge
+from star_pipeline.core.ports import ChatModel, Progress, Scorer, ScoringSample
+from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
+
+SEEDS = 24
+"""Seeds to calibrate on, where nothing else is asked for: enough to tell a judge from a coin, few enough to pay for."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What calibration asks: agents, the two scoring models, and of what kind these are, by role."""
+
+    chat: Callable[[], ChatModel]
+    small: Callable[[], Scorer]
+    large: Callable[[], Scorer]
+    kinds: Callable[[], Mapping[str, ModelKind]]
+
+
+def calibrate(
+    lake: Lake, settings: StarConfig, first: FirstSeeds, outside: Outside, progress: Progress
+) -> list[CalibrationFinding]:
+    """Measure, keep what was found in ``calibration/``, and return it. Raises StarError; what was answered stays in the journal."""
+    seeds, plan = first.seeds, first.plan
+    progress.note(f"calibrating {settings.name} on {len(seeds):,} seeds")
+    asked, began = _replies(lake, settings), time.monotonic()
+    candidates = event_loop.run(_generated(settings, first, outside, progress))
+    generating = time.monotonic() - began
+    scores, texts, first_nats, scoring = _scored(lake, seeds, candidates, outside)
+    scored = time.monotonic()
+    of_the_run, of_probes = event_loop.run(_judged(settings, seeds, candidates, scores, outside, progress))
+    spent = _replies(lake, settings) - asked
+    pairs = [*of_probes, *judged_pairs(of_the_run, {row.candidate_id: (OF_THE_RUN, row.pair_id) for row in candidates})]
+    replies = agent_replies(plan, candidates)
+    usd = usd_of_seeds(seeds, candidates, of_the_run)
+    made = sum(row.attempts for row in (*candidates, *of_the_run))
+    latency = [sum(row.latency_s for row in candidates if row.seed_id == seed.seed_id) for seed in seeds]
+    # judging probes is no part of a run: of the time that judging took, the run's share of the comparisons
+    judging = (time.monotonic() - scored) * len(of_the_run) / max(len(pairs), 1)
+    seconds = generating + scoring * len(candidates) / max(len(texts), 1) + judging
+    names = {"small": str(settings.scoring.small), "large": str(settings.scoring.large)}
+    found = [
+        *judge_findings(settings.judge.agent, pairs),
+        *scoring_findings(names, texts, first_nats, outside.kinds()),
+        *agent_findings(replies),
+        cost_finding(usd, first.left, _budget_left(lake, settings)),
+        time_finding(seconds, latency, first.left, fresh=2 * spent >= made),
+    ]
+    now = datetime.now(UTC).isoformat("T", "seconds")
+    name = settings.calibration_fingerprint
+    found = [
+        replace(row, fingerprint=name, config_name=settings.name, seeds=len(seeds), measured_at=now) for row in found
+    ]
+    details = {JUDGED_PAIRS.name: pairs, SCORED_TEXTS.name: texts, AGENT_REPLIES.name: replies}
+    keep_calibration(lake, found, details, name)
+    return found
+
+
+async def _generated(settings: StarConfig, first: FirstSeeds, outside: Outside, progress: Progress) -> list[Candidate]:
+    async with aclosing(outside.chat()) as chat:
+        generator = Generator(chat, settings.prompt_library, settings.agent_prompts, settings.sampling.response_mode)
+        return await generator.candidates(first.plan, first.seeds, progress)
+
+
+async def _judged(
+    settings: StarConfig,
+    seeds: Sequence[Seed],
+    candidates: Sequence[Candidate],
+    scores: Sequence[IfdScore],
+    outside: Outside,
+    progress: Progress,
+) -> tuple[list[JudgeVerdict], list[JudgedPair]]:
+    """The run's own comparisons, and those of the probes."""
+    probes = probes_of(seeds)
+    probe_rows, probe_scores = comparisons(probes, seeds)
+    async with aclosing(outside.chat()) as chat:
+        judge = Judge(chat, settings.prompt_library, settings.judge_rules)
+        of_the_run = await judge.verdicts(candidates, seeds, scores, progress)
+        answered = await judge.verdicts(probe_rows, seeds, probe_scores, progress)
+    return of_the_run, judged_pairs(answered, {probe.candidate_id: (probe.kind, probe.kind) for probe in probes})
+
+
+def _scored(
+    lake: Lake, seeds: Sequence[Seed], candidates: Sequence[Candidate], outside: Outside
+) -> tuple[list[IfdScore], list[ScoredText], dict[str, list[float]], float]:
+    """(the candidates' scores, all scored texts, nats of each response's first token by role, seconds that scoring the texts took).
+
+    What a lake's scores are computed with is settled by its first run, and not here.
+    """
+    settled = lake.numerics.exists()
+    try:
+        small, large = outside.small(), outside.large()
+        own = scoring_rows(seeds)
+        began = time.monotonic()
+        rows = score_candidates([*candidates, *own], seeds, lambda: small, lambda: large)
+        seconds = time.monotonic() - began
+        first_nats = {role: _first_nats(scorer, seeds) for role, scorer in (("small", small), ("large", large))}
+    finally:
+        if not settled:
+            lake.numerics.unlink(missing_ok=True)
+    kinds = {row.candidate_id: CANDIDATE for row in candidates} | {row.candidate_id: row.pair_id for row in own}
+    return rows[: len(candidates)], scored_texts(kinds, rows), first_nats, seconds
+
+
+def _first_nats(scorer: Scorer, seeds: Sequence[Seed]) -> list[float]:
+    """What the first token of each seed's response costs with the start token alone before it, where its first word is one token."""
+    words = [seed.response.split(None, 1)[0] for seed in seeds if seed.response.strip()]
+    samples = [ScoringSample(None, (), "", word) for word in words]
+    fits = [
+        (sample, fit.kept_chars) for sample, fit in zip(samples, scorer.fit(samples), strict=True) if fit.status == "ok"
+    ]
+    if not fits:
+        return []
+    losses = scorer.losses([sample for sample, _ in fits], [kept for _, kept in fits])
+    return [loss.nll_alone for loss in losses if loss.n_tokens == 1]
+
+
+def _replies(lake: Lake, settings: StarConfig) -> int:
+    """Replies that this lake has paid so far."""
+    return sum(row.replies for row in read_ledger(lake.journal_folder(settings.journal), lake.lake_id))
+
+
+def _budget_left(lake: Lake, settings: StarConfig) -> float | None:
+    if settings.budget.usd is None:
+        return None
+    ledger = read_ledger(lake.journal_folder(settings.journal), lake.lake_id)
+    return settings.budget.usd - sum(row.spent + row.reserved for row in ledger) / 1e12
