@@ -98,7 +98,7 @@ def print_calibration(
     if estimate.usd is not None:
         most = "no known limit" if estimate.most_usd is None else f"{estimate.most_usd:,.4f} at most"
         console.print(
-            f"beside that, estimate: {estimate.usd:,.4f} USD for the {estimate.seeds_to_do:,} seeds to do, {most}; so {estimate.conclusion}",
+            f"estimate says {estimate.usd:,.4f} USD for the {estimate.seeds_to_do:,} seeds to do, {most}; so {estimate.conclusion}",
             markup=False,
         )
     well = verdict(found) == "fine"
@@ -123,8 +123,8 @@ def _command(lake: Lake, config: str) -> str:
 
 
 def _short(name: str) -> str:
-    """Of models in folders the last part only."""
-    return " and ".join(part.rsplit("/", 1)[-1] if part.startswith("/") else part for part in name.split(" and "))
+    """Of a model in a folder the last part only."""
+    return name.rsplit("/", 1)[-1] if name.startswith("/") else name
 
 
 def _plain(text: str) -> str:

@@ -23,8 +23,8 @@ from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.core.calibration.words import verdict
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.calibration.words import verdict
 from star_pipeline.core.equations.judge_modes import TEMPLATE_ENDS
 from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.intake.catalog import update_catalog

@@ -1,4 +1,4 @@
-"""The jobs: the one that comes before a run, the three of a run, those that make one stage of a shard again, and the one that refolds the snapshots."""
+"""The jobs: what comes before a run, the three of a run, those that make a stage of a shard again, and the refolding of snapshots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

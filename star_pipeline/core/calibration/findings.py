@@ -90,8 +90,8 @@ def worst(verdicts: Iterable[Judgement | None]) -> Judgement:
 class JudgedPair:
     """A comparison: of a probe with the seed's own response (``kind`` says how it was made), or of the run's own (``run``).
 
-    ``outcome``: ``right`` or ``wrong`` where the answer is known, ``decided`` where it is not, ``undecided`` (a tie, or another verdict in the
-    other order) or ``lost`` (nothing readable).
+    ``outcome``: ``right`` or ``wrong`` where the answer is known, ``decided`` where it is not, ``undecided`` (a tie, or turned round with
+    the order) or ``lost`` (nothing readable).
     """
 
     kind: str

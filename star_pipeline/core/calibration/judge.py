@@ -12,7 +12,7 @@ from star_pipeline.core.calibration.findings import (
     finding,
     within,
 )
-from star_pipeline.core.calibration.probes import PLAIN
+from star_pipeline.core.calibration.probes import DIFFER_PLAINLY, PLAIN
 from star_pipeline.core.intervals import Estimate, bootstrap, share
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import JudgeVerdict
@@ -62,22 +62,32 @@ def _outcome(row: JudgeVerdict, kind: str) -> str:
 
 
 def judge_findings(name: str, pairs: Sequence[JudgedPair]) -> list[CalibrationFinding]:
-    """All that is said of the judge. A tie on a probe is undecided and no error: it misleads nobody, and counts where decisions do."""
-    accuracy = _known(pair for pair in pairs if pair.kind in PLAIN)
+    """All that is said of the judge. A tie on a probe is undecided and no error: it misleads nobody, and counts where decisions do.
+
+    Where it decides too few probes, its accuracy is told and not judged, and the verdict rests on its decisions in the run's own
+    comparisons and on their holding in both orders, which a judge that does not look at the texts cannot achieve.
+    """
+    plain = [pair for pair in pairs if pair.kind in DIFFER_PLAINLY]
+    accuracy = _known(plain)
+    few = f"; with fewer than {_FEWEST} decided, accuracy is not judged" if not accuracy or accuracy.n < _FEWEST else ""
     found = [
         finding(
             "judge",
             name,
             "accuracy",
             accuracy,
-            at_least(accuracy, USEFUL),
-            f"right where a reader could not err and the judge decides: {_counted(accuracy)}; a guess is right in half",
+            None if few else at_least(accuracy, USEFUL),
+            f"right where a reader could not err and the judge decides: {_counted(accuracy)} ({len(plain):,} probes); a guess is right "
+            f"in half{few}",
             f"its verdicts say little about the texts: {_ANOTHER}",
         )
     ]
     for kind in (kind for kind in _KINDS if any(pair.kind == kind for pair in pairs)):
         found.append(_of_kind(name, kind, [pair for pair in pairs if pair.kind == kind]))
-    open_to_decision = [pair for pair in pairs if pair.kind in ("foreign", "truncated", OF_THE_RUN)]
+    of_the_run = [pair for pair in pairs if pair.kind == OF_THE_RUN]
+    open_to_decision, which = (
+        (of_the_run, "the run's own comparisons") if len(of_the_run) >= _FEWEST else (plain, "the plain probes")
+    )
     decided = share(sum(p.outcome in ("right", "wrong", "decided") for p in open_to_decision), len(open_to_decision))
     read = [pair for pair in pairs if pair.kind != "same"]
     both = [pair for pair in read if {pair.verdict_first, pair.verdict_swapped} <= {"better", "worse"}]
@@ -92,7 +102,7 @@ def judge_findings(name: str, pairs: Sequence[JudgedPair]) -> list[CalibrationFi
             "decided",
             decided,
             at_least(decided, LEAST_DECIDED),
-            f"comes to a verdict that holds in both orders: {_counted(decided)} of the plain probes and of the run's own comparisons",
+            f"comes to a verdict that holds in both orders: {_counted(decided)} of {which}",
             f"with so few decisions the gap alone chooses: {_ANOTHER}",
         ),
         finding(
@@ -112,7 +122,7 @@ def judge_findings(name: str, pairs: Sequence[JudgedPair]) -> list[CalibrationFi
             within(first, *LEAN),
             "verdicts for the answer shown first: "
             + (f"{first.figure:.0%}, without a lean 50%" if first else "it decided nothing"),
-            f"it leans on the place; both orders are asked, so that pairs it turns round count as ties, but each costs two calls: {_ANOTHER}",
+            f"it leans on the place: pairs that it turns round count as ties, and were paid twice for nothing: {_ANOTHER}",
         ),
         finding(
             "judge",

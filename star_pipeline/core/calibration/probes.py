@@ -11,7 +11,8 @@ from star_pipeline.core.equations.sampling import uniform
 from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, Seed
 
 ProbeKind = Literal["foreign", "truncated", "shuffled", "numbers", "same"]
-PLAIN: tuple[ProbeKind, ...] = ("foreign", "truncated", "same")
+DIFFER_PLAINLY: tuple[ProbeKind, ...] = ("foreign", "truncated")
+PLAIN: tuple[ProbeKind, ...] = (*DIFFER_PLAINLY, "same")
 """What nobody who reads both texts can miss. The other kinds take a closer look: they are told, and decide less."""
 _LEAST_CHARACTERS = 24
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")

@@ -71,7 +71,7 @@ def scoring_findings(
         found.append(_auc(role, names[role], texts))
         if first_nats.get(role):
             found.append(_start(role, names[role], mean(first_nats[role]), kinds.get(role)))
-    both = f"{names['small']} and {names['large']}"
+    both = "both models"
     own = [text for text in texts if text.kind in (TRUE, CANDIDATE) and text.gap is not None]
     found += [_correlation(both, own), _sign(both, own), _length(both, own)]
     if len(kinds) == 2:
