@@ -70,8 +70,9 @@ def run_calibration(
     chat, scorer, embedder, memory = (outside[name] for name in ("chat", "scorer", "embedder", "memory"))
     with hold(lake, "star-pipeline calibrate"):
         first = first_seeds(lake, settings, seeds, count, embedder.embedder, memory.bank, progress.note)
-        if not resource_overrides:
+        if "chat" not in (resource_overrides or {}):
             check_agents(settings)
+        if "scorer" not in (resource_overrides or {}):
             check_scoring_models(settings.scoring)
         return measured(lake, settings, first, Outside(chat.chat, scorer.small, scorer.large, scorer.kinds), progress)
 

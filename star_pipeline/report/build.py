@@ -11,12 +11,16 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.calibration.findings import CalibrationFinding
+from star_pipeline.core.calibration.identity import calibrated_settings
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
 from star_pipeline.figures.base import Row
 from star_pipeline.report.facts import facts, settings
 from star_pipeline.report.health import health_block
+from star_pipeline.report.facts import calibration, facts, settings
 from star_pipeline.report.read import Inspection, open_inspection
 from star_pipeline.report.samples import read_samples
 
@@ -45,7 +49,7 @@ class Page:
 def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
     """The report on what the lake's inspection file holds, with at most ``samples`` seeds in its browser.
 
-    The same file gives the same page. Raises LakeError, with the remedy, where there is no inspection file.
+    The same file and calibration give the same page. Raises LakeError, with the remedy, where there is no inspection file.
     """
     with open_inspection(lake) as inspection:
         summary = inspection.rows("summary")[0]
@@ -61,6 +65,7 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
         made=f"{made:%Y-%m-%d %H:%M} UTC",
         health=health,
         facts=facts(summary, selections, by_mean_pi(board)),
+        facts=(*facts(summary, selections, by_mean_pi(board)), calibration(_calibrated(lake, configs))),
         settings=settings(configs),
         sections=sections,
         specs=_embedded({found.name: found.spec for section in sections for found in section.figures if found.spec}),
@@ -73,6 +78,12 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
         hashes=[_csp_hash(vega), _csp_hash(script)],
     )
     return Page(html.encode(), len(chosen.seeds), summary["seeds"])
+
+
+def _calibrated(lake: Lake, configs: Sequence[Row]) -> Sequence[CalibrationFinding]:
+    """What ``calibrate`` found of the latest configuration's settings; nothing where it was never asked."""
+    latest = configs[0]["settings"] if configs else None
+    return read_findings(lake, calibrated_settings(json.loads(latest))) if latest else ()
 
 
 def _sections(ask: Inspection, pair_leaderboard: Sequence[Row]) -> tuple[Section, ...]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from star_pipeline.core.aliases import JsonMapping
+from star_pipeline.core.calibration.findings import IN_WORDS, CalibrationFinding
+from star_pipeline.core.calibration.words import verdict, verdicts
 from star_pipeline.core.publishing.makeup import makeup
 from star_pipeline.core.publishing.standing import Order, listed
 from star_pipeline.figures.base import Row, number, share, usd, whole
@@ -62,6 +64,18 @@ def facts(summary: Row, selections: Sequence[Row], by_pi: Order | None) -> tuple
             + (", tables made anew since counted in" if summary["paid_usd"] - summary["cost_usd"] > 5e-5 else ""),
         ),
         Fact("waiting for LLMs", _duration(summary["latency_s"]), "summed over the candidates"),
+    )
+
+
+def calibration(found: Sequence[CalibrationFinding]) -> Fact:
+    """What ``calibrate`` found of the settings before they were paid for."""
+    if not found:
+        return Fact(
+            "calibration", "never", "star-pipeline calibrate measures judge, agents and scoring models on a few seeds"
+        )
+    told = "; ".join(f"{subject} {IN_WORDS[what]}" for subject, what in verdicts(found).items())
+    return Fact(
+        "calibration", IN_WORDS[verdict(found)], f"{told}; on {found[0].seeds:,} seeds, {found[0].measured_at[:10]}"
     )
 
 

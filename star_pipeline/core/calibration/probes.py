@@ -14,7 +14,7 @@ ProbeKind = Literal["foreign", "truncated", "shuffled", "numbers", "same"]
 DIFFER_PLAINLY: tuple[ProbeKind, ...] = ("foreign", "truncated")
 PLAIN: tuple[ProbeKind, ...] = (*DIFFER_PLAINLY, "same")
 """What nobody who reads both texts can miss. The other kinds take a closer look: they are told, and decide less."""
-_LEAST_CHARACTERS = 24
+_LEAST_CHARACTERS, _BLOCK = 24, 8
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _NUMBER = re.compile(r"\d+")
 _COUNTS_A_LINE = re.compile(r"^[ \t]*(\d+)[.)]", re.MULTILINE)
@@ -56,9 +56,14 @@ def _of_seed(seeds: Sequence[Seed], number: int) -> Iterator[Probe]:
 
 
 def others(seeds: Sequence[Seed], number: int) -> list[Seed]:
-    """The other seeds with another instruction and another response, beginning half way round: neighbours in a file are often alike."""
+    """The other seeds with another instruction and another response, beginning with the one half way round its block of eight.
+
+    Neighbours in a file are often alike; and of more seeds the first ones shall have the same partners, which are paid.
+    """
     seed, count = seeds[number], len(seeds)
-    rest = [seeds[(number + count // 2 + step) % count] for step in range(count)]
+    partner = number - number % _BLOCK + (number + _BLOCK // 2) % _BLOCK
+    first = partner if partner < count else number + count // 2
+    rest = [seeds[(first + step) % count] for step in range(count)]
     return [
         other
         for other in rest

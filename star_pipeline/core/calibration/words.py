@@ -33,8 +33,14 @@ def told(found: Sequence[CalibrationFinding], command: str) -> list[str]:
     if not found:
         return [f"calibration: never done for this configuration; before you pay: {command}"]
     when = found[0].measured_at[:10]
-    unfit = [row for row in found if row.verdict == "unfit"]
-    lines = [f"calibration of {when}: {row.subject} {row.name} is unfit: {row.meaning}; {row.remedy}" for row in unfit]
+    unfit: dict[tuple[str, str], list[CalibrationFinding]] = {}
+    for row in found:
+        if row.verdict == "unfit":
+            unfit.setdefault((row.subject, row.name), []).append(row)
+    lines = []
+    for (subject, name), rows in unfit.items():
+        figures = ", ".join(f"{row.measure} {interval(row)}" for row in rows)
+        lines.append(f"calibration of {when}: {subject}, {name}: unfit ({figures}): {rows[0].remedy}")
     doubtful = [f"{row.name} ({row.measure})" for row in found if row.verdict == "doubtful"]
     if doubtful and not unfit:
         lines.append(
