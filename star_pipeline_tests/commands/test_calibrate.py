@@ -28,11 +28,11 @@ from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split(" ")
+WORDS = tuple(f"{first}{second}" for first in ("al", "be", "ga", "de") for second in ("pha", "ta", "mma", "lta", "zeta"))
 SEEDS = [
     {
         "instruction": f"Tell of {WORDS[n]} and {WORDS[-n - 1]} in three sentences.",
-        "output": f"{WORDS[n].title()} came {n + 3} years before. It was {WORDS[(n * 5) % 19]} that went. So ends {WORDS[-n - 1]} {n}.",
+        "output": f"{WORDS[n].title()} came {n + 3} years before. It was {WORDS[(n * 5) % 20]} that went. So ends {WORDS[-n - 1]} {n}.",
     }
     for n in range(12)
 ]
