@@ -19,11 +19,10 @@ from star_pipeline.core.calibration.findings import (
     JUDGED_PAIRS,
     SCORED_TEXTS,
     CalibrationFinding,
-    JudgedPair,
     ScoredText,
 )
 from star_pipeline.core.calibration.judge import OF_THE_RUN, judge_findings, judged_pairs
-from star_pipeline.core.calibration.probes import comparisons, probes_of, scoring_rows
+from star_pipeline.core.calibration.probes import Probe, comparisons, probes_of, scoring_rows
 from star_pipeline.core.calibration.scoring import CANDIDATE, ModelKind, scored_texts, scoring_findings
 from star_pipeline.core.equations.generation import Generator
 from star_pipeline.core.equations.ifd import score_candidates
@@ -56,9 +55,12 @@ def calibrate(
     generating = time.monotonic() - began
     scores, texts, first_nats, scoring = _scored(lake, seeds, candidates, outside)
     scored = time.monotonic()
-    of_the_run, of_probes = event_loop.run(_judged(settings, seeds, candidates, scores, outside, progress))
+    probes = probes_of(seeds)
+    of_the_run, of_probes = event_loop.run(_judged(settings, seeds, (candidates, scores), probes, outside, progress))
     spent = _replies(lake, settings) - asked
-    pairs = [*of_probes, *judged_pairs(of_the_run, {row.candidate_id: (OF_THE_RUN, row.pair_id) for row in candidates})]
+    pairs = judged_pairs(of_probes, {probe.candidate_id: (probe.kind, probe.kind) for probe in probes})
+    pairs += judged_pairs(of_the_run, {row.candidate_id: (OF_THE_RUN, row.pair_id) for row in candidates})
+    judge = next((row.judge_agent for row in (*of_probes, *of_the_run) if row.judge_agent), None) or "judge"
     replies = agent_replies(plan, candidates)
     usd = usd_of_seeds(seeds, candidates, of_the_run)
     made = sum(row.attempts for row in (*candidates, *of_the_run))
@@ -68,7 +70,7 @@ def calibrate(
     seconds = generating + scoring * len(candidates) / max(len(texts), 1) + judging
     names = {"small": str(settings.scoring.small), "large": str(settings.scoring.large)}
     found = [
-        *judge_findings(settings.judge.agent, pairs),
+        *judge_findings(judge, pairs),
         *scoring_findings(names, texts, first_nats, outside.kinds()),
         *agent_findings(replies),
         cost_finding(usd, first.left, _budget_left(lake, settings)),
@@ -93,19 +95,17 @@ async def _generated(settings: StarConfig, first: FirstSeeds, outside: Outside, 
 async def _judged(
     settings: StarConfig,
     seeds: Sequence[Seed],
-    candidates: Sequence[Candidate],
-    scores: Sequence[IfdScore],
+    made: tuple[Sequence[Candidate], Sequence[IfdScore]],
+    probes: Sequence[Probe],
     outside: Outside,
     progress: Progress,
-) -> tuple[list[JudgeVerdict], list[JudgedPair]]:
-    """The run's own comparisons, and those of the probes."""
-    probes = probes_of(seeds)
-    probe_rows, probe_scores = comparisons(probes, seeds)
+) -> tuple[list[JudgeVerdict], list[JudgeVerdict]]:
+    """(the run's own comparisons, of the candidates and scores that were ``made``; those of the probes)."""
     async with aclosing(outside.chat()) as chat:
         judge = Judge(chat, settings.prompt_library, settings.judge_rules)
-        of_the_run = await judge.verdicts(candidates, seeds, scores, progress)
-        answered = await judge.verdicts(probe_rows, seeds, probe_scores, progress)
-    return of_the_run, judged_pairs(answered, {probe.candidate_id: (probe.kind, probe.kind) for probe in probes})
+        of_the_run = await judge.verdicts(made[0], seeds, made[1], progress)
+        rows, scores = comparisons(probes, seeds)
+        return of_the_run, await judge.verdicts(rows, seeds, scores, progress)
 
 
 def _scored(
@@ -120,14 +120,14 @@ def _scored(
         small, large = outside.small(), outside.large()
         own = scoring_rows(seeds)
         began = time.monotonic()
-        rows = score_candidates([*candidates, *own], seeds, lambda: small, lambda: large)
+        scores, own_scores = (score_candidates(rows, seeds, lambda: small, lambda: large) for rows in (candidates, own))
         seconds = time.monotonic() - began
         first_nats = {role: _first_nats(scorer, seeds) for role, scorer in (("small", small), ("large", large))}
     finally:
         if not settled:
             lake.numerics.unlink(missing_ok=True)
     kinds = {row.candidate_id: CANDIDATE for row in candidates} | {row.candidate_id: row.pair_id for row in own}
-    return rows[: len(candidates)], scored_texts(kinds, rows), first_nats, seconds
+    return scores, scored_texts(kinds, [*scores, *own_scores]), first_nats, seconds
 
 
 def _first_nats(scorer: Scorer, seeds: Sequence[Seed]) -> list[float]:

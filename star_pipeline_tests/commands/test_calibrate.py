@@ -28,7 +28,9 @@ from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
 
-WORDS = tuple(f"{first}{second}" for first in ("al", "be", "ga", "de") for second in ("pha", "ta", "mma", "lta", "zeta"))
+WORDS = tuple(
+    f"{first}{second}" for first in ("al", "be", "ga", "de") for second in ("pha", "ta", "mma", "lta", "zeta")
+)
 SEEDS = [
     {
         "instruction": f"Tell of {WORDS[n]} and {WORDS[-n - 1]} in three sentences.",

@@ -15,7 +15,7 @@ def kinds_of(scoring: ScoringConfig, lake: Lake, progress: Progress) -> dict[str
 
 def kind_of(model: str | ServedModel, lake: Lake, progress: Progress) -> ModelKind:
     """Raises ModelError where tokenizer or configuration cannot be had."""
-    source = model.tokenizer_source if isinstance(model, ServedModel) else model_source(model, lake, progress)
+    source = model.tokenizer_source if isinstance(model, ServedModel) else model_source(str(model), lake, progress)
     import transformers
 
     try:

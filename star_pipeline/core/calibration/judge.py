@@ -91,7 +91,9 @@ def judge_findings(name: str, pairs: Sequence[JudgedPair]) -> list[CalibrationFi
     decided = share(sum(p.outcome in ("right", "wrong", "decided") for p in open_to_decision), len(open_to_decision))
     read = [pair for pair in pairs if pair.kind != "same"]
     both = [pair for pair in read if {pair.verdict_first, pair.verdict_swapped} <= {"better", "worse"}]
-    flipped = share(sum(pair.flipped for pair in both), len(both))
+    # a judge whose margin decides may turn its letter round, and be right: the place cancels out
+    cancels = any(pair.flipped and pair.verdict in ("better", "worse") for pair in pairs)
+    flipped = share(sum(pair.verdict == "inconsistent" for pair in both), len(both))
     first = _lean(pairs)
     lost = share(sum(pair.outcome == "lost" for pair in pairs), len(pairs))
     return [
@@ -119,9 +121,10 @@ def judge_findings(name: str, pairs: Sequence[JudgedPair]) -> list[CalibrationFi
             name,
             "position lean",
             first,
-            within(first, *LEAN),
+            None if cancels else within(first, *LEAN),
             "verdicts for the answer shown first: "
-            + (f"{first.figure:.0%}, without a lean 50%" if first else "it decided nothing"),
+            + (f"{first.figure:.0%}, without a lean 50%" if first else "it decided nothing")
+            + ("; its margin between the two orders decides, in which the place cancels out" if cancels else ""),
             f"it leans on the place: pairs that it turns round count as ties, and were paid twice for nothing: {_ANOTHER}",
         ),
         finding(

@@ -28,7 +28,8 @@ from star_pipeline_tests.conftest import CONFIG
 
 def pair(kind, seed, first, swapped, outcome):
     flipped = {first, swapped} == {"better", "worse"}
-    return JudgedPair(kind, str(seed), kind, "x", first, swapped, flipped, outcome, None, None)
+    verdict = "inconsistent" if flipped else first if first == swapped else "tie"
+    return JudgedPair(kind, str(seed), kind, verdict, first, swapped, flipped, outcome, None, None)
 
 
 def right(kind, seed):
@@ -100,6 +101,17 @@ def test_ties_on_probes_are_undecided_and_the_verdict_rests_on_what_the_run_asks
     assert "accuracy is not judged" in of(found)["accuracy"].meaning
     silent = [replace(row, verdict_first="tie", verdict_swapped="tie", outcome="undecided") for row in decided]
     assert of(judge_findings("j", [*tied, *same, *silent]))["decided"].verdict == "unfit"
+
+
+def test_a_judge_whose_margin_decides_may_turn_its_letter_round():
+    letters = [
+        pair(kind, seed, "better", "worse", "right") for seed in range(24) for kind in ("foreign", "truncated", "run")
+    ]
+    decided = [replace(row, verdict="worse", outcome="decided" if row.kind == "run" else "right") for row in letters]
+    found = of(judge_findings("j", decided))
+    assert (found["flip rate"].figure, found["position lean"].verdict) == (0.0, None)
+    assert "cancels" in found["position lean"].meaning
+    assert verdict(list(found.values())) == "fine"
 
 
 def test_a_closer_look_that_fails_is_doubtful_and_no_more():
