@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from star_pipeline.adapters import event_loop
-from star_pipeline.adapters.calibration_files import keep_calibration
+from star_pipeline.adapters.calibration_files import Details, keep_calibration
 from star_pipeline.adapters.first_seeds import FirstSeeds
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_ledger
@@ -63,7 +63,7 @@ def calibrate(
     judge = next((row.judge_agent for row in (*of_probes, *of_the_run) if row.judge_agent), None) or "judge"
     replies = agent_replies(plan, candidates)
     usd = usd_of_seeds(seeds, candidates, of_the_run)
-    made = sum(row.attempts for row in (*candidates, *of_the_run))
+    made = sum(row.attempts for row in candidates) + sum(row.attempts for row in of_the_run)
     latency = [sum(row.latency_s for row in candidates if row.seed_id == seed.seed_id) for seed in seeds]
     # judging probes is no part of a run: of the time that judging took, the run's share of the comparisons
     judging = (time.monotonic() - scored) * len(of_the_run) / max(len(pairs), 1)
@@ -81,7 +81,7 @@ def calibrate(
     found = [
         replace(row, fingerprint=name, config_name=settings.name, seeds=len(seeds), measured_at=now) for row in found
     ]
-    details = {JUDGED_PAIRS.name: pairs, SCORED_TEXTS.name: texts, AGENT_REPLIES.name: replies}
+    details: Details = {JUDGED_PAIRS.name: pairs, SCORED_TEXTS.name: texts, AGENT_REPLIES.name: replies}
     keep_calibration(lake, found, details, name)
     return found
 

@@ -15,11 +15,10 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.table_spec import AnyTable
 
 _WORDS = "README.md"
+Details = Mapping[str, Sequence[Any]]  # Any: a table's name says of which record its rows are
 
 
-def keep_calibration(
-    lake: Lake, found: Sequence[CalibrationFinding], details: Mapping[str, Sequence[Any]], fingerprint: str
-) -> None:
+def keep_calibration(lake: Lake, found: Sequence[CalibrationFinding], details: Details, fingerprint: str) -> None:
     """Keep a calibration in the place of an earlier one of the same settings; those of other settings stay. ``details`` by table.
 
     The findings come last: where they are, what they were measured on is there too.
@@ -43,7 +42,7 @@ def words_of(lake: Lake) -> UPath:
     return lake.calibration / _WORDS
 
 
-def _write(lake: Lake, spec: AnyTable, rows: Sequence[Any]) -> None:
+def _write(lake: Lake, spec: AnyTable, rows: Sequence[Any]) -> None:  # Any, here and below: the record of the table
     lake.write_bytes(_path(lake, spec), lake.encoded(spec, spec.to_arrow(rows)))
 
 

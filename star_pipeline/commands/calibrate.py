@@ -43,7 +43,7 @@ def run_calibration(
     seeds: Sequence[str],
     count: int,
     progress: Progress,
-    resource_overrides: Mapping[str, Any] | None = None,
+    resource_overrides: Mapping[str, Any] | None = None,  # resources of any kind, as ``build_defs`` takes them
 ) -> list[CalibrationFinding]:
     """Measure on the first ``count`` seeds that a run would take, those of ``seeds`` counted in. Raises StarError as ``run`` does."""
     settings = load_config(config)
@@ -60,7 +60,7 @@ def run_calibration(
             progress.note(text)
 
     home, given = LakeResource(root=str(lake.root)), SettingsResource(config=config)
-    outside: dict[str, Any] = {
+    outside: dict[str, Any] = {  # the same
         "chat": Chat(settings=given, lake=home),
         "scorer": ScorerResource(settings=given, lake=home, progress=Told()),
         "embedder": EmbedderResource(settings=given),

@@ -18,9 +18,8 @@ from star_pipeline.core.calibration.identity import calibrated_settings
 from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
 from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
 from star_pipeline.figures.base import Row
-from star_pipeline.report.facts import facts, settings
-from star_pipeline.report.health import health_block
 from star_pipeline.report.facts import calibration, facts, settings
+from star_pipeline.report.health import health_block
 from star_pipeline.report.read import Inspection, open_inspection
 from star_pipeline.report.samples import read_samples
 
@@ -64,7 +63,6 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
         name=configs[0]["name"] if configs else lake.root.name,
         made=f"{made:%Y-%m-%d %H:%M} UTC",
         health=health,
-        facts=facts(summary, selections, by_mean_pi(board)),
         facts=(*facts(summary, selections, by_mean_pi(board)), calibration(_calibrated(lake, configs))),
         settings=settings(configs),
         sections=sections,

@@ -13,8 +13,10 @@ def usd_of_seeds(
 ) -> list[float]:
     """What the run's own requests of each seed cost, also where they were paid before; probes are no part of it."""
     of = {seed.seed_id: 0.0 for seed in seeds}
-    for row in (*candidates, *verdicts):
-        of[row.seed_id] += row.cost_usd
+    for seed_id, usd in [(row.seed_id, row.cost_usd) for row in candidates] + [
+        (v.seed_id, v.cost_usd) for v in verdicts
+    ]:
+        of[seed_id] += usd
     return list(of.values())
 
 

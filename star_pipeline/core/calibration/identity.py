@@ -1,9 +1,7 @@
 """What a calibration is about: the settings that judge, scoring models and agents depend on, and nothing else."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from star_pipeline.core import identity
+from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.equations.prompts import OTHER_PROMPTS, PromptLibrary
 from star_pipeline.core.records import KEEP, SEED_PAIR
 
@@ -11,7 +9,7 @@ _SELECTING = ("divisor", "divide_over")
 """Settings of scoring that come after what is calibrated."""
 
 
-def calibrated_settings(deciding: Mapping[str, Any]) -> str:
+def calibrated_settings(deciding: JsonMapping) -> str:
     """Names agents in use, judge, scoring and the prompts' texts; ``deciding`` is what a configuration says decides a run, as tables
     record it. What is sampled, remembered and published does not matter."""
     pairs = deciding.get("pairs", {})

@@ -41,10 +41,16 @@ def judged_pairs(verdicts: Sequence[JudgeVerdict], kind_of: Mapping[str, tuple[s
     asked = [row for row in verdicts if row.verdict != "skipped" and row.base_candidate_id is not None]
     return [
         JudgedPair(
-            *(kind_of[row.candidate_id][0], row.seed_id, kind_of[row.candidate_id][1]),
-            *(row.verdict, row.verdict_first, row.verdict_swapped, row.flipped),
+            kind_of[row.candidate_id][0],
+            row.seed_id,
+            kind_of[row.candidate_id][1],
+            row.verdict,
+            row.verdict_first,
+            row.verdict_swapped,
+            row.flipped,
             _outcome(row, kind_of[row.candidate_id][0]),
-            *(row.reply_first, row.reply_swapped),
+            row.reply_first,
+            row.reply_swapped,
         )
         for row in asked
     ]
