@@ -26,7 +26,7 @@ def star(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-@pytest.mark.parametrize("command", ["run", "dev", "query", "estimate", "doctor"])
+@pytest.mark.parametrize("command", ["run", "dev", "query", "estimate", "doctor", "calibrate"])
 def test_help_has_an_example_and_the_contracts_options(command):
     said = star(command, "--help").stdout
     assert "Example: star-pipeline" in said
