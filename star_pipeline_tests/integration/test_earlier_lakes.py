@@ -86,6 +86,6 @@ def test_the_instance_knows_its_shards_and_what_was_made_of_them(opened):
     with open_instance(lake) as instance:
         shards = instance.get_dynamic_partitions("seed_shards")
         assert shards == lake.shards_of(CANDIDATES)
-        for key in defs.resolve_asset_graph().materializable_asset_keys:
+        for key in defs.resolve_asset_graph().materializable_asset_keys - {dg.AssetKey("calibration")}:
             assert instance.fetch_materializations(key, limit=1).records, key
         assert instance.get_run_records(dg.RunsFilter(job_name="process_shard"))
