@@ -120,7 +120,8 @@ def _scored(
         small, large = outside.small(), outside.large()
         own = scoring_rows(seeds)
         began = time.monotonic()
-        scores, own_scores = (score_candidates(rows, seeds, lambda: small, lambda: large) for rows in (candidates, own))
+        scores = score_candidates(candidates, seeds, lambda: small, lambda: large)
+        own_scores = score_candidates(own, seeds, lambda: small, lambda: large)
         seconds = time.monotonic() - began
         first_nats = {role: _first_nats(scorer, seeds) for role, scorer in (("small", small), ("large", large))}
     finally:

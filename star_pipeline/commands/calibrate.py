@@ -102,6 +102,10 @@ def print_calibration(
             f"estimate says {estimate.usd:,.4f} USD for the {estimate.seeds_to_do:,} seeds to do, {most}; so {estimate.conclusion}",
             markup=False,
         )
+    else:
+        console.print(
+            "estimate says no cost: an agent has no known price (input_cost_per_token, output_cost_per_token)"
+        )
     well = verdict(found) == "fine"
     first = found[0]
     console.print(f"on {first.seeds:,} seeds: ", end="")

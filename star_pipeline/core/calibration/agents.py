@@ -31,7 +31,7 @@ def agent_replies(plan: Sequence[PlanRow], candidates: Sequence[Candidate]) -> l
     for row, made in zip(plan, candidates, strict=True):
         if row.pair_id == SEED_PAIR:
             continue
-        warnings = tuple(getattr(made, "warnings", None) or ())
+        warnings = made.warnings or ()
         lost = made.status == "failed" and made.instruction is None
         if row.instruction_agent != KEEP:
             kind = (made.error_kind or "failed") if lost else OK
@@ -41,7 +41,7 @@ def agent_replies(plan: Sequence[PlanRow], candidates: Sequence[Candidate]) -> l
             )
         if not lost:
             kind = OK if made.status == "ok" else made.error_kind or "failed"
-            detail = made.error or "; ".join(map(str, warnings)) or None
+            detail = made.error or "; ".join(warnings) or None
             answers.setdefault(
                 (row.response_agent, made.seed_id, made.instruction or ""),
                 AgentReply(row.response_agent, ANSWERS, made.seed_id, kind, detail, bool(warnings)),
