@@ -136,7 +136,7 @@ def test_self_preference_goes_by_the_model_behind_the_agents_name(ask, compared)
         names = ("own_win_rate", "own_win_rate_low", "own_win_rate_high")
         mine_rates = dict(zip(names, (None, None, None) if mine is None else rate(mine, len(there)), strict=True))
         expected.append(
-            {"judge_agent": judge, "judge_model": model, "own": side, "compared": len(there), "won": won, "lost": lost}
+            {"judge_agent": agent, "judge_model": model, "own": side, "compared": len(there), "won": won, "lost": lost}
             | {"tied": len(there) - won - lost, **mine_rates}
             | dict(zip(("win_rate", "win_rate_low", "win_rate_high"), rate(won, len(there)), strict=True))
         )
