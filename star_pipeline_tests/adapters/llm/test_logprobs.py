@@ -16,6 +16,7 @@ from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.llm.wire import first_token, tidy
 from star_pipeline.adapters.preflight import check_agents
 from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.commands.doctor import _agents
 from star_pipeline.config import load_config
 from star_pipeline.config.models import AgentConfig, StarConfig
 from star_pipeline.core.equations.judging import Judge, JudgeRules
@@ -156,6 +157,14 @@ def test_whether_a_judge_can_be_asked_for_one_letter_is_said_before_the_run(like
                 check_agents(config(server))
             assert words in logprobs_problem(load_litellm(), config(server), "judge")
         assert {asked["max_tokens"] for asked in server.requests} == {1}
+
+
+def test_doctor_says_it_beside_the_agent():
+    with chat_server(lambda asked: Reply("A")) as server:
+        wrong = [text for well, text in _agents(config(server)) if not well]
+    assert len(wrong) == 1
+    assert "agent judge" in wrong[0]
+    assert "judge.mode: written or json" in wrong[0]
 
 
 def test_a_server_with_a_price_is_not_asked_and_a_provider_that_takes_none_is_named():
