@@ -194,3 +194,23 @@ def test_of_log_probabilities_only_what_can_be_read_is_kept():
     assert kept == [
         {"token": "A", "logprob": 0.0, "bytes": None, "top_logprobs": [{"token": "B", "logprob": -1e4, "bytes": None}]}
     ]
+
+
+@pytest.mark.parametrize("mode", ["written", "json", "logprobs"])
+def test_the_offline_judge_can_be_asked_in_each_mode(tmp_path, mode):
+    config = AgentConfig(model="offline/judge")
+    texts = (
+        "Yes.",
+        "Bread rises because yeast turns sugar into gas; knead the dough, let it rest for an hour, then bake it hot.",
+    )
+    question = "How does bread rise, and how is it baked?"
+    rows = [
+        Candidate(f"c{n}", "s", n, "a+b", question, text, "ok", None, None, 1, 1, 1, 0.0, 0.0)
+        for n, text in enumerate(texts)
+    ]
+    scores = [IfdScore(row.candidate_id, "s", "ok", False, gap=0.1) for row in rows]
+    seed = replace(SEED, instruction=question)
+    rules = JudgeRules("a", 2, "tie", True, mode=mode)
+    work = lambda chat: Judge(chat, PromptLibrary({}), rules).verdicts(rows, [seed], scores, SilentProgress())  # noqa: E731
+    [row], _ = talk(tmp_path, config, work)
+    assert (row.verdict, row.pi_llm, row.margin is not None) == ("better", 1.0, mode == "logprobs")
