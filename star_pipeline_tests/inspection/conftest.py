@@ -33,7 +33,9 @@ def drawn(*parts: object) -> float:
 def mixed(request: ChatRequest) -> ChatReply:
     """Fails now and then, answers some of them alike, prefers position A a little, and costs something."""
     text = request.messages[-1].content
-    luck = drawn(request.agent, request.template, text, request.sample)
+    # of a comparison, what is compared: how a verdict is asked for may change, and with it would all that is drawn here
+    shown = text.rpartition("[End of ")[0] if request.template.startswith("judge") else text
+    luck = drawn(request.agent, request.template, shown, request.sample)
     if luck < 0.06:
         raise CallError("timeout", "no reply in time", 2)
     if request.template.startswith("judge"):
@@ -56,7 +58,7 @@ def configuration(folder: Path, judge_model: str, **judge: Any) -> Path:
         "sampling": {"pairs_per_seed": 3, "from_memory": 1, "shard_size": 24},
         "judge": {"agent": "j", **judge},
         "pairs": {**CONFIG["pairs"], "include_seed": "abstain" not in judge.values()},
-        "memory": {"min_pi": 0.05},
+        "memory": {"min_pi": 0.1},
     }
     path = folder / f"{judge_model.rsplit('/')[-1]}.json"
     path.write_text(json.dumps(settings))
