@@ -33,9 +33,7 @@ def drawn(*parts: object) -> float:
 def mixed(request: ChatRequest) -> ChatReply:
     """Fails now and then, answers some of them alike, prefers position A a little, and costs something."""
     text = request.messages[-1].content
-    # of a comparison, what is compared: how a verdict is asked for may change, and with it would all that is drawn here
-    shown = text.rpartition("[End of ")[0] if request.template.startswith("judge") else text
-    luck = drawn(request.agent, request.template, shown, request.sample)
+    luck = drawn(request.agent, request.template, text, request.sample)
     if luck < 0.06:
         raise CallError("timeout", "no reply in time", 2)
     if request.template.startswith("judge"):
