@@ -12,7 +12,6 @@ import pytest
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.journal import FILE, Journal, reader, request_key
 from star_pipeline.adapters.llm.logprobs import logprobs_problem
-from star_pipeline.adapters.llm.transport import load_litellm
 from star_pipeline.adapters.llm.wire import first_token, tidy
 from star_pipeline.adapters.preflight import check_agents
 from star_pipeline.adapters.progress import SilentProgress
@@ -155,7 +154,7 @@ def test_whether_a_judge_can_be_asked_for_one_letter_is_said_before_the_run(like
         else:
             with pytest.raises(ConfigError, match="agent judge"):
                 check_agents(config(server))
-            assert words in logprobs_problem(load_litellm(), config(server), "judge")
+            assert words in logprobs_problem(config(server), "judge")
         assert {asked["max_tokens"] for asked in server.requests} == {1}
 
 
@@ -169,9 +168,9 @@ def test_doctor_says_it_beside_the_agent():
 
 def test_a_server_with_a_price_is_not_asked_and_a_provider_that_takes_none_is_named():
     with chat_server(lambda asked: "A") as server:
-        assert logprobs_problem(load_litellm(), config(server, input_cost_per_token=1e-6), "judge") is None
+        assert logprobs_problem(config(server, input_cost_per_token=1e-6), "judge") is None
         assert server.requests == []
-        assert "takes no logprobs" in logprobs_problem(load_litellm(), config(server, model="ollama_chat/m"), "judge")
+        assert "takes no logprobs" in logprobs_problem(config(server, model="ollama_chat/m"), "judge")
 
 
 @pytest.mark.parametrize("odd", [
