@@ -15,7 +15,8 @@ from typing import Any, Literal
 class Reply:
     """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole.
 
-    ``breaks``: the connection is reset before the reply, or closed after half of it.
+    ``logprobs``: the likeliest first tokens, told to those who ask. ``breaks``: the connection is reset before the reply, or closed
+    after half of it.
     """
 
     text: str = ""
@@ -24,6 +25,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay_s: float = 0.0
+    logprobs: dict[str, float] | None = None
     breaks: Literal["", "reset", "half"] = ""
 
 
@@ -123,14 +125,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def completion(asked: dict[str, Any], reply: Reply) -> dict[str, Any]:
     prompt = sum(len(str(message["content"]).split()) for message in asked["messages"])
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reply.finish_reason}
+    if asked.get("logprobs") and reply.logprobs:
+        likely = sorted(reply.logprobs.items(), key=lambda pair: -pair[1])[: asked.get("top_logprobs", 0)]
+        told = [{"token": token, "logprob": logprob, "bytes": list(token.encode())} for token, logprob in likely]
+        choice["logprobs"] = {"content": [{**told[0], "top_logprobs": told}]}
     return {
         "id": "x",
         "object": "chat.completion",
         "created": 0,
         "model": asked["model"],
-        "choices": [
-            {"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant", "content": reply.text}}
-        ],
+        "choices": [{**choice, "message": {"role": "assistant", "content": reply.text}}],
         "usage": {
             "prompt_tokens": prompt,
             "completion_tokens": len(reply.text.split()),

@@ -78,7 +78,8 @@ def flips(rows: Sequence[Row]) -> Figure:
     title = "Reversals by pair"
     reading = (
         "How often a win in one order was a loss in the other, with Wilson's 95% interval. A high rate says that the judge looks at the "
-        "place of an answer more than at what it says; then π of these candidates means little."
+        "place of an answer more than at what it says; then π of these candidates means little, unless it was read from probabilities "
+        "(judge.mode: logprobs), where the place cancels."
     )
     if not rows:
         return Figure("flips", title, reading, "Nothing has been judged yet.")

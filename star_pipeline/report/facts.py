@@ -122,12 +122,13 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
                 f"at most {scoring['max_length']:,} tokens, divisor {scoring['divisor']} over the {scoring['divide_over']}",
             )
         )
-    if judge:
-        told.append(Fact("judge", judge["agent"], _model(agents.get(judge["agent"], {}).get("model", ""))))
+    judges = tuple(judge.get("agents") or (judge["agent"],)) if judge else ()
+    mode = f", {judge['mode']}" if judge.get("mode") else ""
+    told += [Fact("judge", name, _model(agents.get(name, {}).get("model", "")) + mode) for name in judges]
     told += [
         Fact(f"agent {name}", _model(agent["model"]), f"rewrites by {agent['instruction_prompt']}")
         for name, agent in agents.items()
-        if name != judge.get("agent")
+        if name not in judges
     ]
     if sampling:
         told.append(

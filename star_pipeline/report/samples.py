@@ -18,7 +18,16 @@ _MOST = 16_000_000
 _OF_CANDIDATE = (
     *("pair_id", "slot", "origin", "probability", "status", "error", "selected", "selection", "why", "rank"),
     *("ifd_small", "ifd_large", "gap", "pi_dual", "pi_llm", "pi"),
-    *("verdict", "flipped", "verdict_first", "verdict_swapped", "reply_first", "reply_swapped", "judge_error"),
+    *(
+        "verdict",
+        "margin",
+        "flipped",
+        "verdict_first",
+        "verdict_swapped",
+        "reply_first",
+        "reply_swapped",
+        "judge_error",
+    ),
 )
 
 

@@ -1,6 +1,7 @@
 """``star-pipeline estimate`` against what a run then really asks."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from star_pipeline.core.planning.estimates import reach
 from star_pipeline.core.planning.estimation import ModelSize, sequence_flops
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
-from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.llm_server import Reply, chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 
@@ -79,6 +80,32 @@ def test_before_the_first_run_it_tells_just_the_calls_that_the_run_then_makes_an
     assert {line.stage for line in told.agents} == {"rewrite", "respond", "judge"}
     assert 0 < told.usd < told.most_usd
     assert any("every candidate is judged" in text for text in told.assumptions)
+
+
+@pytest.mark.parametrize("mode", ["logprobs", "json"])
+def test_several_judges_in_another_mode_are_counted_as_they_are_then_asked(tmp_path, mode):
+    def script(asked):
+        text = asked["messages"][-1]["content"]
+        if "[Final Verdict]" not in text:
+            return answer(asked)
+        first = 0.6 + 0.3 * (sum(map(ord, text)) % 2)
+        if mode == "logprobs":
+            return Reply("A", finish_reason="length", logprobs={"A": math.log(first), "B": math.log(1 - first)})
+        return json.dumps({"comparison": asked["model"], "verdict": "A" if first > 0.7 else "C"})
+
+    with chat_server(script) as server:
+        side = Side(tmp_path, server)
+        side.configure(judge={"agents": ["a", "b"], "mode": mode})
+        told = side.estimate(side.seeds)
+        side.run()
+        assert sum(line.calls for line in told.agents) == len(server.requests)
+        assert {line.agent for line in told.agents if line.stage == "judge"} == {"a", "b"}
+    rows = side.lake.read_table(tables.JUDGE_VERDICTS, "000001-seeds")
+    assert {row.judge_agent for row in rows} == {"a, b"}
+    assert all([said.agent for said in row.judges] == ["a", "b"] for row in rows)
+    assert all((row.margin is not None) == (mode == "logprobs") for row in rows)
+    most = {line.agent: line.most_usd for line in told.agents if line.stage == "judge"}
+    assert sum(row.cost_usd for row in rows) < sum(most.values())
 
 
 def test_after_it_nothing_is_to_do_and_of_new_seeds_what_was_measured_is_expected(side):

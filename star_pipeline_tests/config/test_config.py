@@ -80,6 +80,12 @@ def test_every_knob_says_what_it_is():
         ({"pairs": {"sampled": ["a+a", "a+a"], "base": ["keep+a"]}}, ["twice"]),
         ({"pairs": {"base": ["keep+a"]}}, ["sampled"]),
         ({"judge": {"agent": "nobody"}}, ["judge.agent", "nobody"]),
+        ({"judge": {"agents": ["a", "nobody"]}}, ["judge.agents", "nobody"]),
+        ({"judge": {"agent": "a", "agents": ["a"]}}, ["judge", "either agent, one name, or agents"]),
+        ({"judge": {"agents": ["a", "a"]}}, ["judge", "twice"]),
+        ({"judge": {}}, ["judge", "either agent, one name, or agents"]),
+        ({"judge": {"agent": "a", "soft": True}}, ["judge", "mode: logprobs"]),
+        ({"judge": {"agent": "a", "mode": "numbers"}}, ["judge.mode", "logprobs"]),
         ({"evolution": {"floor": 0.6}}, ["evolution.floor", "at most 0.5"]),
         ({"agents": {"a": {"model": "m", "params": {"api_key": "sk-123"}}}}, ["api_key", "environment"]),
         (
@@ -257,6 +263,18 @@ def test_the_deciding_settings_hold_what_the_fingerprint_names_and_nothing_idle(
     assert not settings.keys() & {"name", "journal", "budget", "checks", "sensor"}
     assert settings["evolution"] == {"rate": 0.001, "floor": 0.0}
     assert "max_tries" not in next(iter(settings["agents"].values()))
+
+
+def test_what_judges_as_before_leaves_the_fingerprints_of_earlier_versions_as_they_are(tmp_path):
+    """``mode`` and ``agents`` came later: where they say what earlier versions did, they are no part of the settings that decide."""
+    plain = load_config(written(tmp_path, judge={"agent": "a"}))
+    assert set(plain.deciding["judge"]) == {"agent", "attempts", "on_reversal", "skip_nonpositive_gap", "params"}
+    same = load_config(written(tmp_path, judge={"agent": "a", "mode": "written", "margin": 0.0, "soft": False}))
+    assert same.fingerprint == plain.fingerprint
+    others = [{"agent": "a", "mode": mode} for mode in ("json", "logprobs")]
+    others += [{"agents": ["a"]}, {"agent": "a", "mode": "logprobs", "margin": 1}]
+    prints = {load_config(written(tmp_path, judge=judge)).fingerprint for judge in others}
+    assert len(prints | {plain.fingerprint}) == 5
 
 
 def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):

@@ -56,7 +56,7 @@ def configuration(folder: Path, judge_model: str, **judge: Any) -> Path:
         "sampling": {"pairs_per_seed": 3, "from_memory": 1, "shard_size": 24},
         "judge": {"agent": "j", **judge},
         "pairs": {**CONFIG["pairs"], "include_seed": "abstain" not in judge.values()},
-        "memory": {"min_pi": 0.05},
+        "memory": {"min_pi": 0.1},
     }
     path = folder / f"{judge_model.rsplit('/')[-1]}.json"
     path.write_text(json.dumps(settings))

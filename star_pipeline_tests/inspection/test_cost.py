@@ -107,7 +107,7 @@ def test_growth_adds_up_shard_by_shard_to_the_memory_banks_size(ask, rows, paid,
         kept = [
             row
             for row in there
-            if row["composite_scores"]["selection"] == "best" and row["composite_scores"]["pi"] >= 0.05
+            if row["composite_scores"]["selection"] == "best" and row["composite_scores"]["pi"] >= 0.1
         ]
         counted = {"seeds": len({row["plan"]["seed_id"] for row in there}), "candidates": len(there)}
         counted |= {"requests": spent[shard]["requests"], "cost_usd": spent[shard]["cost_usd"]}

@@ -5,9 +5,14 @@ import json
 import math
 from collections import Counter
 
+import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from star_pipeline.core.tables import JUDGE_VERDICTS
+from star_pipeline.inspection.build import create_queries, create_tables
+from star_pipeline_tests.core.equations.test_judging import REFERENCE, candidate, judge, prefers
 from star_pipeline_tests.inspection.plainly import COMPARED, groups, rate, same
 
 
@@ -123,7 +128,7 @@ def test_self_preference_goes_by_the_model_behind_the_agents_name(ask, compared)
         return {(True, True): "both", (True, False): "candidate", (False, True): "reference"}.get(sides, "neither")
 
     expected = []
-    for (judge, model, side), there in sorted(
+    for (agent, model, side), there in sorted(
         groups(compared, lambda row: (row["judge"], row["judge_model"], own(row))).items()
     ):
         won, lost = (sum(row["verdict"] == verdict for row in there) for verdict in ("better", "worse"))
@@ -131,7 +136,7 @@ def test_self_preference_goes_by_the_model_behind_the_agents_name(ask, compared)
         names = ("own_win_rate", "own_win_rate_low", "own_win_rate_high")
         mine_rates = dict(zip(names, (None, None, None) if mine is None else rate(mine, len(there)), strict=True))
         expected.append(
-            {"judge_agent": judge, "judge_model": model, "own": side, "compared": len(there), "won": won, "lost": lost}
+            {"judge_agent": agent, "judge_model": model, "own": side, "compared": len(there), "won": won, "lost": lost}
             | {"tied": len(there) - won - lost, **mine_rates}
             | dict(zip(("win_rate", "win_rate_low", "win_rate_high"), rate(won, len(there)), strict=True))
         )
@@ -152,3 +157,28 @@ def test_verdicts_are_shares_of_all_rows_of_the_pair(ask, rows):
             shares = dict(zip(("share", "share_low", "share_high"), rate(said[verdict], len(of_pair)), strict=True))
             expected.append({"pair_id": pair, "verdict": verdict, "rows": said[verdict], **shares})
     same(ask("verdicts"), expected)
+
+
+def test_the_opinions_of_several_judges_are_a_row_each_and_one_judges_is_its_verdict():
+    one = judge(prefers("good"), [REFERENCE, candidate(1)])[0]
+    several = judge(lambda asked: "[A]" if asked.agent == "k" else "[B]", [REFERENCE, candidate(2)], others=("k", "l"))[
+        0
+    ]
+    with duckdb.connect() as database:
+        create_tables(database)
+        create_queries(database)
+        rows = JUDGE_VERDICTS.to_arrow([*one, *several]).append_column("shard", pa.array(["000001-x"] * 2))
+        database.register("given", rows)
+        database.execute("INSERT INTO judge_verdicts BY NAME SELECT * FROM given")
+        found = database.execute(
+            "SELECT candidate_id, judge_agent, verdict, reply_first, attempts FROM judge_opinions ORDER BY ALL"
+        ).fetchall()
+        assert database.execute("SELECT sum(attempts) FROM judge_opinions").fetchone()[0] == sum(
+            row.attempts for row in (*one, *several)
+        )
+    assert found == [
+        ("c1", "j", "better", "[A]", 2),
+        ("c2", "j", "inconsistent", "[B]", 2),
+        ("c2", "k", "inconsistent", "[A]", 2),
+        ("c2", "l", "inconsistent", "[B]", 2),
+    ]

@@ -385,8 +385,7 @@ def _find(db: sqlite3.Connection, key: bytes) -> Entry | None:
             raise
         told = None
     alternatives = tuple((str(token), float(logprob)) for token, logprob in json.loads(told[0])) if told else ()
-    entry = Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest)
-    return replace(entry, top_logprobs=alternatives) if alternatives else entry
+    return replace(Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest), top_logprobs=alternatives)
 
 
 def _remedy(reason: str) -> str:

@@ -292,7 +292,7 @@ def _configuration(used: Configuration, of: int) -> str:
         ),
         f"- target model (small): {_named(scoring['small'])}; beside it (large): {_named(scoring['large'])}; "
         f"template `{scoring['template']}`, at most {scoring['max_length']:,} tokens",
-        f"- judge: `{judge['agent']}`, asked in both orders; a reversal counts as {judge['on_reversal']}",
+        f"- judge: {_judged_by(judge)}",
         f"- pairs drawn from: {_listing(settings['pairs'])}; called for every seed: {', '.join(settings['pairs']['base'])}, "
         "of which the first makes the reference that the judge compares with",
         f"- {sampling['pairs_per_seed']} pairs drawn for each seed, {sampling['from_memory']} of them from memory (Eq. 3); "
@@ -307,6 +307,17 @@ def _configuration(used: Configuration, of: int) -> str:
             "- **no LLM wrote this**: the offline profile's agents transform text by rules, and its data is no training data"
         )
     return f"{title}\n" + "\n".join(lines) + "\n"
+
+
+def _judged_by(judge: JsonMapping) -> str:
+    """By whom and how; settings of earlier versions, and of one judge that writes, name neither ``agents`` nor ``mode``."""
+    names = ", ".join(f"`{name}`" for name in judge.get("agents") or (judge["agent"],))
+    majority = " (the majority decides)" if judge.get("agents") else ""
+    if judge.get("mode") == "logprobs":
+        what = "as p_better" if judge["soft"] else f"as a tie up to {judge['margin']:g}"
+        return f"{names}{majority}, whose log-odds for one letter are read in both orders; their margin counts {what}"
+    form = " as JSON" if judge.get("mode") == "json" else ""
+    return f"{names}{majority}, asked in both orders{form}; a reversal counts as {judge['on_reversal']}"
 
 
 def _listing(pairs: JsonMapping) -> str:

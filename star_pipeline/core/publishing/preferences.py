@@ -2,7 +2,8 @@
 
 **Which pairs are sound.** Chosen and rejected answer the very same prompt: system, earlier turns, and an instruction that is equal
 letter for letter. So a candidate whose instruction was rewritten is never set against the reference, whose instruction was not.
-The judge compared each candidate with the seed's reference, in both orders, and agreed with itself; so candidates stand in three ranks,
+The judge compared each candidate with the seed's reference, in both orders, and agreed with itself (or, by log-probabilities, in the
+margin, from which the order cancels; of several judges the majority is taken); so candidates stand in three ranks,
 better > reference > worse, and a pair is one of a higher and one of a lower rank: the reference itself takes part where its
 instruction is the same, and better over worse follows through it. Ties, reversals, and what was not judged say nothing and take no part.
 Texts that are equal but for the space around them are no pair. Nor is a pair whose rejected side is what the final data set holds of

@@ -8,7 +8,7 @@ texts AS (
     SELECT candidate_id, instruction, response FROM candidates WHERE seed_id IN (SELECT seed_id FROM chosen)
 ),
 words AS (
-    SELECT candidate_id, verdict_first, verdict_swapped, reply_first, reply_swapped, error AS judge_error
+    SELECT candidate_id, margin, verdict_first, verdict_swapped, reply_first, reply_swapped, error AS judge_error
     FROM judge_verdicts WHERE seed_id IN (SELECT seed_id FROM chosen)
 )
 SELECT * EXCLUDE (candidate_id) FROM told LEFT JOIN texts USING (candidate_id) LEFT JOIN words USING (candidate_id)

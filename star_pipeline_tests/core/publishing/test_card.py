@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from star_pipeline.config import load_config
@@ -158,3 +159,15 @@ def test_the_seeds_own_responses_and_the_reference_are_called_what_they_are():
     assert f"| {reference} (the reference) | 1 | 33.3% |" in made
     assert "LLMs wrote the responses, all but 1 of the seeds' own" in made
     assert "| skipped | 5 | not asked" in made
+
+
+@pytest.mark.parametrize(("judge", "words"), [
+    ({}, "judge: `qwen`, asked in both orders; a reversal counts as tie"),
+    ({"agent": None, "agents": ["qwen", "llama"]}, "judge: `qwen`, `llama` (the majority decides), asked in both orders;"),
+    ({"mode": "logprobs", "margin": 0.5}, "log-odds for one letter are read in both orders; their margin counts as a tie up to 0.5"),
+    ({"mode": "json"}, "asked in both orders as JSON; a reversal counts as tie"),
+])  # fmt: skip  # read as a table
+def test_who_judged_and_how_is_told(judge, words):
+    settings = load_config("local").model_dump(mode="json")
+    settings["judge"] |= judge
+    assert words in dataset_card(ROWS, facts(StarConfig.model_validate(settings).deciding))

@@ -1,7 +1,7 @@
 -- Can the judge be trusted: does it turn round when the order does, which position does it favour, does the longer answer win?
 -- A row a pair, most reversals first. Intervals of 95%: Wilson's.
 -- judged: candidates that it came to a verdict on
--- flipped: a win in one order was a loss in the other
+-- flipped: a win in one order was a loss in the other; it decides nothing where judge.mode is logprobs
 -- flips_towards_first: of these, how often it chose answer A both times
 -- flips_towards_second: how often it chose answer B both times
 -- decided: better or worse, of responses that differ in length
