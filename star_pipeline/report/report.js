@@ -177,7 +177,7 @@
       one.flipped ? element("li", { class: "mild" }, "reversed") : null,
       element("li", {}, one.origin));
     const scores = element("dl", { class: "scores" });
-    for (const [name, key] of [["π", "pi"], ["π dual", "pi_dual"], ["π llm", "pi_llm"], ["gap", "gap"], ["IFD small", "ifd_small"], ["IFD large", "ifd_large"], ["drawn at", "probability"]]) {
+    for (const [name, key] of [["π", "pi"], ["π dual", "pi_dual"], ["π llm", "pi_llm"], ["gap", "gap"], ["gap, calibrated", "gap_calibrated"], ["IFD small", "ifd_small"], ["IFD large", "ifd_large"], ["drawn at", "probability"]]) {
       if (key !== "probability" || one[key] !== undefined) scores.append(element("div", {}, element("dt", {}, name), element("dd", {}, number(one[key]))));
     }
     return element("section", { class: one.selected ? "card selected" : "card", "aria-label": `${title} ${one.pair_id}` },
