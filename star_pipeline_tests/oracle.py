@@ -106,6 +106,9 @@ def _knobs(config: Row) -> Row:
         "max_length": 2048,
         "divisor": "p95",
         "divide_over": "shard",
+        "start": "token",
+        "calibration": "none",
+        "least_tokens": 1,
         "rate": 0.001,
         "floor": 0.0,
     }
@@ -266,11 +269,33 @@ def _check_candidates(at: str, shard: Shard, knobs: Row, found: Found) -> None:
             )
 
 
+def _calibrated(rows: list[Joined], rule: str) -> dict[str, float]:
+    """candidate_id → the difference of the mid-ranks of both IFDs, counted one against all."""
+
+    def rank(value: float, among: list[float]) -> float:
+        return (sum(other < value for other in among) + sum(other == value for other in among) / 2) / len(among)
+
+    scored = [row.ifd for row in rows if row.ifd["gap"] is not None]
+    lengths, count = [row["n_tokens_small"] for row in scored], max(1, min(5, len(scored) // 12))
+    count = count if rule == "rank_by_length" else 1
+    classes = [int(rank(row["n_tokens_small"], lengths) * count) for row in scored]
+    gaps = {}
+    for own, row in zip(classes, scored, strict=True):
+        like = [other for other, place in zip(scored, classes, strict=True) if place == own]
+        small, large = (rank(row[name], [other[name] for other in like]) for name in ("ifd_small", "ifd_large"))
+        gaps[row["candidate_id"]] = small - large
+    return gaps if rule != "none" else {}
+
+
 def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
-    """Eq. 5, 6, 7 and 1."""
+    """Eq. 5, 6, 7 and 1, on calibrated gaps where the configuration asks for them."""
+    by_ranks = _calibrated([row for rows in shard.values() for row in rows], knobs["calibration"])
+
+    def gap_of(row: Joined) -> float | None:
+        return by_ranks.get(row.made["candidate_id"], row.ifd["gap"])
 
     def divisor(rows: list[Joined]) -> float:
-        positive = [row.ifd["gap"] for row in rows if row.ifd["gap"] is not None and row.ifd["gap"] > 0]
+        positive = [gap for row in rows if (gap := gap_of(row)) is not None and gap > 0]
         return float(np.quantile(positive, 0.95) if knobs["divisor"] == "p95" else max(positive)) if positive else 1.0
 
     whole = divisor([row for rows in shard.values() for row in rows])
@@ -282,7 +307,9 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
             else next((row for row in rows if row.plan["pair_id"] == "seed"), None)
         )
         for row in rows:
-            at, gap = f"{seed_id} {row.plan['pair_id']}", row.ifd["gap"]
+            at, gap = f"{seed_id} {row.plan['pair_id']}", gap_of(row)
+            if "gap_calibrated" in row.ifd:
+                found.compare(f"{key} ifd_scores: {at}", row.ifd, gap_calibrated=by_ranks.get(row.made["candidate_id"]))
             judged = row.made["status"] == "ok" and row is not reference
             right = bool(row.verdict) == judged or (judged and gap is None)
             found.unless(
@@ -302,13 +329,13 @@ def _check_judged(key: str, shard: Shard, knobs: Row, found: Found) -> None:
                 "rank": None,
                 "selected": False,
                 "selection": None,
-                "gap": gap,
+                "gap": row.ifd["gap"],
             }
             wanted[row.made["candidate_id"]] = {
                 name: value for name, value in new.items() if name in row.score or name != "gap"
             }
         ranked = sorted(
-            (-w["pi"], -row.ifd["gap"], c)
+            (-w["pi"], -(gap_of(row) or 0.0), c)
             for row, (c, w) in zip(rows, wanted.items(), strict=True)
             if w["pi"] is not None
         )
@@ -434,59 +461,75 @@ def _load(folder: str, max_length: int) -> tuple[Any, Any, int, int]:
     return tokenizer, model, start, min(max_length, getattr(model.config, "max_position_embeddings", max_length))
 
 
-def _nll(model: Any, before: list[int], response: list[int]) -> float:
-    """The mean over the response's tokens, in nats, from one pass over one sequence and its full logits."""
+def _nll(model: Any, before: list[int], response: list[int], skipped: int = 0) -> float:
+    """The mean over the response's tokens but the first ``skipped``, in nats, from one pass over one sequence and its full logits."""
     import torch
 
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([before + response])).logits[0].double()
     return float(
-        -torch.log_softmax(logits[len(before) - 1 : -1], -1)[torch.arange(len(response)), torch.tensor(response)].mean()
+        -torch.log_softmax(logits[len(before) - 1 : -1], -1)[torch.arange(len(response)), torch.tensor(response)][
+            skipped:
+        ].mean()
     )
 
 
 def _check_scores(joined: dict[str, Shard], knobs: Row, ifd_rows: int | None, found: Found) -> None:
     """Eq. 4: statuses, token counts and gaps of all rows, losses and IFD of ``ifd_rows`` of them, evenly spaced."""
-    models = {size: _load(knobs[size], knobs["max_length"]) for size in ("small", "large")}
-    scored: list[list[tuple[str, Row, str, list[int], list[int]]]] = []
+    named = {size: given if isinstance(given := knobs[size], dict) else {"model": given} for size in ("small", "large")}
+    models = {size: _load(given["model"], knobs["max_length"]) for size, given in named.items()}
+    skipped = int(knobs["start"] == "skip_first")
+    scored: list[list[tuple[str, Row, str, list[int], list[int], list[int]]]] = []
     for key, shard in joined.items():
         for seed, row, score in ((row.seed, row.made, row.ifd) for rows in shard.values() for row in rows):
-            where, prompt, cut = f"{key} ifd_scores: {row['seed_id']} {row['pair_id']}", None, False
+            where, cut = f"{key} ifd_scores: {row['seed_id']} {row['pair_id']}", False
             ids, ends = {}, {}  # ends: where in the text each response token ends
             status = (
                 "no_candidate" if row["status"] == "failed" else "ok" if row["response"].strip() else "empty_response"
             )
-            if status == "ok" and (prompt := _prompt(knobs["template"], seed, row["instruction"])) is None:
+            prompts = {
+                size: _prompt(given.get("template", knobs["template"]), seed, row["instruction"])
+                if status == "ok"
+                else None
+                for size, given in named.items()
+            }
+            if status == "ok" and None in prompts.values():
                 continue
-            for size, (tokenizer, _, start, limit) in models.items() if prompt is not None else ():
-                before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            for size, (tokenizer, _, start, limit) in models.items() if status == "ok" else ():
+                newline = tokenizer("\n", add_special_tokens=False)["input_ids"] if knobs["start"] == "newline" else []
+                first, before = [start, *newline], tokenizer(prompts[size], add_special_tokens=False)["input_ids"]
                 coded = tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True)
-                room = max(limit - 1 - len(before), 0)
-                cut, status = cut or room < len(coded["input_ids"]), status if room else "prompt_too_long"
+                room = max(limit - len(first) - len(before), 0)
+                cut = cut or room < len(coded["input_ids"])
+                status = status if room > skipped else "prompt_too_long"
                 ids[size], ends[size] = (
-                    ([start, *before], coded["input_ids"][:room]),
+                    (first, [*first, *before], coded["input_ids"][:room]),
                     [end for _, end in coded["offset_mapping"]][:room],
                 )
-            values = [name for name in score if name.startswith(("n_tokens", "nll", "ifd", "gap"))]
+            if status == "ok" and min(len(response) for *_, response in ids.values()) <= skipped:
+                status = "too_short"
+            values = [name for name in score if name.startswith(("n_tokens", "nll", "ifd"))]
             if status != "ok" or any(score[name] is None for name in values):
                 found.compare(where, score, status=status, truncated=cut and status == "ok", **dict.fromkeys(values))
                 found.unless(status != "ok", f"{where}: a value is null")
                 continue
-            found.compare(where, score, status="ok", truncated=cut, gap=score["ifd_small"] - score["ifd_large"])
+            counts = [score["n_tokens_small"], score["n_tokens_large"]]
+            gap = score["ifd_small"] - score["ifd_large"] if min(counts) >= knobs["least_tokens"] else None
+            found.compare(where, score, status="too_short" if gap is None else "ok", truncated=cut, gap=gap)
             scored.append([])
-            for size, (before, response) in ids.items():
+            for size, (first, before, response) in ids.items():
                 kept = [
                     token
                     for token, end in zip(response, ends[size], strict=True)
                     if end <= min(e[-1] for e in ends.values())
                 ]
                 ratio = math.exp(score[f"nll_given_{size}"] - score[f"nll_alone_{size}"])
-                found.compare(where, score, **{f"n_tokens_{size}": len(kept), f"ifd_{size}": ratio})
-                scored[-1].append((where, score, size, before, kept))
+                found.compare(where, score, **{f"n_tokens_{size}": len(kept) - skipped, f"ifd_{size}": ratio})
+                scored[-1].append((where, score, size, first, before, kept))
     found.tolerance = 1e-4
     count = min(len(scored), len(scored) if ifd_rows is None else ifd_rows)
-    for where, score, size, before, kept in (
+    for where, score, size, first, before, kept in (
         pass_ for i in np.linspace(0, len(scored) - 1, count).astype(int) for pass_ in scored[i]
     ):
-        a, b = (_nll(models[size][1], head, kept) for head in (before, before[:1]))
+        a, b = (_nll(models[size][1], head, kept, skipped) for head in (before, first))
         found.compare(where, score, **{f"nll_given_{size}": a, f"nll_alone_{size}": b, f"ifd_{size}": math.exp(a - b)})

@@ -53,7 +53,7 @@ def calibrate(
     asked, began = _replies(lake, settings), time.monotonic()
     candidates = event_loop.run(_generated(settings, first, outside, progress))
     generating = time.monotonic() - began
-    scores, texts, first_nats, scoring = _scored(lake, seeds, candidates, outside)
+    scores, texts, first_nats, scoring = _scored(lake, settings, seeds, candidates, outside)
     scored = time.monotonic()
     probes = probes_of(seeds)
     of_the_run, of_probes = event_loop.run(_judged(settings, seeds, (candidates, scores), probes, outside, progress))
@@ -109,7 +109,7 @@ async def _judged(
 
 
 def _scored(
-    lake: Lake, seeds: Sequence[Seed], candidates: Sequence[Candidate], outside: Outside
+    lake: Lake, settings: StarConfig, seeds: Sequence[Seed], candidates: Sequence[Candidate], outside: Outside
 ) -> tuple[list[IfdScore], list[ScoredText], dict[str, list[float]], float]:
     """(the candidates' scores, all scored texts, nats of each response's first token by role, seconds that scoring the texts took).
 
@@ -120,8 +120,11 @@ def _scored(
         small, large = outside.small(), outside.large()
         own = scoring_rows(seeds)
         began = time.monotonic()
-        scores = score_candidates(candidates, seeds, lambda: small, lambda: large)
+        rules = settings.scoring.calibration, settings.scoring.least_tokens
+        scores = score_candidates(candidates, seeds, lambda: small, lambda: large, *rules)
         own_scores = score_candidates(own, seeds, lambda: small, lambda: large)
+        if settings.scoring.calibration != "none":  # a raw gap does not go with the candidates', which are of ranks
+            own_scores = [replace(row, gap=None) for row in own_scores]
         seconds = time.monotonic() - began
         first_nats = {role: _first_nats(scorer, seeds) for role, scorer in (("small", small), ("large", large))}
     finally:

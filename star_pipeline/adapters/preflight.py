@@ -43,11 +43,11 @@ def check_agents(config: StarConfig) -> None:
 
 def check_scoring_models(scoring: ScoringConfig) -> None:
     """Raises ModelError where a scoring model's configuration, tokenizer or weights cannot be had, or its server does not answer."""
-    for model in (scoring.small, scoring.large):
+    for model in scoring.models:
         if isinstance(model, ServedModel):
             describe_served(model, scoring.max_length)
-        elif not model.startswith("offline/"):
-            describe_model(model)
+        elif not str(model).startswith("offline/"):
+            describe_model(str(model))
 
 
 def describe_served(served: ServedModel, max_length: int) -> str:

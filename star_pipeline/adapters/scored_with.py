@@ -86,7 +86,9 @@ def _said(lake: Lake, shard: str) -> tuple[Weights, set[str]]:
 
 
 def _name(model: str | JsonMapping) -> str:
-    return f"{model['model']}@{model['api_base']}" if isinstance(model, dict) else str(model)
+    if isinstance(model, str):
+        return model
+    return f"{model['model']}@{model['api_base']}" if "api_base" in model else str(model["model"])
 
 
 def _read(lake: Lake) -> JsonObject:

@@ -23,7 +23,7 @@ from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.scoring import ServedModel
+from star_pipeline.config.scoring import AnyModel, ServedModel
 from star_pipeline.core.calibration.words import verdict
 from star_pipeline.core.equations.judge_modes import TEMPLATE_ENDS
 from star_pipeline.core.errors import ModelError, StarError
@@ -203,7 +203,7 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     from star_pipeline.adapters.embedder import embedding_source
 
     scoring, sound = settings.scoring, True
-    for role, name in (("small", scoring.small), ("large", scoring.large)):
+    for role, name in zip(("small", "large"), scoring.models, strict=True):
         try:
             yield True, f"{role} {name}: {_described(name, scoring.max_length, lake)}"
         except StarError as error:
@@ -230,12 +230,13 @@ def _calibration(settings: StarConfig, lake: Lake, config: str) -> Iterator[Diag
         yield True, f"found fit on {found[0].seeds:,} seeds, {found[0].measured_at}"
 
 
-def _described(name: str | ServedModel, max_length: int, lake: Lake) -> str:
+def _described(model: AnyModel, max_length: int, lake: Lake) -> str:
     """Raises ModelError, ConfigError."""
     from star_pipeline.adapters.offline.models import trained_models
 
-    if isinstance(name, ServedModel):
-        return describe_served(name, max_length)
+    if isinstance(model, ServedModel):
+        return describe_served(model, max_length)
+    name = str(model)
     if not name.startswith("offline/"):
         return describe_model(name)
     if name not in ("offline/small", "offline/large"):

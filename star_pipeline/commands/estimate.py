@@ -268,7 +268,7 @@ class _Estimator:
         models: dict[str, ModelSize] = {}
         unknown: dict[str, str] = {}
         for role in ("small", "large"):
-            name = getattr(self._settings.scoring, role)
+            name = str(getattr(self._settings.scoring, role))
             try:
                 models[role] = model_size(name)
             except ModelError as error:

@@ -23,6 +23,7 @@ from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
 from star_pipeline.config import StarConfig, load_config
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
 from star_pipeline.core.health.examination import RULES
 from star_pipeline.core.intake.catalog import CatalogUpdate
@@ -243,8 +244,9 @@ class _Work:
 
     def look_at_weights(self) -> None:
         """At the end: say where the scores are of other weights than a model has now, though there was nothing to score."""
-        models = (self._settings.scoring.small, self._settings.scoring.large)
-        here = all(isinstance(name, str) and (name.startswith("offline/") or Path(name).is_dir()) for name in models)
+        models = self._settings.scoring.models
+        served = any(isinstance(model, ServedModel) for model in models)
+        here = not served and all(name.startswith("offline/") or Path(name).is_dir() for name in map(str, models))
         if "scorer" in self._replaced or not here:  # a server or the hub is not asked for that alone
             return
         with contextlib.suppress(ModelError):  # no model is needed where there is nothing to score

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +26,10 @@ from star_pipeline.adapters.record_files import ending_of
 from star_pipeline.adapters.scoring import model_source, open_scorer, present_weights, relative_cost
 from star_pipeline.adapters.seed_files import FORMATS, read_seeds
 from star_pipeline.config import StarConfig
+from star_pipeline.config.scoring import BEFORE, ScoringConfig, ServedModel
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonMapping, JsonObject
+from star_pipeline.core.equations.calibration import Calibration, ranked_gaps
 from star_pipeline.core.equations.ifd import Fit, fit_samples, losses_of, score_rows
 from star_pipeline.core.errors import ConfigError, LakeError, ModelError
 from star_pipeline.core.ports import Progress, ResponseLoss, Scorer, ScoringSample
@@ -68,10 +71,10 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
         if same and _still(goal, before, config, lake, told):
             return ScoreOutcome(records.count, records.count, 0.0, False)
         check_scoring_models(config.scoring)
-        models = (config.scoring.small, config.scoring.large)
+        models = config.scoring.models
         for model in models:
-            if isinstance(model, str):
-                model_source(model, lake, told)  # an offline one is trained first
+            if not isinstance(model, ServedModel):
+                model_source(str(model), lake, told)  # an offline one is trained first
         settings["weights"] = present_weights(config.scoring, lake, told)
         if same:
             told.note(
@@ -83,13 +86,15 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
         resumed = parts.done("small")
         _score(records, parts, "small", scorers, progress, later * records.count)
         _score(records, parts, "large", scorers, progress, 0.0)
-        _assemble(records, parts, goal, settings)
+        _assemble(records, parts, goal, settings, config.scoring)
     return ScoreOutcome(records.count, resumed, time.monotonic() - began, True)
 
 
 def print_scores(console: Console, target: str, outcome: ScoreOutcome) -> None:
     """What was scored and what could not be, in a few lines."""
-    scores = arrow_table(target, ["status", "truncated", "ifd_small", "ifd_large", "gap"]).to_pandas()
+    there = set(pq.read_schema(target).names)  # an output of an earlier version stays as it is
+    wanted = ("status", "truncated", "ifd_small", "ifd_large", "gap", "gap_calibrated")
+    scores = arrow_table(target, [name for name in wanted if name in there]).to_pandas()
     done = scores[scores.status == "ok"]
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -103,6 +108,8 @@ def print_scores(console: Console, target: str, outcome: ScoreOutcome) -> None:
         facts.add_row(
             "gap", f"{done.gap.mean():.4f} in the mean, positive for {rate(int((done.gap > 0).sum()), len(done))}"
         )
+        if "gap_calibrated" in done and done.gap_calibrated.notna().any():
+            facts.add_row("", f"calibrated, positive for {rate(int((done.gap_calibrated > 0).sum()), len(done))}")
     if not outcome.fresh:
         facts.add_row("time", "nothing to do: the output was made of this input with these settings")
     else:
@@ -223,7 +230,9 @@ class _Parts:
         return sorted(self._folder.glob(f"{phase}-*.parquet"))
 
 
-def _assemble(records: _Records, parts: _Parts, goal: Path, settings: JsonMapping) -> None:
+def _assemble(records: _Records, parts: _Parts, goal: Path, settings: JsonMapping, knobs: ScoringConfig) -> None:
+    least = knobs.least_tokens
+    ranked = _ranked(parts, least, knobs.calibration)
     schema = IFD_SCORES.schema.with_metadata({"star_score": json.dumps(settings)})
     rows = zip(records.after(0), parts.rows("small"), parts.rows("large"), strict=True)
     unfinished = goal.with_name(f".{goal.name}.unfinished")
@@ -231,13 +240,37 @@ def _assemble(records: _Records, parts: _Parts, goal: Path, settings: JsonMappin
     with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
         while chunk := list(islice(rows, 4096)):
             seeds, small, large = zip(*chunk, strict=True)
-            fits, losses = [fit for fit, _ in small], ([loss for _, loss in rows_] for rows_ in (small, large))
-            scores = score_rows([_sample(seed) for seed in seeds], fits, *losses)
+            fits = [fit for fit, _ in small]
+            ones, others = ([loss for _, loss in rows_] for rows_ in (small, large))
+            scores = score_rows([_sample(seed) for seed in seeds], fits, ones, others, least)
+            if ranked is not None:
+                scores = [replace(s, gap_calibrated=next(ranked)) if s.gap is not None else s for s in scores]
             named = [_named(score, seed, row + n) for n, (score, seed) in enumerate(zip(scores, seeds, strict=True))]
             writer.write_table(IFD_SCORES.to_arrow(named).replace_schema_metadata(schema.metadata))
             row += len(chunk)
     os.replace(unfinished, goal)
     parts.remove()
+
+
+def _ranked(parts: _Parts, least_tokens: int, rule: Calibration) -> Iterator[float] | None:
+    """The calibrated gaps among all records of those that have a gap, in their order; None without calibration."""
+    if rule == "none":
+        return None
+    small, large, lengths = array("d"), array("d"), array("q")
+    both = zip(parts.rows("small"), parts.rows("large"), strict=True)
+    stand_in = ScoringSample(None, (), "", "")
+    while chunk := list(islice(both, 4096)):
+        fits, ones, others = (
+            [fit for (fit, _), _ in chunk],
+            [loss for (_, loss), _ in chunk],
+            [loss for _, (_, loss) in chunk],
+        )
+        for row in score_rows([stand_in] * len(chunk), fits, ones, others, least_tokens):
+            if row.gap is not None and row.ifd_small is not None and row.ifd_large is not None:
+                small.append(row.ifd_small)
+                large.append(row.ifd_large)
+                lengths.append(row.n_tokens_small or 0)
+    return map(float, ranked_gaps(small, large, lengths, rule))
 
 
 def _named(score: IfdScore, seed: Seed | None, row: int) -> IfdScore:
@@ -249,7 +282,14 @@ def _settings(config: StarConfig) -> JsonMapping:
     """What decides the values."""
     scoring = config.scoring
     kept = {"template", "max_length", "dtype", "device"}
-    models = {"small": str(scoring.small), "large": str(scoring.large)}
+    models: JsonObject = {"small": str(scoring.small), "large": str(scoring.large)}
+    # what an output of an earlier version does not say was so
+    models |= {
+        f"template_{size}": scoring.template_of(model)
+        for size, model in zip(("small", "large"), scoring.models, strict=True)
+        if scoring.template_of(model) != scoring.template
+    }
+    models |= {key: value for key in BEFORE if (value := getattr(scoring, key)) != BEFORE[key]}
     read = {"fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
     settings = {**models, **scoring.model_dump(mode="json", include=kept), **read}
     return dict(json.loads(json.dumps(settings)))  # as it is read back

@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from star_pipeline.config.addresses import require_none
 from star_pipeline.config.agents import AgentConfig as AgentConfig
 from star_pipeline.config.judge import JudgeConfig
-from star_pipeline.config.scoring import IDLE, ScoringConfig
+from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
@@ -347,4 +347,4 @@ class StarConfig(Section):
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )
-        return {**rest, "agents": agents}
+        return {**rest, "scoring": as_before(rest["scoring"]), "agents": agents}

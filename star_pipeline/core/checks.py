@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from star_pipeline.core.equations.calibration import Calibration, broken_gaps
 from star_pipeline.core.equations.judge_modes import by_margin, chance_better, margin_of
 from star_pipeline.core.equations.verdicts import PI_LLM, plurality
 from star_pipeline.core.errors import CheckFailed
@@ -233,6 +234,13 @@ def _follows(row: JudgeVerdict, margin: float, soft: bool) -> bool:
         and math.isclose(row.margin, math.fsum(margins) / len(margins), rel_tol=1e-9, abs_tol=1e-12)
         and math.isclose(row.p_better, chance_better(row.margin), rel_tol=1e-9, abs_tol=1e-12)
     )
+
+
+def gaps_consistent(rows: Sequence[IfdScore], calibration: Calibration, least_tokens: int) -> Finding:
+    """The gap is the IFDs' difference where the response is long enough, and the calibrated one follows from all rows' IFDs."""
+    odd = broken_gaps(rows, calibration, least_tokens)
+    wrong = f"the gaps of {listed(odd)} do not follow from their IFDs, scoring.calibration and scoring.least_tokens"
+    return correct_finding("ifd_scores", wrong if odd else "", "gaps follow from the IFDs")
 
 
 def scores_consistent(rows: Sequence[CompositeScore]) -> Finding:

@@ -86,7 +86,7 @@ def auc(positives: Sequence[float], negatives: Sequence[float]) -> float:
     return float((above > 0).mean() + (above == 0).mean() / 2)
 
 
-def mid_ranks(values: Sequence[float]) -> list[float]:
+def mid_ranks(values: Sequence[float] | Values) -> list[float]:
     """(rank - 0.5) / n of each value, in (0, 1), ties averaged."""
     _, inverse, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)

@@ -11,7 +11,14 @@ Outcome = Literal["better", "worse", "tie"]
 """A candidate's fate in one of a judgement's two orders."""
 Selection = Literal["best", "fallback_base", "fallback_seed"]
 IfdStatus = Literal[
-    "ok", "no_candidate", "empty_response", "prompt_refused", "unknown_token", "prompt_too_long", "not_finite"
+    "ok",
+    "no_candidate",
+    "empty_response",
+    "prompt_refused",
+    "unknown_token",
+    "prompt_too_long",
+    "not_finite",
+    "too_short",
 ]
 
 KEEP = "keep"
@@ -144,6 +151,12 @@ class IfdScore:
     nll_alone_large: float | None = None
     ifd_large: float | None = None
     gap: float | None = None
+    gap_calibrated: float | None = None
+
+    @property
+    def working_gap(self) -> float | None:
+        """What Eq. 5 and all after it work on: the calibrated gap where the shard was scored with calibration."""
+        return self.gap if self.gap_calibrated is None else self.gap_calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +220,7 @@ class CompositeScore:
     rank: int | None
     selected: bool
     selection: Selection | None
+    gap_calibrated: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,12 @@ _PAIR_ID = Column("pair_id", TEXT, "instruction agent + response agent, or 'seed
 _PROMPT_TOKENS = Column("prompt_tokens", INT, "tokens sent, all calls booked on this row", False)
 _COMPLETION_TOKENS = Column("completion_tokens", INT, "tokens received, all calls booked on this row", False)
 _COST = Column("cost_usd", FLOAT, "USD for all calls booked on this row; what rows share is booked on the first", False)
+_CALIBRATED = Column(
+    "gap_calibrated",
+    FLOAT,
+    "the gap of the models' ranks in the shard (scoring.calibration); null without calibration",
+    later=True,
+)
 _SOURCE = Column("source", TEXT, "seed file, relative to seeds/", False)
 _SOURCE_ROW = Column(
     "source_row", INT, "record in the seed file, counted from 1; turns of one conversation share it", False
@@ -125,13 +131,14 @@ IFD_SCORES = TableSpec(
             "status",
             TEXT,
             "ok, no_candidate, empty_response, prompt_refused (by the chat template), unknown_token (without an embedding), "
-            "prompt_too_long or not_finite",
+            "prompt_too_long, not_finite, or too_short (fewer tokens than scoring.least_tokens: IFDs, but no gap)",
             False,
         ),
         Column("truncated", BOOL, "the response was cut at its end to fit", False),
         *_ifd_columns("small"),
         *_ifd_columns("large"),
         Column("gap", FLOAT, "ifd_small - ifd_large"),
+        _CALIBRATED,
     ),
     ("candidate_id",),
 )
@@ -183,12 +190,13 @@ COMPOSITE_SCORES = TableSpec(
         _SLOT,
         _PAIR_ID,
         Column("gap", FLOAT, "ifd_small - ifd_large"),
-        Column("pi_dual", FLOAT, "min(1, max(gap, 0) / divisor) (Eq. 5)"),
+        Column("pi_dual", FLOAT, "min(1, max(gap, 0) / divisor) (Eq. 5), of gap_calibrated where there is one"),
         Column("pi_llm", FLOAT, "the judge's part (Eq. 6); 0.5 for the reference"),
         Column("pi", FLOAT, "pi_llm * pi_dual (Eq. 7)"),
         Column("rank", INT, "place in the seed, best first; null where pi is"),
         Column("selected", BOOL, "the seed's one candidate for the final data set (Eq. 1)", False),
         Column("selection", TEXT, "best, fallback_base, fallback_seed; null where not selected"),
+        _CALIBRATED,
     ),
     ("candidate_id",),
 )

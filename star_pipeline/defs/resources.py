@@ -11,7 +11,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.config.scoring import ServedModel
+from star_pipeline.config.scoring import AnyModel
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.scoring import ModelKind
 from star_pipeline.core.errors import LakeError
@@ -142,7 +142,7 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
         again = lake.shards_of(IFD_SCORES) if scoring_again else ()
         settle_weights(lake, present, again, self.progress.progress())
 
-    def _scorer(self, model: str | ServedModel) -> Scorer:
+    def _scorer(self, model: AnyModel) -> Scorer:
         from star_pipeline.adapters.scoring import open_scorer
 
         return open_scorer(model, self.settings.load().scoring, self.lake.open(), self.progress.progress())

@@ -64,8 +64,8 @@ def gaps(of: Sequence[IfdScore], pair_of: Mapping[str, str]) -> Figure:
     """The gaps of each pair's candidates; ``pair_of``: candidate_id -> pair_id."""
     found: dict[str, list[float]] = {}
     for score in of:
-        if score.gap is not None:
-            found.setdefault(pair_of[score.candidate_id], []).append(score.gap)
+        if (gap := score.working_gap) is not None:
+            found.setdefault(pair_of[score.candidate_id], []).append(gap)
     told = []
     for pair_id, values in sorted(found.items(), key=lambda item: (-statistics.median(item[1]), item[0])):
         cuts = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()

@@ -12,7 +12,8 @@ def gaps(rows: Sequence[Row], counted: bool = False) -> Figure:
     title = "Gap by pair"
     reading = (
         "The gap is IFD under the small model minus IFD under the large one: how much the small model can still learn. The line spans "
-        "90% of a pair's candidates, the box the middle half, the tick is the median. Left of the dashed zero π is 0."
+        "90% of a pair's candidates, the box the middle half, the tick is the median. Left of the dashed zero π is 0. With "
+        "scoring.calibration it is the difference of the ranks in the shard."
     )
     if not rows:
         return Figure("gaps", title, reading, "No candidate has been scored yet.")

@@ -11,7 +11,7 @@ SELECT
     length(c.response) AS characters,
     i.status AS scored,
     i.n_tokens_small AS tokens,
-    i.gap,
+    coalesce(i.gap_calibrated, i.gap) AS gap,
     v.verdict,
     -- where probabilities are read (judge.mode: logprobs), position cancels, and the orders alone decide nothing
     CASE WHEN coalesce(v.template, '') NOT LIKE '%letter' THEN v.verdict_first END AS verdict_first,

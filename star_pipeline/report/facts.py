@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from star_pipeline.config.scoring import BEFORE
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.findings import IN_WORDS, CalibrationFinding
 from star_pipeline.core.calibration.words import verdict, verdicts
@@ -118,7 +119,7 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
         told.append(
             Fact(
                 "scoring",
-                f"template {scoring['template']}",
+                _asked(scoring),
                 f"at most {scoring['max_length']:,} tokens, divisor {scoring['divisor']} over the {scoring['divide_over']}",
             )
         )
@@ -143,6 +144,17 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
             Fact("evolution", f"rate {chosen['evolution']['rate']:g}", f"floor {chosen['evolution']['floor']:g}")
         )
     return tuple(told)
+
+
+def _asked(scoring: JsonMapping) -> str:
+    """The template, and what later versions can set beside it where it is not what was done before."""
+    own = [
+        f"{size} by template {model['template']}"
+        for size in ("small", "large")
+        if isinstance(model := scoring[size], Mapping) and model.get("template")
+    ]
+    changed = [f"{key} {scoring[key]}" for key, before in BEFORE.items() if scoring.get(key, before) != before]
+    return ", ".join([f"template {scoring['template']}", *own, *changed])
 
 
 def _model(given: str | JsonMapping) -> str:

@@ -177,8 +177,8 @@
       one.flipped ? element("li", { class: "mild" }, "reversed") : null,
       element("li", {}, one.origin));
     const scores = element("dl", { class: "scores" });
-    for (const [name, key] of [["π", "pi"], ["π dual", "pi_dual"], ["π llm", "pi_llm"], ["margin", "margin"], ["gap", "gap"], ["IFD small", "ifd_small"], ["IFD large", "ifd_large"], ["drawn at", "probability"]]) {
-      if (!["probability", "margin"].includes(key) || one[key] !== undefined) scores.append(element("div", {}, element("dt", {}, name), element("dd", {}, number(one[key]))));
+    for (const [name, key] of [["π", "pi"], ["π dual", "pi_dual"], ["π llm", "pi_llm"], ["margin", "margin"], ["gap", "gap"], ["gap, calibrated", "gap_calibrated"], ["IFD small", "ifd_small"], ["IFD large", "ifd_large"], ["drawn at", "probability"]]) {
+      if (!["probability", "margin", "gap_calibrated"].includes(key) || one[key] !== undefined) scores.append(element("div", {}, element("dt", {}, name), element("dd", {}, number(one[key]))));
     }
     return element("section", { class: one.selected ? "card selected" : "card", "aria-label": `${title} ${one.pair_id}` },
       element("h4", {}, `${title}: `, isolated(one.pair_id)), badges, scores,

@@ -17,7 +17,7 @@ _CLIPS = (CLIP, 8_000, 3_000, 1_000, 300)
 _MOST = 16_000_000
 _OF_CANDIDATE = (
     *("pair_id", "slot", "origin", "probability", "status", "error", "selected", "selection", "why", "rank"),
-    *("ifd_small", "ifd_large", "gap", "pi_dual", "pi_llm", "pi"),
+    *("ifd_small", "ifd_large", "gap", "gap_calibrated", "pi_dual", "pi_llm", "pi"),
     *(
         "verdict",
         "margin",

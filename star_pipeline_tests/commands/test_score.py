@@ -11,7 +11,12 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.commands.score import score_file
+from star_pipeline.config import load_config
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
@@ -96,6 +101,34 @@ def test_a_row_a_record_in_its_order_with_a_value_or_a_status(tmp_path, models):
                 assert values == [count, *losses, pytest.approx(math.exp(given - alone), rel=1e-5)]
     assert rows[7]["truncated"]
     assert not [path.name for path in tmp_path.iterdir() if path.name not in ("rows.json", "scores.parquet")]
+
+
+def test_calibrated_gaps_are_of_ranks_in_the_whole_file(tmp_path, models):
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), "utf-8")
+    named = dict(zip(("small", "large"), map(str, models), strict=True))
+
+    def scored(**knobs):
+        config = load_config("offline", {"scoring": {**named, "max_length": 200, **knobs}})
+        outcome = score_file(
+            str(tmp_path / "rows.json"), str(tmp_path / "s.parquet"), config, Lake.at(tmp_path), SilentProgress()
+        )
+        return IFD_SCORES.from_arrow(pq.read_table(tmp_path / "s.parquet")), outcome.fresh
+
+    plain, _ = scored()
+    ranked, fresh = scored(calibration="rank", least_tokens=4)
+    assert fresh
+    assert [row.gap_calibrated for row in plain] == [None] * len(ROWS)
+    short = [row.ifd_small is not None and min(row.n_tokens_small, row.n_tokens_large) < 4 for row in plain]
+    assert [row.status == "too_short" for row in ranked] == short
+    assert sum(short) >= 1
+    kept = [row for row in plain if row.ifd_small is not None and min(row.n_tokens_small, row.n_tokens_large) >= 4]
+    small, large = (
+        [(scipy.stats.rankdata([getattr(row, name) for row in kept]) - 0.5) / len(kept)][0]
+        for name in ("ifd_small", "ifd_large")
+    )
+    assert [row.gap_calibrated for row in ranked if row.gap is not None] == pytest.approx(small - large)
+    assert scored(calibration="rank", least_tokens=4) == (ranked, False)
+    assert scored() == (plain, True)
 
 
 def test_asked_again_it_does_nothing_and_another_setting_scores_anew(tmp_path, models):

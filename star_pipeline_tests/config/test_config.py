@@ -9,7 +9,7 @@ import yaml
 import star_pipeline
 from star_pipeline.config import StarConfig, load_config, profile_names
 from star_pipeline.config.models import AgentConfig
-from star_pipeline.config.scoring import ServedModel
+from star_pipeline.config.scoring import BEFORE, LocalModel, ServedModel
 from star_pipeline.core.errors import ConfigError
 
 MINIMAL = {
@@ -63,7 +63,12 @@ def test_every_knob_says_what_it_is():
             else:
                 yield f"{path}{name}", field
 
-    every = [*knobs(StarConfig, ""), *knobs(AgentConfig, "agents."), *knobs(ServedModel, "scoring.small.")]
+    every = [
+        *knobs(StarConfig, ""),
+        *knobs(AgentConfig, "agents."),
+        *knobs(ServedModel, "scoring.small."),
+        *knobs(LocalModel, "scoring.large."),
+    ]
     undescribed = [name for name, field in every if not field.description]
     assert undescribed == []
 
@@ -131,7 +136,10 @@ def test_every_knob_says_what_it_is():
         ({"scoring": {"small": "@http://h/v1", "large": "l"}}, ["scoring.small.model: ", "at least 1 character"]),
         ({"scoring": {"small": "m@http://", "large": "l"}}, ["scoring.small.api_base: ", "http://127.0.0.1:8000/v1"]),
         ({"scoring": {"small": "m@http://h:port/v1", "large": "l"}}, ["scoring.small.api_base: ", "no address"]),
-        ({"scoring": {"small": {"model": "m"}, "large": "l"}}, ["scoring.small.api_base: ", "missing"]),
+        (
+            {"scoring": {"small": {"model": "m", "tokenizer": "t"}, "large": "l"}},
+            ["scoring.small.api_base: ", "missing"],
+        ),
         ({"scoring": {"small": {**SERVED, "tries": 2}, "large": "l"}}, ["scoring.small.tries", "no such setting"]),
         ({"scoring": {"small": {**SERVED, "max_tries": 0}, "large": "l"}}, ["scoring.small.max_tries", "given: 0"]),
         ({"scoring": {"small": {**SERVED, "api_key_env": "sk-1"}, "large": "l"}}, ["small.api_key_env", "environment"]),
@@ -189,6 +197,44 @@ def test_a_served_scoring_model_is_text_or_a_mapping(tmp_path):
     assert scoring({**SERVED, **idle}).fingerprint == short.fingerprint
     others = ({**SERVED, "tokenizer": "t"}, {**SERVED, "model": "n"}, {**SERVED, "api_base": "http://i/v1"}, "org/m")
     assert len({short.fingerprint, *(scoring(other).fingerprint for other in others)}) == 5
+
+
+def test_a_scoring_model_is_spelt_out_where_it_needs_a_template_of_its_own(tmp_path):
+    def scoring(small, **rest):
+        return load_config(written(tmp_path, scoring={"small": small, "large": "l", "template": "plain", **rest}))
+
+    tuned = scoring({"model": "org/m", "template": "chat"}).scoring
+    assert tuned.small == LocalModel(model="org/m", template="chat")
+    assert [tuned.template_of(model) for model in tuned.models] == ["chat", "plain"]
+    assert [str(model) for model in tuned.models] == ["org/m", "l"]
+    served = scoring({**SERVED, "template": "chat"}).scoring
+    assert served.small == ServedModel(**SERVED, template="chat")
+    assert served.template_of(served.small) == "chat"
+    assert scoring({"model": "org/m@http://h:8000/v1", "template": "chat"}).scoring.small == served.small
+    # a mapping of a name alone is the name, and a template is part of what decides
+    assert scoring({"model": "org/m"}).scoring.small == scoring("org/m").scoring.small == "org/m"
+    assert scoring({"model": "org/m"}).fingerprint == scoring("org/m").fingerprint
+    told = [
+        scoring(small).fingerprint
+        for small in ("org/m", SERVED, tuned.small.model_dump(), {**SERVED, "template": "chat"})
+    ]
+    assert len(set(told)) == 4
+
+
+def test_settings_that_came_later_leave_earlier_lakes_fingerprints_as_they_were(tmp_path):
+    before = load_config(written(tmp_path)).fingerprint
+    asked = load_config(written(tmp_path, scoring={**MINIMAL["scoring"], **BEFORE}))
+    assert asked.fingerprint == before == "36c803e09534"
+    assert not set(BEFORE) & set(asked.deciding["scoring"])
+    for changes in ({"calibration": "rank"}, {"least_tokens": 2}, {"start": "newline"}):
+        other = load_config(written(tmp_path, scoring={**MINIMAL["scoring"], **changes}))
+        assert (other.fingerprint != before, other.deciding["scoring"].items() >= changes.items()) == (True, True)
+    assert load_config("paper").fingerprint == "2c0c6392e8c5"
+
+
+def test_the_papers_scoring_is_equation_4_with_raw_gaps():
+    paper = load_config("paper").scoring
+    assert (paper.start, paper.calibration, paper.least_tokens) == ("token", "none", 1)
 
 
 ADDRESSES = (

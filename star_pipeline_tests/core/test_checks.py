@@ -124,6 +124,31 @@ def test_pi_llm_follows_from_the_verdict(said, right, wrong):
     assert not any(checks.verdicts_consistent([verdict(PLAN[1], said, value)]).passed for value in wrong)
 
 
+IFDS = [
+    IfdScore("x0", "x", "ok", False, 9, 1.0, 2.0, 0.9, 9, 1.0, 2.0, 0.2, gap=0.9 - 0.2, gap_calibrated=0.5),
+    IfdScore("x1", "x", "ok", False, 9, 1.0, 2.0, 0.3, 9, 1.0, 2.0, 0.8, gap=0.3 - 0.8, gap_calibrated=-0.5),
+    IfdScore("y0", "y", "too_short", False, 2, 1.0, 2.0, 0.3, 9, 1.0, 2.0, 0.8),
+    IfdScore("y1", "y", "no_candidate", False),
+]
+
+
+def test_gaps_follow_from_the_ifds_the_calibration_and_the_least_tokens():
+    assert checks.gaps_consistent(IFDS, "rank", 3).passed
+    raw = [replace(row, gap_calibrated=None) for row in IFDS]
+    assert checks.gaps_consistent(raw, "none", 3).passed
+    for rows, rule, least, odd in (
+        (IFDS, "none", 3, "x0, x1"),
+        (raw, "rank", 3, "x0, x1"),
+        (IFDS, "rank", 2, "y0"),
+        ([replace(IFDS[0], gap=0.6), *IFDS[1:]], "rank", 3, "x0"),
+        ([replace(IFDS[0], gap_calibrated=0.4), *IFDS[1:]], "rank", 3, "x0"),
+        ([*IFDS[:3], replace(IFDS[3], status="ok")], "rank", 3, "y1"),
+        ([*IFDS[:2], replace(IFDS[2], status="ok"), IFDS[3]], "rank", 3, "y0"),
+    ):
+        found = checks.gaps_consistent(rows, rule, least)
+        assert (found.passed, f"gaps of {odd} do not" in found.text) == (False, True), found.text
+
+
 def test_pi_is_the_product_and_each_seed_has_one_selection():
     assert checks.scores_consistent(SCORES).passed
     for rows, words in (

@@ -24,13 +24,14 @@ pytestmark = pytest.mark.slow
 
 
 class Loop:
-    """A lake with a Dagster instance of its own and fake LLMs and models."""
+    """A lake with a Dagster instance of its own and fake LLMs and models; what ``real`` names is no fake."""
 
-    def __init__(self, tmp_path, config_file, **fakes):
+    def __init__(self, tmp_path, config_file, real=(), **fakes):
         self.lake = Lake.at(tmp_path / "lake")
         self.instance = open_instance(self.lake)
         settings, root = SettingsResource(config=str(config_file)), LakeResource(root=str(self.lake.root))
-        self.defs = build_defs(fake_resources(settings, root, **fakes), str(config_file), str(self.lake.root))
+        replaced = {name: fake for name, fake in fake_resources(settings, root, **fakes).items() if name not in real}
+        self.defs = build_defs(replaced, str(config_file), str(self.lake.root))
 
     def write_seeds(self, rows, name="seeds.json"):
         self.lake.write_bytes(self.lake.seeds / name, json.dumps(rows).encode())

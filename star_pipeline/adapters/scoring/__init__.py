@@ -5,7 +5,7 @@ from pathlib import Path
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.config.scoring import ScoringConfig, ServedModel
+from star_pipeline.config.scoring import AnyModel, ScoringConfig, ServedModel
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 
@@ -14,7 +14,7 @@ _OVERHEAD = 40_000_000
 
 
 def open_scorer(
-    model: str | ServedModel,
+    model: AnyModel,
     scoring: ScoringConfig,
     lake: Lake,
     progress: Progress,
@@ -24,26 +24,28 @@ def open_scorer(
 
     ``numerics_record`` is the file that keeps what decides the last digits; the lake's own unless it is given.
     """
+    template = scoring.template_of(model)
     if isinstance(model, ServedModel):
         from star_pipeline.adapters.scoring.served import ServedScorer
 
-        return ServedScorer(model, scoring.template, scoring.max_length, progress)
+        return ServedScorer(model, template, scoring.max_length, progress, start=scoring.start)
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
     from star_pipeline.adapters.scoring.weights import weights_of
 
-    source = model_source(model, lake, progress)
+    source = model_source(str(model), lake, progress)
     numerics = settled_in(numerics_record or lake.numerics, scoring.dtype, scoring.device)
     return LocalScorer(
         source,
         numerics,
-        scoring.template,
+        template,
         scoring.max_length,
         devices=devices(scoring.device, numerics),
         batch_tokens=scoring.batch_tokens,
         keep=scoring.keep_loaded,
         progress=progress,
-        weights=weights_of(source, scoring.template, progress),
+        weights=weights_of(source, template, progress),
+        start=scoring.start,
     )
 
 
@@ -54,13 +56,14 @@ def present_weights(scoring: ScoringConfig, lake: Lake, progress: Progress) -> d
     from star_pipeline.adapters.scoring.weights import weights_of
 
     found = {}
-    for model in (scoring.small, scoring.large):
+    for model in scoring.models:
+        name, template = str(model), scoring.template_of(model)
         if isinstance(model, ServedModel):
-            found[str(model)] = ServedScorer(model, scoring.template, scoring.max_length, progress).weights
+            found[name] = ServedScorer(model, template, scoring.max_length, progress).weights
         else:
-            source = trained_models(Path(lake.local(lake.models))).get(model) if model.startswith("offline/") else model
+            source = trained_models(Path(lake.local(lake.models))).get(name) if name.startswith("offline/") else name
             if source:
-                found[model] = weights_of(str(source), scoring.template, progress)
+                found[name] = weights_of(str(source), template, progress)
     return {name: weights for name, weights in found.items() if weights}
 
 
@@ -80,8 +83,8 @@ def relative_cost(scoring: ScoringConfig, lake: Lake, progress: Progress) -> flo
     """About how many times as long the large model takes as the small one, by their parameters; 1 where a server has one."""
     from star_pipeline.adapters.scoring.causal_lm import weight_bytes
 
-    if isinstance(scoring.small, ServedModel) or isinstance(scoring.large, ServedModel):
+    if any(isinstance(model, ServedModel) for model in scoring.models):
         return 1.0
-    sources = [model_source(name, lake, progress) for name in (scoring.small, scoring.large)]
+    sources = [model_source(str(model), lake, progress) for model in scoring.models]
     small, large = (weight_bytes(source, "float32") + _OVERHEAD for source in sources)
     return large / small

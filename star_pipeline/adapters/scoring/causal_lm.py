@@ -75,6 +75,12 @@ class CausalLM:
 
     def losses(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, float] | None:
         """The passes ``members`` as one batch of the plan: the mean loss of each, in nats; None where memory did not suffice."""
+        each = self.losses_by_token(passes, members)
+        # summed in float64, exactly: the mean is the same whatever the neighbours
+        return None if each is None else {number: math.fsum(some) / len(some) for number, some in each.items()}
+
+    def losses_by_token(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, list[float]] | None:
+        """The same, of each scored token by itself, in their order."""
         import torch
 
         side = max(self._side(passes[number]) for number in members)
@@ -91,9 +97,8 @@ class CausalLM:
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()
             return None
-        # summed in float64, exactly: the mean is the same whatever the neighbours
         parts = each.split(list(batch.counts))
-        return {number: math.fsum(part.tolist()) / len(part) for number, part in zip(batch.members, parts, strict=True)}
+        return {number: part.tolist() for number, part in zip(batch.members, parts, strict=True)}
 
     def _side(self, item: ForwardPass) -> int:
         return self._lengths.side(len(item.tokens))

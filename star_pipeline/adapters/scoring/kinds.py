@@ -3,7 +3,7 @@
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring import model_source
-from star_pipeline.config.scoring import ScoringConfig, ServedModel
+from star_pipeline.config.scoring import AnyModel, ScoringConfig, ServedModel
 from star_pipeline.core.calibration.scoring import ModelKind
 from star_pipeline.core.ports import Progress
 
@@ -13,7 +13,7 @@ def kinds_of(scoring: ScoringConfig, lake: Lake, progress: Progress) -> dict[str
     return {"small": kind_of(scoring.small, lake, progress), "large": kind_of(scoring.large, lake, progress)}
 
 
-def kind_of(model: str | ServedModel, lake: Lake, progress: Progress) -> ModelKind:
+def kind_of(model: AnyModel, lake: Lake, progress: Progress) -> ModelKind:
     """Raises ModelError where tokenizer or configuration cannot be had."""
     source = model.tokenizer_source if isinstance(model, ServedModel) else model_source(str(model), lake, progress)
     import transformers

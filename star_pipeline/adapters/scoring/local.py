@@ -12,6 +12,7 @@ from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.config.scoring import KeepLoaded
+from star_pipeline.core.equations.ifd_templates import Start
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
@@ -39,10 +40,11 @@ class LocalScorer:
         keep: KeepLoaded = "auto",
         progress: Progress | None = None,
         weights: str = "",
+        start: Start = "token",
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
         self.weights = weights
-        self._maker = PassBuilder(load_tokenizer(source, weights), template, max_length)
+        self._maker = PassBuilder(load_tokenizer(source, weights), template, max_length, start)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
 

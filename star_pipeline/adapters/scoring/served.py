@@ -12,6 +12,7 @@ from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, ScoringTokenizer, load_tokenizer
 from star_pipeline.adapters.scoring.weights import served_weights
 from star_pipeline.config.scoring import ServedModel
+from star_pipeline.core.equations.ifd_templates import Start
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
 
@@ -29,10 +30,11 @@ class ServedScorer:
         max_length: int,
         progress: Progress | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        start: Start = "token",
     ) -> None:
         self._served, self._template, self._progress = served, template, progress
         self._server = CompletionsServer(served, sleep)
-        self._maker = PassBuilder(served_tokenizer(served), template, max_length)
+        self._maker = PassBuilder(served_tokenizer(served), template, max_length, start)
 
     @functools.cached_property
     def weights(self) -> str:

@@ -12,7 +12,12 @@ import numpy as np
 
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, Tokens
-from star_pipeline.core.equations.ifd_templates import prompt_messages, prompt_text, with_system_in_first_question
+from star_pipeline.core.equations.ifd_templates import (
+    Start,
+    prompt_messages,
+    prompt_text,
+    with_system_in_first_question,
+)
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ModelFit, ScoringSample
 
@@ -78,10 +83,22 @@ class _Encoded:
 
 
 class PassBuilder:
-    """Turns samples into the two passes of Eq. 4, [start, prompt, response] and [start, response]."""
+    """Turns samples into the two passes of Eq. 4, [start, prompt, response] and [start, response].
 
-    def __init__(self, tokenizer: ScoringTokenizer, template: str, max_length: int) -> None:
+    ``start`` (see ``ifd_templates.Start``): the scored tokens are the same in both passes in any case.
+    """
+
+    def __init__(self, tokenizer: ScoringTokenizer, template: str, max_length: int, start: Start = "token") -> None:
         self._tokenizer = tokenizer
+        self._skipped = int(start == "skip_first")
+        self._start = np.array([tokenizer.start], dtype=np.int32)
+        if start == "newline":
+            newline = self._ids(["\n"])[0]
+            if not len(newline):
+                raise ModelError(
+                    f"scoring.start newline: the tokenizer of {tokenizer.name!r} makes no token of a newline; use token or skip_first"
+                )
+            self._start = np.concatenate([self._start, newline])
         self._template = template
         self._limit = min(max_length, tokenizer.context or max_length)
         self._encoded: dict[ScoringSample, _Encoded] = {}
@@ -96,16 +113,14 @@ class PassBuilder:
     ) -> list[tuple[ForwardPass, ForwardPass]]:
         """For each sample the pass with its prompt, and the one without."""
         self._encode(samples)
-        start = np.array([self._tokenizer.start], dtype=np.int32)
         made = []
         for sample, chars in zip(samples, kept_chars, strict=True):
             encoded = self._encoded[sample]
             assert encoded.prompt is not None, "fit has told that this prompt cannot be made"
             response = self._cut(sample, encoded, chars)
-            given = np.concatenate([start, encoded.prompt, response])
-            made.append(
-                (ForwardPass(given, len(response)), ForwardPass(np.concatenate([start, response]), len(response)))
-            )
+            given, alone = (np.concatenate([self._start, *rest]) for rest in ((encoded.prompt, response), (response,)))
+            scored = max(len(response) - self._skipped, 0)
+            made.append((ForwardPass(given, scored), ForwardPass(alone, scored)))
         self._encoded.clear()
         return made
 
@@ -117,13 +132,15 @@ class PassBuilder:
         size = self._tokenizer.size
         if size and max(ids.max() for ids in (encoded.prompt, encoded.response) if len(ids)) >= size:
             return ModelFit("unknown_token", 0)
-        room = self._limit - 1 - len(encoded.prompt)
+        if len(encoded.response) <= self._skipped:
+            return ModelFit("too_short", 0)
+        room = self._limit - len(self._start) - len(encoded.prompt)
         if len(encoded.response) <= room:
             return ModelFit("ok", len(sample.response))
-        for count in range(room, 0, -1):
+        for count in range(room, self._skipped, -1):
             chars = encoded.whole_characters(count)
             # a cut inside a character is moved before it, and the text tokenised anew may need more tokens
-            if chars and len(self._cut(sample, encoded, chars)) <= room:
+            if chars and self._skipped < len(self._cut(sample, encoded, chars)) <= room:
                 return ModelFit("ok", chars)
         return ModelFit("prompt_too_long", 0)
 

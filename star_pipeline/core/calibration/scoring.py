@@ -53,7 +53,7 @@ def scored_texts(kinds: Mapping[str, str], scores: Sequence[IfdScore]) -> list[S
             row.n_tokens_large,
             row.ifd_small,
             row.ifd_large,
-            row.gap,
+            row.working_gap,
         )
         for row in scores
     ]

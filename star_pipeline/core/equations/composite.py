@@ -47,11 +47,12 @@ def composite_scores(
     rule: Divisor,
     over: DivideOver,
 ) -> list[CompositeScore]:
-    """One row for every row of the plan, with pi, rank and selection (Eq. 5, 7 and 1).
+    """One row for every row of the plan, with pi, rank and selection (Eq. 5, 7 and 1), on calibrated gaps where there are any.
 
     ``reference_ids`` maps a seed to its reference candidate, whose pi_llm is 0.5 by definition (see ``judging.references``).
     """
-    gaps = {score.candidate_id: score.gap for score in ifd_scores}
+    score_of = {score.candidate_id: score for score in ifd_scores}
+    gaps = {name: score.working_gap for name, score in score_of.items()}
     verdict_of = {verdict.candidate_id: verdict for verdict in verdicts}
     status_of = {candidate.candidate_id: candidate.status for candidate in candidates}
     by_seed: dict[str, list[PlanRow]] = {}
@@ -87,13 +88,14 @@ def composite_scores(
                 seed_id,
                 c.slot,
                 c.pair_id,
-                c.gap,
+                score_of[c.candidate_id].gap,
                 c.pi_dual,
                 c.pi_llm,
                 c.pi,
                 rank,
                 selection is not None,
                 selection,
+                score_of[c.candidate_id].gap_calibrated,
             )
             for c, rank, selection in select_in_seed(contenders)
         )

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from star_pipeline.core.equations.calibration import Calibration, calibrated
 from star_pipeline.core.ports import ModelFit, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, IfdStatus, Seed
 
@@ -26,8 +27,13 @@ def score_candidates(
     seeds: Sequence[Seed],
     small: Callable[[], Scorer],
     large: Callable[[], Scorer],
+    calibration: Calibration = "none",
+    least_tokens: int = 1,
 ) -> list[IfdScore]:
-    """One row a candidate, in its order (Eq. 4); ``small`` and ``large`` make the scorers."""
+    """One row a candidate, in its order (Eq. 4); ``small`` and ``large`` make the scorers.
+
+    ``calibration`` is among these candidates; a response of fewer than ``least_tokens`` under either model has no gap.
+    """
     seed_by_id = {seed.seed_id: seed for seed in seeds}
     samples: list[ScoringSample | None] = []
     for candidate in candidates:
@@ -38,23 +44,10 @@ def score_candidates(
             if usable
             else None
         )
+    scores = calibrated(score_samples(samples, small, large, least_tokens), calibration)
     return [
-        IfdScore(
-            candidate.candidate_id,
-            candidate.seed_id,
-            score.status,
-            score.truncated,
-            score.n_tokens_small,
-            score.nll_given_small,
-            score.nll_alone_small,
-            score.ifd_small,
-            score.n_tokens_large,
-            score.nll_given_large,
-            score.nll_alone_large,
-            score.ifd_large,
-            score.gap,
-        )
-        for candidate, score in zip(candidates, score_samples(samples, small, large), strict=True)
+        replace(score, candidate_id=candidate.candidate_id, seed_id=candidate.seed_id)
+        for candidate, score in zip(candidates, scores, strict=True)
     ]
 
 
@@ -67,13 +60,16 @@ class Fit:
 
 
 def score_samples(
-    samples: Sequence[ScoringSample | None], small: Callable[[], Scorer], large: Callable[[], Scorer]
+    samples: Sequence[ScoringSample | None],
+    small: Callable[[], Scorer],
+    large: Callable[[], Scorer],
+    least_tokens: int = 1,
 ) -> list[IfdScore]:
     """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``."""
     scorers = small(), large()
     fits = fit_samples(samples, *scorers)
     losses_small, losses_large = (losses_of(samples, fits, scorer) for scorer in scorers)
-    return score_rows(samples, fits, losses_small, losses_large)
+    return score_rows(samples, fits, losses_small, losses_large, least_tokens)
 
 
 def fit_samples(samples: Sequence[ScoringSample | None], small: Scorer, large: Scorer) -> list[Fit]:
@@ -105,34 +101,37 @@ def score_rows(
     fits: Sequence[Fit],
     small: Sequence[ResponseLoss | None],
     large: Sequence[ResponseLoss | None],
+    least_tokens: int = 1,
 ) -> list[IfdScore]:
-    """Eq. 4 from the losses under both models; ids are left empty."""
+    """Eq. 4 from the losses under both models; ids are left empty. Of fewer scored tokens than ``least_tokens`` there is no gap."""
     rows = []
     for sample, fit, loss_small, loss_large in zip(samples, fits, small, large, strict=True):
         if sample is None or loss_small is None or loss_large is None:
             rows.append(IfdScore("", "", fit.status, False))
         else:
-            rows.append(_row(loss_small, loss_large, truncated=fit.kept_chars < len(sample.response)))
+            truncated = fit.kept_chars < len(sample.response)
+            rows.append(_row(loss_small, loss_large, truncated, least_tokens))
     return rows
 
 
 def _worse(a: ModelFit, b: ModelFit) -> IfdStatus:
-    for status in ("empty_response", "prompt_refused", "unknown_token", "prompt_too_long"):
+    for status in ("empty_response", "prompt_refused", "unknown_token", "prompt_too_long", "too_short"):
         if status in (a.status, b.status):
             return status
     return "ok"
 
 
-def _row(small: ResponseLoss, large: ResponseLoss, truncated: bool) -> IfdScore:
+def _row(small: ResponseLoss, large: ResponseLoss, truncated: bool, least_tokens: int) -> IfdScore:
     if not (small.n_tokens and large.n_tokens):
         return IfdScore("", "", "empty_response", truncated)
     ifd_small, ifd_large = ifd(small.nll_given, small.nll_alone), ifd(large.nll_given, large.nll_alone)
     if not (math.isfinite(ifd_small) and math.isfinite(ifd_large)):
         return IfdScore("", "", "not_finite", truncated)
+    long_enough = min(small.n_tokens, large.n_tokens) >= least_tokens
     return IfdScore(
         "",
         "",
-        "ok",
+        "ok" if long_enough else "too_short",
         truncated,
         small.n_tokens,
         small.nll_given,
@@ -142,5 +141,5 @@ def _row(small: ResponseLoss, large: ResponseLoss, truncated: bool) -> IfdScore:
         large.nll_given,
         large.nll_alone,
         ifd_large,
-        gap(ifd_small, ifd_large),
+        gap(ifd_small, ifd_large) if long_enough else None,
     )

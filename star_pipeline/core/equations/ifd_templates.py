@@ -6,6 +6,9 @@ from typing import Literal
 from star_pipeline.core.records import Message
 
 Template = Literal["alpaca", "plain", "chat"]
+Start = Literal["token", "skip_first", "newline"]
+"""What stands before everything else in both passes. ``token``: one start token, as in Eq. 4; ``skip_first``: the same, and the
+response's first token is scored in neither pass; ``newline``: the start token and a newline."""
 ALPACA_PREAMBLE = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 )

@@ -88,7 +88,7 @@ def calls_saved(verdicts: Sequence[JudgeVerdict], scores: Sequence[IfdScore]) ->
 
     The USD are an estimate: what the judged candidates of the same shard cost on average.
     """
-    gaps = {score.candidate_id: score.gap for score in scores}
+    gaps = {score.candidate_id: score.working_gap for score in scores}
     skipped = sum(row.verdict == "skipped" and gaps[row.candidate_id] is not None for row in verdicts)
     paid = [row.cost_usd for row in verdicts if row.attempts]
     return 2 * skipped, skipped * sum(paid) / len(paid) if paid else 0.0
@@ -112,7 +112,7 @@ class Judge:
     ) -> list[JudgeVerdict]:
         """One row for every candidate that was made and is not the reference, in the candidates' order."""
         seed_by_id = {seed.seed_id: seed for seed in seeds}
-        gaps = {score.candidate_id: score.gap for score in scores}
+        gaps = {score.candidate_id: score.working_gap for score in scores}
         reference_of = references(candidates, seeds)
         judged = [
             c

@@ -14,7 +14,7 @@ from star_pipeline.core.records import (
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A candidate as selection sees it; ``status`` is the candidate's (ok or failed)."""
+    """A candidate as selection sees it; ``status`` is the candidate's (ok or failed), ``gap`` what Eq. 5 works on."""
 
     candidate_id: str
     slot: int

@@ -297,7 +297,8 @@ def _configuration(used: Configuration, of: int) -> str:
         "of which the first makes the reference that the judge compares with",
         f"- {sampling['pairs_per_seed']} pairs drawn for each seed, {sampling['from_memory']} of them from memory (Eq. 3); "
         f"seed of the random numbers {sampling['seed']}",
-        f"- π_dual is the gap over the {scoring['divisor']} of the positive gaps of the {scoring['divide_over']}, within 0 and 1 (Eq. 5)",
+        f"- π_dual is {_gap_of(scoring)} over the {scoring['divisor']} of the positive gaps of the {scoring['divide_over']}, within "
+        "0 and 1 (Eq. 5)",
         f"- probabilities of the pairs evolve with rate {evolution['rate']:g} and floor {evolution['floor']:g} (Eq. 8)",
     ]
     if settings.get("seeds", {}).get("turns") == "every":
@@ -343,9 +344,29 @@ def _sampled_with(agent: JsonMapping) -> str:
     return f"; {told}" if told else ""
 
 
+def _gap_of(scoring: JsonMapping) -> str:
+    """What Eq. 5 works on, of the settings of any version."""
+    calibration, least = scoring.get("calibration", "none"), scoring.get("least_tokens", 1)
+    among = {
+        "rank": " of each model in the shard",
+        "rank_by_length": " of each model among responses of like length in the shard",
+    }
+    said = f"the gap between the ranks of the IFD{among[calibration]}" if calibration in among else "the gap"
+    start = {"skip_first": "without the response's first token", "newline": "after a newline"}.get(
+        scoring.get("start", "token")
+    )
+    notes = [f"IFD {start}"] if start else []
+    notes += [f"responses of fewer than {least:,} tokens have none"] if least > 1 else []
+    return f"{said} ({'; '.join(notes)})" if notes else said
+
+
 def _named(model: str | JsonMapping) -> str:
     """A scoring model without its server's address: the card may be published, and that is the team's own affair."""
-    return _line(model) if isinstance(model, str) else f"{_line(model['model'])} (on a server)"
+    if isinstance(model, str):
+        return _line(model)
+    told = ["on a server"] if "tokenizer" in model else []
+    told += [f"template `{model['template']}`"] if model.get("template") else []
+    return f"{_line(model['model'])} ({', '.join(told)})"
 
 
 def _shares(counts: Counter[str], of: int) -> Iterable[tuple[str, int, str]]:

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
-from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, ifd_above_1_share, same_candidates
+from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, gaps_consistent, ifd_above_1_share, same_candidates
 from star_pipeline.core.equations.ifd import score_candidates
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, Seed
@@ -21,7 +21,8 @@ from star_pipeline.figures import of_records
     "ifd_scores",
     "3_evaluate",
     "Instruction-following difficulty of each candidate, PPL(R|I) / PPL(R) (Eq. 4), under the target model (small) and a larger one, "
-    "and the gap between the two: what the larger model follows and the target does not yet.",
+    "and the gap between the two: what the larger model follows and the target does not yet. With scoring.calibration the gap that counts "
+    "is between the ranks of the two in the shard (gap_calibrated).",
     equation="Eq.4",
     spec=IFD_SCORES,
     kinds=frozenset({"parquet", "huggingface"}),
@@ -37,20 +38,23 @@ def ifd_scores(
 ) -> dg.MaterializeResult[pa.Table]:
     config = settings.load()
     small, large = scorer.small(), scorer.large()
-    names = (str(config.scoring.small), str(config.scoring.large))
+    names = tuple(map(str, config.scoring.models))
     weights = {name: one.weights for name, one in zip(names, (small, large), strict=True) if one.weights}
     asked = context.run.job_name == Scope.of(context.asset_key).name("rescore") or RESCORE_TAG in context.run.tags
     scorer.settle_weights(weights, scoring_again=asked)
-    rows = score_candidates(candidates, seed_shards, lambda: small, lambda: large)
+    knobs = config.scoring
+    rows = score_candidates(
+        candidates, seed_shards, lambda: small, lambda: large, knobs.calibration, knobs.least_tokens
+    )
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
     shown = covers(lake.open(), [context.partition_key])
-    gaps = [row.gap for row in rows if row.gap is not None]
+    gaps = [gap for row in rows if (gap := row.working_gap) is not None]
     positive = sum(gap > 0 for gap in gaps)
     return table_result(
         config,
         IFD_SCORES,
         rows,
-        ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap"],
+        ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap", "gap_calibrated"],
         {
             "plot_ifd_small_against_large": plot(of_records.ifd(rows), shown),
             "plot_gap_by_pair": plot(of_records.gaps(rows, pair_of), shown),
@@ -63,6 +67,7 @@ def ifd_scores(
         },
         [
             same_candidates("ifd_scores", candidates, rows),
+            gaps_consistent(rows, knobs.calibration, knobs.least_tokens),
             ifd_above_1_share(rows, config.shares),
         ],
         origin={METADATA: json.dumps(weights)} if weights else {},

@@ -1,6 +1,6 @@
 -- The candidates of the sampled seeds, by seed and slot. The texts come from the tables: of the view all of them would be held at once.
 WITH told AS (
-    SELECT seed_id, slot, candidate_id, pair_id, origin, probability, status, error, ifd_small, ifd_large, gap, pi_dual, pi_llm, pi,
+    SELECT seed_id, slot, candidate_id, pair_id, origin, probability, status, error, ifd_small, ifd_large, gap, gap_calibrated, pi_dual, pi_llm, pi,
         rank, selected, selection, why, verdict, flipped
     FROM lineage WHERE seed_id IN (SELECT seed_id FROM chosen)
 ),

@@ -19,17 +19,19 @@ class OneByOne:
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def losses(self, prompt: str, response: str, limit: int = 10**9) -> tuple[int, float, float]:
+    def losses(self, prompt: str, response: str, limit: int = 10**9, start: str = "token") -> tuple[int, float, float]:
         """Scored tokens, and the mean losses of [start, prompt, response] and [start, response] over them."""
-        before = self.ids(prompt)
-        after = self.ids(response)[: limit - 1 - len(before)]
-        return len(after), self._mean([self.start, *before], after), self._mean([self.start], after)
+        before, first = self.ids(prompt), [self.start, *(self.ids("\n") if start == "newline" else [])]
+        after, skipped = self.ids(response)[: limit - len(first) - len(before)], int(start == "skip_first")
+        means = (self._mean([*first, *some], after, skipped) for some in (before, []))
+        return len(after) - skipped, *means
 
-    def _mean(self, context: list[int], after: list[int]) -> float:
+    def _mean(self, context: list[int], after: list[int], skipped: int = 0) -> float:
         import torch
 
         ids = torch.tensor([context + after])
         with torch.no_grad():
             logits: Any = self.model(ids).logits
         logp = logits[0, len(context) - 1 : -1].double().log_softmax(-1)
-        return float(-logp.gather(-1, ids[0, len(context) :, None]).sum()) / len(after)
+        each = -logp.gather(-1, ids[0, len(context) :, None])[skipped:]
+        return float(each.sum()) / len(each)

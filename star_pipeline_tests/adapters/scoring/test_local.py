@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -15,6 +16,7 @@ from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
 from star_pipeline.core.equations.ifd import score_samples
+from star_pipeline.core.equations.ifd_templates import Start
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline.core.records import Message
@@ -47,6 +49,7 @@ def folder(tmp_path_factory):
     return save_gpt_neox(tmp_path_factory.mktemp("m"), TEXTS, seed=3, hidden=32, layers=2, context=256)
 
 
+START_NAMES = get_args(Start)
 FLOAT32 = settle("float32", "cpu", None)
 
 
@@ -73,12 +76,50 @@ def test_losses_equal_a_plain_computation(folder):
         assert math.exp(loss.nll_given - loss.nll_alone) == pytest.approx(math.exp(given - alone), rel=1e-4)
 
 
-def test_values_do_not_depend_on_the_batch_or_its_order(folder):
-    chosen = SAMPLES[:8]
-    kept = [fit.kept_chars for fit in scorer(folder).fit(chosen)]
-    reference = scorer(folder, batch_tokens=1).losses(chosen, kept)
+STARTS = pytest.mark.parametrize("start", ["token", "skip_first", "newline"])
+
+
+@STARTS
+def test_each_start_equals_a_plain_computation_and_one_token_is_too_short_to_skip_it(folder, start):
+    rows = score_samples(SAMPLES, *[lambda: scorer(folder, start=start)] * 2)
+    plainly = OneByOne(folder)
+    expected = ["ok"] * 8 + ["empty_response", "prompt_too_long", "ok"]
+    if start == "skip_first":
+        expected[3] = "too_short"
+    assert [row.status for row in rows] == expected
+    assert (rows[7].truncated, rows[3].ifd_small is None) == (True, start == "skip_first")
+    for sample, row in zip(SAMPLES, rows, strict=True):
+        if row.status == "ok" and not sample.system:
+            count, given, alone = plainly.losses(f"{sample.instruction}\n", sample.response, 128, start)
+            assert row.n_tokens_small == count
+            assert (row.nll_given_small, row.nll_alone_small) == pytest.approx((given, alone), rel=1e-5)
+
+
+def test_the_starts_differ_in_what_is_scored_and_not_only_in_name(folder):
+    found = {s: score_samples(SAMPLES[:1], *[lambda s=s: scorer(folder, start=s)] * 2)[0] for s in START_NAMES}
+    assert len({row.ifd_small for row in found.values()}) == 3
+    assert (
+        found["skip_first"].n_tokens_small == found["token"].n_tokens_small - 1 == found["newline"].n_tokens_small - 1
+    )
+
+
+def test_a_cut_that_leaves_only_the_token_that_is_skipped_is_no_response(folder):
+    prompt = len(load_tokenizer(str(folder)).tokenizer("long\n", add_special_tokens=False)["input_ids"])
+    [fit] = scorer(folder, max_length=prompt + 2, start="skip_first").fit([SAMPLES[7]])
+    assert fit.status == "prompt_too_long"
+    [fit] = scorer(folder, max_length=prompt + 3, start="skip_first").fit([SAMPLES[7]])
+    assert fit.status == "ok"
+    [fit] = scorer(folder, max_length=prompt + 2, start="newline").fit([SAMPLES[7]])
+    assert fit.status == "prompt_too_long"
+
+
+@STARTS
+def test_values_do_not_depend_on_the_batch_or_its_order(folder, start):
+    chosen = SAMPLES[:3] + SAMPLES[4:8]
+    kept = [fit.kept_chars for fit in scorer(folder, start=start).fit(chosen)]
+    reference = scorer(folder, batch_tokens=1, start=start).losses(chosen, kept)
     for batch_tokens in (64, 300, 100_000):
-        again = scorer(folder, batch_tokens=batch_tokens).losses(chosen[::-1], kept[::-1])[::-1]
+        again = scorer(folder, batch_tokens=batch_tokens, start=start).losses(chosen[::-1], kept[::-1])[::-1]
         for a, b in zip(reference, again, strict=True):
             assert (a.nll_given, a.nll_alone) == pytest.approx((b.nll_given, b.nll_alone), rel=2e-6)
 

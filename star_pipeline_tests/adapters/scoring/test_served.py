@@ -62,12 +62,13 @@ class Naps:
         self.seconds.append(seconds)
 
 
-def scorer(server, folder, template="plain", max_length=128, sleep=None, **settings):
-    return ServedScorer(served(server.url, folder, **settings), template, max_length, sleep=sleep or Naps())
+def scorer(server, folder, template="plain", max_length=128, sleep=None, start="token", **settings):
+    model = served(server.url, folder, **settings)
+    return ServedScorer(model, template, max_length, sleep=sleep or Naps(), start=start)
 
 
-def local(folder, template="plain", max_length=128):
-    return LocalScorer(str(folder), FLOAT32, template, max_length)
+def local(folder, template="plain", max_length=128, start="token"):
+    return LocalScorer(str(folder), FLOAT32, template, max_length, start=start)
 
 
 def same(found, expected):
@@ -99,15 +100,45 @@ def test_values_equal_the_same_model_in_this_process(folder, dialect):
     assert [row.truncated for row in found] == [False] * 5 + [True] + [False] * 3
 
 
-def test_a_chat_template_gives_the_same_prompt(folder, tmp_path):
+@pytest.mark.parametrize("start", ["skip_first", "newline"])
+def test_another_start_gives_the_same_values_on_a_server(folder, start):
+    with completions_server(folder, "vllm") as server:
+        found = score_samples(SAMPLES, *[lambda: scorer(server, folder, start=start)] * 2)
+    same(found, score_samples(SAMPLES, *[lambda: local(folder, start=start)] * 2))
+    assert [row.status for row in found][2] == ("too_short" if start == "skip_first" else "ok")
+
+
+def test_each_model_is_asked_by_its_own_template(folder, tmp_path):
+    tuned = with_chat_template(folder, tmp_path / "tuned")
+    with completions_server(tuned, "vllm") as server:
+        chat = {"model": "m", "api_base": server.url, "tokenizer": str(tuned), "template": "chat"}
+        scoring = ScoringConfig(small=str(folder), large=chat, template="plain", dtype="float32", device="cpu")
+        lake = Lake.at(tmp_path / "lake")
+        small, large = (open_scorer(model, scoring, lake, SilentProgress()) for model in scoring.models)
+        rows = score_samples(SAMPLES[:3], lambda: small, lambda: large)
+    same(rows, score_samples(SAMPLES[:3], lambda: local(folder), lambda: local(folder)))
+    own = score_samples(SAMPLES[:3], *[lambda: local(tuned, "chat")] * 2)
+    assert [row.ifd_large for row in rows] == pytest.approx([row.ifd_small for row in own], rel=1e-6)
+    here = ScoringConfig(small=str(folder), large={"model": str(tuned), "template": "chat"}, template="plain")
+    large = open_scorer(here.large, here, lake, SilentProgress())
+    again = score_samples(SAMPLES[:3], lambda: large, lambda: large)
+    assert [row.ifd_small for row in again] == pytest.approx([row.ifd_small for row in own], rel=1e-6)
+
+
+def with_chat_template(folder, target):
     import transformers
 
-    shutil.copytree(folder, tmp_path / "m")
+    shutil.copytree(folder, target)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     )
-    tokenizer.save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def test_a_chat_template_gives_the_same_prompt(folder, tmp_path):
+    with_chat_template(folder, tmp_path / "m")
     with completions_server(folder, "vllm") as server:
         there = scorer(server, tmp_path / "m", "chat")
         found = score_samples(SAMPLES[:3], lambda: there, lambda: there)

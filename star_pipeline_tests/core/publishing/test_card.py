@@ -60,6 +60,18 @@ def test_the_scoring_models_are_named():
     assert "(small): EleutherAI/pythia-410m; beside it (large): EleutherAI/pythia-1.4b; template `alpaca`" in card()
 
 
+def test_what_the_gap_is_of_is_told_where_it_is_not_the_papers():
+    assert "π_dual is the gap over the p95" in card(calibration="none", least_tokens=1)
+    told = card(
+        large={"model": "org/l", "template": "chat"}, calibration="rank_by_length", least_tokens=5, start="newline"
+    )
+    assert "beside it (large): org/l (template `chat`); template `alpaca`" in told
+    assert (
+        "among responses of like length in the shard (IFD after a newline; responses of fewer than 5 tokens have none)"
+        in told
+    )
+
+
 def test_a_servers_address_and_keys_variable_stay_out():
     small = {"model": "org/m", "api_base": "http://inside.example:8000/v1", "api_key_env": "INSIDE_KEY"}
     made = card(small=small, large="org/l@http://inside.example/v1")

@@ -7,7 +7,7 @@ SELECT 2, 'candidates made', count(*) FROM candidates WHERE status = 'ok'
 UNION ALL
 SELECT 3, 'scored', count(*) FROM ifd_scores WHERE status = 'ok'
 UNION ALL
-SELECT 4, 'with a positive gap', count(*) FROM ifd_scores WHERE gap > 0
+SELECT 4, 'with a positive gap', count(*) FROM ifd_scores WHERE coalesce(gap_calibrated, gap) > 0
 UNION ALL
 SELECT 5, 'with a positive pi', count(*) FROM composite_scores WHERE pi > 0
 UNION ALL

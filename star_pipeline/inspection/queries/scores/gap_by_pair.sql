@@ -1,6 +1,7 @@
 -- How much can the target model still learn from each pair's candidates: the gap's distribution?
 -- A row a pair, over its scored candidates, largest median first. Intervals of 95%: the normal approximation for the mean,
 -- Wilson's for the rate.
+-- The gap is the one that counts: gap_calibrated where a shard was scored with calibration.
 -- positive: candidates with a gap above 0
 -- p05: quantiles, interpolated between values
 SELECT
@@ -21,6 +22,6 @@ SELECT
     wilson_low(count(*) FILTER (WHERE i.gap > 0), count(i.gap)) AS positive_rate_low,
     wilson_high(count(*) FILTER (WHERE i.gap > 0), count(i.gap)) AS positive_rate_high
 FROM candidates AS c
-LEFT JOIN ifd_scores AS i USING (candidate_id)
+LEFT JOIN (SELECT candidate_id, coalesce(gap_calibrated, gap) AS gap FROM ifd_scores) AS i USING (candidate_id)
 GROUP BY c.pair_id
 ORDER BY median_gap DESC NULLS LAST, c.pair_id

@@ -27,6 +27,7 @@ SELECT
     i.ifd_small,
     i.ifd_large,
     i.gap,
+    i.gap_calibrated,
     v.verdict,
     v.flipped,
     s.pi_dual,
@@ -40,12 +41,13 @@ SELECT
         WHEN l.detail IS NOT NULL THEN 'selected, then left out of the final data set: ' || l.detail
         WHEN s.selection = 'best' THEN 'selected: highest pi of its seed'
         WHEN s.selection = 'fallback_base' THEN 'selected: the reference, since no candidate has a positive pi'
-            || CASE WHEN i.status <> 'ok' THEN '; it could not be scored: ' || i.status ELSE '' END
+            || CASE WHEN i.status = 'too_short' THEN '; it is too short for a gap' WHEN i.status <> 'ok' THEN '; it could not be scored: ' || i.status ELSE '' END
         WHEN s.selection = 'fallback_seed' THEN 'selected: the seed itself, since the reference failed'
         WHEN c.status = 'failed' THEN concat_ws(': ', 'rejected', c.error)
+        WHEN i.status = 'too_short' THEN 'rejected: too short for a gap (scoring.least_tokens)'
         WHEN i.status <> 'ok' THEN 'rejected: not scored, ' || i.status
         WHEN v.verdict IN ('failed', 'unparsed') THEN concat_ws(', ', 'rejected: ' || v.verdict, v.error)
-        WHEN i.gap <= 0 THEN 'rejected: its gap is not positive'
+        WHEN coalesce(i.gap_calibrated, i.gap) <= 0 THEN 'rejected: its gap is not positive'
         WHEN v.verdict = 'inconsistent' AND s.pi_llm IS NULL THEN 'rejected: the verdict turned round with the order'
         WHEN s.candidate_id IS NULL THEN 'not decided yet'
         WHEN s.pi_llm = 0 THEN 'rejected: judged worse than the reference'
