@@ -30,7 +30,10 @@ FOLLOWS_LENGTH = 0.5
 MOST_START_NATS = 9.0
 """Of the first response token with nothing before it but the start token. Base models need 4 to 8 nats; a model that never saw a text begin
 so needs more, and that lowers every IFD, of short responses most."""
-_FAMILY = "take two base models of one family, such as the target and a larger one of the same kind"
+_FAMILY = (
+    "take two base models of one family, such as the target and a larger one of the same kind, or set scoring.calibration: "
+    "rank_by_length"
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def _start(role: str, name: str, nats: Estimate | None, kind: ModelKind | None) 
         nats,
         at_most(nats, MOST_START_NATS),
         f"the first token of a response with nothing before it costs {nats.figure:.1f} nats{before}" if nats else "",
-        f"it is not used to texts that begin so, and its IFDs come out too low, those of short responses most: {_FAMILY}",
+        "it is not used to texts that begin so, and its IFDs come out too low, those of short responses most: set scoring.start: "
+        "newline and scoring.least_tokens: 6, or take a model with a BOS token",
     )
 
 
