@@ -28,7 +28,7 @@ def written(tmp_path, **changes):
 
 
 def test_the_three_profiles_load():
-    assert profile_names() == ["local", "offline", "paper"]
+    assert profile_names() == ["laptop", "local", "offline", "paper"]
     assert all(load_config(name).name == name for name in profile_names())
 
 
