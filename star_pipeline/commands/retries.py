@@ -8,6 +8,7 @@ from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.config import StarConfig
 from star_pipeline.core.planning.retrying import (
     MAY_PASS,
+    answering,
     candidates_to_try,
     in_words,
     pays_nothing_twice,
@@ -84,6 +85,5 @@ class Retries:
         return pays_nothing_twice(before, now, asked)
 
     def _answering(self, shard: str) -> set[str]:
-        """The agents of which a candidate was had; one that has answered nothing may be asked in other words."""
-        rows = self._lake.read_table(CANDIDATES, shard)
-        return {agent for row in rows if row.status == "ok" for agent in row.pair_id.split("+")}
+        """The agents that answered something; one that has not may be asked in other words."""
+        return answering(self._lake.read_table(CANDIDATES, shard))

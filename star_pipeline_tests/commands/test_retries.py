@@ -106,7 +106,7 @@ def test_a_judge_that_could_not_be_asked_is_asked_by_the_next_run_alone(town):
 
     def now_and_then(asked):
         text = asked["messages"][-1]["content"]
-        return Reply(status=500) if down[0] and "[Final Verdict]" in text and sum(map(ord, text)) % 3 == 0 else None
+        return Reply(status=500) if down[0] and "[Final Verdict]" in text and sum(map(ord, text)) % 2 == 0 else None
 
     town.fails = now_and_then
     _, well, said = town.side.run()

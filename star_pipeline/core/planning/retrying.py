@@ -21,15 +21,7 @@ _KIND = re.compile(r"(?:^|; )([a-z_]+): ")
 
 def candidates_to_try(rows: Sequence[Candidate]) -> Counter[tuple[str, str]]:
     """(agent, kind) -> how many candidates failed so. A refused request is the agent's failure where it answered none of the rows."""
-    answered = set[str]()
-    for row in rows:
-        pair = Pair.parse(row.pair_id)
-        if row.instruction is not None:
-            answered.add(pair.instruction_agent)
-        if row.status == "ok" or (row.instruction is not None and row.error_kind not in MAY_PASS):
-            answered.add(pair.response_agent)
-        if row.instruction is None and row.error_kind not in MAY_PASS:
-            answered.add(pair.instruction_agent)
+    answered = answering(rows)
     found = Counter[tuple[str, str]]()
     for row in rows:
         if row.status == "ok" or row.error_kind not in MAY_PASS:
@@ -44,6 +36,20 @@ def candidates_to_try(rows: Sequence[Candidate]) -> Counter[tuple[str, str]]:
             continue
         found[agent, str(row.error_kind)] += 1
     return found
+
+
+def answering(rows: Sequence[Candidate]) -> set[str]:
+    """The agents that answered something, also where it was of no use, and so were paid."""
+    answered = set[str]()
+    for row in rows:
+        pair = Pair.parse(row.pair_id)
+        if row.instruction is not None:
+            answered.add(pair.instruction_agent)
+        if row.status == "ok" or (row.instruction is not None and row.error_kind not in MAY_PASS):
+            answered.add(pair.response_agent)
+        if row.instruction is None and row.error_kind not in MAY_PASS:
+            answered.add(pair.instruction_agent)
+    return answered
 
 
 def verdicts_to_try(rows: Sequence[JudgeVerdict]) -> Counter[tuple[str, str]]:
