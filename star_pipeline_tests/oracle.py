@@ -68,15 +68,18 @@ def disagreements(lake: Path, config: Path, ifd_rows: int | None = None) -> list
     live, knobs["all_live"] = {row["seed_id"] for row in catalog if row["live"]}, all(row["live"] for row in catalog)
     bank: dict[str, str] = {}  # of the shards before: seed_id → the pair selected as `best`
     p, parent = {pair: 1 / len(knobs["sampled"]) for pair in knobs["sampled"]}, None
+    seen = []  # what a plan could be drawn from: after shard 0, 1, 2, …
     for key, tables in shards.items():
         snapshot = tables["agent_pair_probabilities"]
         p = _adapt(p, [row["pair_id"] for row in snapshot])
-        _check_plan(f"{key} sampling_plan", joined[key], snapshot[0]["parent_snapshot_id"], knobs, p, bank, found)
+        seen.append((snapshot[0]["parent_snapshot_id"], p, bank))
+        source, drawn_by, known = seen[max(0, len(seen) - 1 - knobs["lag"])]
+        _check_plan(f"{key} sampling_plan", joined[key], source, knobs, drawn_by, known, found)
         _check_candidates(f"{key} candidates", joined[key], knobs, found)
         _check_judged(key, joined[key], knobs, found)
         _check_snapshot(key, joined[key], snapshot, knobs, p, parent, found)
         best = [row for row in tables["composite_scores"] if row["selection"] == "best"]
-        bank |= {row["seed_id"]: row["pair_id"] for row in best if (row["pi"] or 0.0) >= knobs["min_pi"]}
+        bank = bank | {row["seed_id"]: row["pair_id"] for row in best if (row["pi"] or 0.0) >= knobs["min_pi"]}
         p, parent = {row["pair_id"]: row["probability"] for row in snapshot}, snapshot[0]["snapshot_id"]
     found.unless(
         set(p) == set(knobs["sampled"]), f"the last snapshot's pairs are {sorted(p)}, the config's {knobs['sampled']}"
@@ -111,6 +114,7 @@ def _knobs(config: Row) -> Row:
         "least_tokens": 1,
         "rate": 0.001,
         "floor": 0.0,
+        "lag": 0,
     }
     knobs |= {"agent": None, "on_reversal": "tie", "skip_nonpositive_gap": True, "weighting": "similarity"}
     knobs |= {
@@ -180,7 +184,7 @@ def _check_plan(
     drawn_from = {row.plan["snapshot_id"] for rows in shard.values() for row in rows}
     found.unless(
         current := drawn_from == {parent},
-        f"{at}: drawn from snapshots {drawn_from}, the shard's parent snapshot is {parent}",
+        f"{at}: drawn from snapshots {drawn_from}, not from {parent}",
     )
     for seed_id, rows in ((seed_id, [row.plan for row in joined]) for seed_id, joined in shard.items()):
         where, fixed, drawn = f"{at}: seed {seed_id}", rows[: len(always)], rows[len(always) :]

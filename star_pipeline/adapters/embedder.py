@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from star_pipeline.adapters.scoring.numerics import ALONE
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import ModelError, in_short
 
@@ -49,10 +50,11 @@ class SentenceEmbedder:
         self._name = name
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        model = _load(self._name)
-        if not texts:
-            return np.zeros((0, model.get_embedding_dimension()), np.float32)
-        return np.asarray(
-            model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True),
-            np.float32,
-        )
+        with ALONE:
+            model = _load(self._name)
+            if not texts:
+                return np.zeros((0, model.get_embedding_dimension()), np.float32)
+            return np.asarray(
+                model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True),
+                np.float32,
+            )

@@ -1,11 +1,15 @@
 """The loop's memory of itself: which shard comes before and after, and the snapshot that a shard starts from."""
 
 import functools
+import json
 from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
 
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.lake import Lake, Signature
 from star_pipeline.config import StarConfig
+from star_pipeline.core import identity
 from star_pipeline.core.equations.evolution import (
     FoldInputs,
     Snapshot,
@@ -43,12 +47,14 @@ def _snapshot(lake: Lake, shard: str, signature: Signature | None) -> tuple[Pair
     return tuple(lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
 
 
-def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...]) -> Snapshot:
-    """The snapshot after the shard before, as the configuration's pairs see it; 1/K each for the first shard.
+def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...], lag: int = 0) -> Snapshot:
+    """The snapshot after the shard 1 + ``lag`` places before, as the configuration's pairs see it; 1/K each where there is no such shard.
 
-    Raises OrderError where the shard before has none yet. It never waits: a waiting run would hold the slot that it waits for.
+    A plan is drawn from it, with the lag of the configuration; a snapshot is always folded from the one of the shard before.
+
+    Raises OrderError where that shard has none yet. It never waits: a waiting run would hold the slot that it waits for.
     """
-    before = neighbour_shard(lake, shard, -1)
+    before = neighbour_shard(lake, shard, -1 - lag)
     if before is None:
         return initial_snapshot(pair_ids)
     if not lake.has_table(AGENT_PAIR_PROBABILITIES, before):
@@ -57,6 +63,12 @@ def prior_snapshot(lake: Lake, shard: str, pair_ids: tuple[str, ...]) -> Snapsho
             "all assets of it, or run: star-pipeline run"
         )
     return for_pairs(snapshot_of(lake.read_table(AGENT_PAIR_PROBABILITIES, before)), pair_ids)
+
+
+def remembered_before(lake: Lake, shard: str, lag: int) -> int:
+    """The number of the first shard whose memory the plan of this one does not see: with a lag it sees no more than its snapshot does."""
+    first = neighbour_shard(lake, shard, -lag)
+    return identity.shard_number(first) if first else 0
 
 
 def follows(lake: Lake, shard: str) -> bool:
@@ -78,16 +90,26 @@ def stale_tables(lake: Lake) -> Iterator[StaleTable]:
         if not (folded and lake.has_table(SAMPLING_PLAN, shard)):
             continue
         pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
-        prior = prior_snapshot(lake, shard, pairs).snapshot_id
         if not follows(lake, shard):
             because = "folded from a snapshot of the shard before that has changed since"
             yield StaleTable(shard, AGENT_PAIR_PROBABILITIES.name, because, "refold_snapshots, or star-pipeline run")
-        plan = lake.read_arrow(SAMPLING_PLAN, shard, ["snapshot_id"]).column("snapshot_id")
-        if len(plan) and str(plan[0]) != prior:
-            because = "drawn from a snapshot of the shard before that has changed since; its candidates are paid"
+        plan = lake.read_arrow(SAMPLING_PLAN, shard, ["snapshot_id"])
+        lag = _drawn_with_lag(plan)
+        source = neighbour_shard(lake, shard, -1 - lag)
+        if not plan.num_rows or (source and not lake.has_table(AGENT_PAIR_PROBABILITIES, source)):
+            continue
+        if str(plan.column("snapshot_id")[0]) != prior_snapshot(lake, shard, pairs, lag).snapshot_id:
+            of = source if lag else "the shard before"
+            because = f"drawn from a snapshot of {of} that has changed since; its candidates are paid"
             yield StaleTable(
                 shard, SAMPLING_PLAN.name, because, f"star-pipeline run --resample {shard}, which pays anew"
             )
+
+
+def _drawn_with_lag(plan: pa.Table) -> int:
+    """As the plan itself says: where the configuration's lag is changed, it holds for the plans that are drawn from then on."""
+    said = (plan.schema.metadata or {}).get(b"config_settings")
+    return int(json.loads(said)["evolution"].get("lag", 0)) if said else 0
 
 
 def fold_inputs(lake: Lake, shard: str) -> FoldInputs:

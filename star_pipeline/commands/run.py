@@ -20,6 +20,7 @@ from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
+from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
 from star_pipeline.config import StarConfig, load_config
@@ -78,11 +79,12 @@ def run_pipeline(
     progress: Progress,
     resource_overrides: Mapping[str, object] | None = None,
     again: Mapping[str, Sequence[str]] | None = None,
+    ahead: bool = True,
 ) -> RunOutcome:
     """Take the seed files in, process each shard that is not done, publish. Raises StarError; what is made stays made.
 
     ``resource_overrides`` replaces resources by name, as in ``build_defs``. ``again`` names what to make again (a key of
-    ``jobs.AGAIN``) and of which shards (keys, or ``all``).
+    ``jobs.AGAIN``) and of which shards (keys, or ``all``). Without ``ahead`` one thing is done after the other: it makes the same.
     """
     began = time.monotonic()
     settings = load_config(config)
@@ -102,13 +104,12 @@ def run_pipeline(
                 progress.note(others)
             for name in before.intersection(given):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
-            work = _Work(config, settings, lake, instance, progress, resource_overrides or {})
+            work = _Work(config, settings, lake, instance, progress, resource_overrides or {}, ahead)
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
             work.take_in(update, shards)
-            worked = [
-                shard for number, shard in enumerate(shards, start=1) if work.shard(shard, f"{number} of {len(shards)}")
-            ]
+            with contextlib.closing(work):
+                worked = [shard for place, shard in enumerate(shards) if work.shard(place)]
             work.look_at_weights()
             published = work.publish()
     seconds = time.monotonic() - began
@@ -126,6 +127,7 @@ class _Work:
         instance: dg.DagsterInstance,
         progress: Progress,
         overrides: Mapping[str, object],
+        ahead: bool,
     ) -> None:
         class Told(ProgressResource):
             def progress(self) -> Progress:
@@ -141,9 +143,12 @@ class _Work:
         self._replaced = set(overrides)
         self._checked = False
         self._had_bank = bool(lake.memory_bank.exists())
-        self._defs = build_defs(
-            {"progress": Told(), "settings": Fixed(config=config), **overrides}, config, str(lake.root)
-        )
+        told, fixed = Told(), Fixed(config=config)
+        self._ahead = Ahead(settings, lake, progress, overrides) if ahead and "chat" not in overrides else None
+        shared = self._ahead.resources(fixed, told) if self._ahead else {}
+        self._defs = build_defs({"progress": told, "settings": fixed, **overrides, **shared}, config, str(lake.root))
+        self._shards: Sequence[str] = ()
+        self._lacking: dict[str, dict[str, Reason]] = {}
         self._lake, self._instance, self._progress = lake, instance, progress
         self._ids: dict[str, dict[str, int]] = {}
         self._again: dict[str, set[str]] = {}
@@ -169,6 +174,7 @@ class _Work:
 
     def take_in(self, update: CatalogUpdate, shards: Sequence[str]) -> None:
         """Bring the catalogue up to date where that is needed, and look up what has been made of the shards."""
+        self._shards = shards
         known = set(self._instance.get_dynamic_partitions(str(Scope().partitions.name)))
         if update.changed or not known.issuperset(shards) or not self._last("seed_catalog"):
             self._progress.note(
@@ -193,24 +199,34 @@ class _Work:
                     )
                 self._again.setdefault(shard, set()).add(AGAIN[what])
 
-    def shard(self, shard: str, place: str) -> bool:
-        """Make what the shard lacks, or has from before a change upstream; returns whether there was anything."""
-        self._adopt(shard)
+    def shard(self, place: int) -> bool:
+        """Make what the shard at this place lacks, or has from before a change upstream; returns whether there was anything."""
+        shard = self._shards[place]
         pending = self._pending(shard)
         if not pending:
+            del self._lacking[shard]
             return False
         self._check_before_paying(pending)
+        if self._ahead and COSTLY.intersection(pending):
+            reach = range(place, min(place + self._settings.evolution.lag + 2, len(self._shards)))
+            self._ahead.begin([Upcoming(n, self._shards[n], frozenset(self._found(self._shards[n]))) for n in reach])
         names = list(pending)
         what = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
         why = "" if pending[names[0]] == Reason.MISSING else f", {pending[names[0]]}"
-        self._progress.note(f"shard {shard} ({place}): {what}{why}")
+        self._progress.note(f"shard {shard} ({place + 1} of {len(self._shards)}): {what}{why}")
         refold = names == [AGENT_PAIR_PROBABILITIES.name]
         tags = {REFOLD_TAG: "true"} if refold else {}
         if IFD_SCORES.name in self._again.get(shard, ()):
             tags[RESCORE_TAG] = "true"
         self._execute("process_shard", shard, names, tags)
         self._retries.look_again(shard)
+        del self._lacking[shard]
         return True
+
+    def close(self) -> None:
+        """Nothing more is to be made of shards."""
+        if self._ahead:
+            self._ahead.close()
 
     def publish(self) -> bool:
         """Rebuild what is made of all shards where a table, a setting under ``dataset`` or this program has changed since."""
@@ -231,7 +247,7 @@ class _Work:
 
     def _check_before_paying(self, pending: Collection[str]) -> None:
         """Once, before the first work that costs: what would stop the run after money has been spent. Raises StarError."""
-        costly = {"candidates", "ifd_scores", "judge_verdicts"}.intersection(pending)
+        costly = COSTLY.intersection(pending)
         if self._checked or not costly:
             return
         self._checked = True
@@ -282,7 +298,20 @@ class _Work:
                 self._ids[spec.name].update(found)
 
     def _pending(self, shard: str) -> dict[str, Reason]:
-        """Assets of the shard that are to be made, and why (``core.planning.restart``)."""
+        """Assets of the shard that are to be made now, and why; the shards before it are done."""
+        pending, last = dict(self._found(shard)), AGENT_PAIR_PROBABILITIES.name
+        if last not in pending and not follows(self._lake, shard):
+            pending[last] = Reason.REFOLDED
+        return pending
+
+    def _found(self, shard: str) -> dict[str, Reason]:
+        """Assets of the shard that are to be made, whatever becomes of the shards before it, and why (``core.planning.restart``)."""
+        if shard not in self._lacking:
+            self._adopt(shard)
+            self._lacking[shard] = self._look_at(shard)
+        return self._lacking[shard]
+
+    def _look_at(self, shard: str) -> dict[str, Reason]:
         made = {
             name: Made(self._had_bank if there is None else there, self._ids[name].get(shard))
             for name in LOOP
@@ -299,11 +328,7 @@ class _Work:
                 found[misfit.table].add(Reason.MISFIT)
         if plan_is_outdated(self._lake, shard, self._settings.fingerprint):
             found[SAMPLING_PLAN.name].add(Reason.OUTDATED_PLAN)
-        pending = to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
-        last = AGENT_PAIR_PROBABILITIES.name
-        if last not in pending and not follows(self._lake, shard):
-            pending[last] = Reason.REFOLDED
-        return pending
+        return to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
 
     def _execute(
         self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None

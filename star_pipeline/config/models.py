@@ -94,6 +94,13 @@ class SamplingConfig(Section):
 class EvolutionConfig(Section):
     rate: float = Field(1e-3, ge=0, le=1, description="β of Eq. 8; 0 switches evolution off")
     floor: float = Field(0.0, ge=0, le=1, description="least probability of a pair; at most 1/K")
+    lag: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="L: a shard's plan is drawn from the probabilities and the memory after the shard 1 + L places before it, so that "
+        "L + 1 shards can be in work at once; 0: the paper's order",
+    )
 
 
 class MemoryConfig(Section):
@@ -347,4 +354,6 @@ class StarConfig(Section):
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )
+        if not self.evolution.lag:  # as before there was one
+            del rest["evolution"]["lag"]
         return {**rest, "scoring": as_before(rest["scoring"]), "agents": agents}

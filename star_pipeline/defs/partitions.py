@@ -29,6 +29,6 @@ def external_assets(scope: Scope, shown: Presentation) -> list[dg.AssetSpec]:
             description="What a shard starts from: the pair probabilities and the memory after the shard before. Nothing to materialise "
             "here: `agent_pair_probabilities` of shard k-1 notes its version on `prior_state` of shard k as an observation. This is the "
             "feedback of the loop, which Dagster would refuse as a cycle between assets; where it changes, just plan k goes out of date "
-            "(*Unsynced*).",
+            "(*Unsynced*). With `evolution.lag` L it is shard k-1-L.",
         ),
     ]

@@ -1,8 +1,9 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -19,6 +20,9 @@ from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, 
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import wait_for_turn
+
+if TYPE_CHECKING:
+    from star_pipeline.adapters.llm.chat import LitellmChat
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
@@ -78,6 +82,20 @@ class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
         return SilentProgress()
 
 
+def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "LitellmChat":
+    """The configuration's agents with the lake's journal and budget, for the event loop that this is called in."""
+    from star_pipeline.adapters.llm.chat import LitellmChat
+    from star_pipeline.adapters.llm.journal import Journal
+    from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
+
+    journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+    try:
+        return LitellmChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
+    except BaseException:
+        journal.close()
+        raise
+
+
 class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The configuration's agents, through litellm, with the lake's journal and budget."""
 
@@ -90,19 +108,7 @@ class ChatResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the va
 
     def chat(self) -> ChatModel:
         """To be made, and closed, inside the event loop that uses it."""
-        from star_pipeline.adapters.llm.chat import LitellmChat
-        from star_pipeline.adapters.llm.journal import Journal
-        from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
-
-        config, lake = self.settings.load(), self.lake.open()
-        journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
-        try:
-            return LitellmChat(
-                config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=self.tell
-            )
-        except BaseException:
-            journal.close()
-            raise
+        return open_chat(self.settings.load(), self.lake.open(), self.tell)
 
 
 class ToldChatResource(ChatResource):

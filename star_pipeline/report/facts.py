@@ -140,9 +140,9 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
             )
         )
     if "evolution" in chosen:
-        told.append(
-            Fact("evolution", f"rate {chosen['evolution']['rate']:g}", f"floor {chosen['evolution']['floor']:g}")
-        )
+        evolution = chosen["evolution"]
+        lag = f", lag {evolution['lag']}" if evolution.get("lag") else ""
+        told.append(Fact("evolution", f"rate {evolution['rate']:g}", f"floor {evolution['floor']:g}{lag}"))
     return tuple(told)
 
 

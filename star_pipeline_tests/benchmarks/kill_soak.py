@@ -1,6 +1,6 @@
 """Kills ``star-pipeline run`` at random moments, again and again, and compares with an undisturbed run.
 
-python -m star_pipeline_tests.benchmarks.kill_soak [--kills 30] [--seed 0]
+python -m star_pipeline_tests.benchmarks.kill_soak [--kills 30] [--seed 0] [--lag 0] [--seeds 24]
 """
 
 import argparse
@@ -41,11 +41,14 @@ class Soak:
     differences: list[str]
 
 
-def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
-    """Run once undisturbed, and once with ``kills`` SIGKILLs; ``models`` holds the scoring models ``small`` and ``large``."""
+def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds: int = 24) -> Soak:
+    """Run once undisturbed, and once with ``kills`` SIGKILLs, both with this lag.
+
+    ``models`` holds the scoring models ``small`` and ``large``.
+    """
     from star_pipeline_tests.integration.test_run_against_a_server import command, configuration, scripted, star
 
-    (folder / "seeds.json").write_text(json.dumps(seed_rows(24)))
+    (folder / "seeds.json").write_text(json.dumps(seed_rows(seeds)))
 
     def slow(asked: dict[str, object]) -> Reply:
         said = scripted(asked)
@@ -60,7 +63,8 @@ def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
             for name in AGENTS
         }
         sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 12}
-        config = configuration(models, server.url, agents=agents, sampling=sampling)
+        evolution = {"rate": 0.02, "floor": 0.01, "lag": lag}
+        config = configuration(models, server.url, agents=agents, sampling=sampling, evolution=evolution)
         options = ("--config", config, "--seeds", folder / "seeds.json")
         done = star("run", *options, "--lake", calm.root)
         assert done.returncode == 0, done.stderr
@@ -84,8 +88,8 @@ def soak(folder: Path, models: Path, kills: int, seed: int) -> Soak:
         done = star("run", *options, "--lake", shaken.root)
         assert done.returncode == 0, done.stderr
         requests = len(server.requests)
-    differences = _differences(calm, shaken)
-    return Soak(kills, undisturbed, requests, _replies(shaken), lost, IN_FLIGHT * len(AGENTS), differences)
+    found = differences(calm, shaken)
+    return Soak(kills, undisturbed, requests, _replies(shaken), lost, IN_FLIGHT * len(AGENTS), found)
 
 
 def _wait_for_requests(server: ChatServer, run: subprocess.Popen[bytes], wanted: int) -> None:
@@ -102,7 +106,7 @@ def _replies(lake: Lake) -> int:
         return int(journal.execute("SELECT count(*) FROM reply").fetchone()[0])
 
 
-def _differences(one: Lake, other: Lake) -> list[str]:
+def differences(one: Lake, other: Lake) -> list[str]:
     found = []
     for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
         shards = [None] if spec is tables.STAR_DATASET else one.shards_of(spec)
@@ -122,13 +126,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lag", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=24)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = STARTER.read_text("utf-8").splitlines()
         save_gpt_neox(folder / "small", texts, seed=0, hidden=32, layers=2)
         save_gpt_neox(folder / "large", texts, seed=1, hidden=48, layers=2)
-        print(soak(folder, folder, options.kills, options.seed))
+        print(soak(folder, folder, options.kills, options.seed, options.lag, options.seeds))
 
 
 if __name__ == "__main__":

@@ -98,14 +98,14 @@ def star(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def finished(models, tmp_path_factory):
-    """A lake after a run on 84 starter seeds, 3 of them twice, and the server's requests."""
+    """A lake after a run, with a lag, on 84 starter seeds, 3 of them twice, and the server's requests."""
     folder = tmp_path_factory.mktemp("run")
     rows = [json.loads(line) for line in STARTER.read_text("utf-8").splitlines()]
     rows = rows[:72] + [row for row in rows if row.get("history")][:12]
     rows = list({json.dumps(row): row for row in rows}.values())
     (folder / "seeds.json").write_text(json.dumps(rows + rows[:3]))
     with chat_server(scripted) as server:
-        config = configuration(models, server.url)
+        config = configuration(models, server.url, evolution={"rate": 0.02, "floor": 0.01, "lag": 1})
         result = star("run", "--config", config, "--lake", folder / "lake", "--seeds", folder / "seeds.json")
         print(result.stdout, result.stderr)
         assert result.returncode == 0, result.stderr

@@ -12,6 +12,7 @@ from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import LOADING, Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
+from star_pipeline.adapters.llm.ledger import AHEAD
 from star_pipeline.adapters.llm.limits import Admission
 from star_pipeline.adapters.llm.prices import (
     FREE,
@@ -89,7 +90,7 @@ class LitellmChat:
                 self._stopped = self._stopped or error
                 raise
             if known:
-                return self._booked(known, request)
+                return self._booked(await self._claimed(key, known, request), request)
             task = self._asked[key] = asyncio.create_task(self._answer(key, request))
             task.add_done_callback(lambda done: self._forget(key, done))
         try:
@@ -97,7 +98,11 @@ class LitellmChat:
             entry = await asyncio.shield(task)
         except CallError as error:
             raise CallError(error.kind, str(error), error.attempts if first else 0) from None
-        return self._booked(entry, request)
+        return self._booked(await self._claimed(key, entry, request), request)
+
+    def is_answered(self, request: ChatRequest) -> bool:
+        """Whether the reply is in the journal."""
+        return self._journal.find(request_key(request, self._agents[request.agent].config)) is not None
 
     async def aclose(self) -> None:
         """Let what is in flight arrive, for a few seconds, since it is paid; then close the journal."""
@@ -117,6 +122,13 @@ class LitellmChat:
         self._sending.discard(task)
         if not task.cancelled():
             task.exception()  # seen: nobody may be waiting for it any more
+
+    async def _claimed(self, key: bytes, entry: Entry, request: ChatRequest) -> Entry:
+        """The reply, which is this request's to pay where it was asked ahead, and nobody has needed it yet."""
+        mine = entry.lake == self._journal.lake and entry.purpose.startswith(AHEAD)
+        if not mine or request.purpose.startswith(AHEAD):
+            return entry
+        return await self._journal.claim(key, request.purpose) or entry
 
     def _booked(self, entry: Entry, request: ChatRequest) -> ChatReply:
         """Booked on what it was paid for; the same on every rerun, since the journal remembers who asked first."""
@@ -169,7 +181,8 @@ class LitellmChat:
             except CallError:
                 raise
             except StarError as error:
-                self._stopped = self._stopped or error
+                if not request.purpose.startswith(AHEAD):  # who asks ahead stops by itself; the steps may not need it
+                    self._stopped = self._stopped or error
                 raise
             if loading:
                 if request.agent not in self._told_of_loading:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 MOST = 2**63 - 1
 """What SQLite can hold: a sum stays there, since one beyond it would be a float, or an error."""
+AHEAD = "ahead/"
+"""What the purpose of a request begins with that is asked ahead of the step which needs it: its reply is booked on what needs it first,
+in the order of the steps, as if it had been asked then."""
 TABLES = """
 CREATE TABLE reservation(
     id INTEGER PRIMARY KEY, lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL, pico INTEGER NOT NULL,
@@ -93,6 +96,12 @@ def keep(db: sqlite3.Connection, reservation: int, fate: str) -> None:
 def book(db: sqlite3.Connection, lake: str, agent: str, stage: str, numbers: tuple[int, int, int, int]) -> None:
     """A reply was paid: (prompt bytes, prompt tokens, completion tokens, cost)."""
     db.execute(_ADD, (lake, agent, stage, 1, *numbers, 0))
+
+
+def claim(db: sqlite3.Connection, key: bytes, lake: str, purpose: str) -> None:
+    """A reply that was asked ahead is for this purpose, unless another one has claimed it."""
+    sql = "UPDATE reply SET purpose = ? WHERE key = ? AND lake = ? AND purpose GLOB ?"
+    db.execute(sql, (purpose, key, lake, f"{AHEAD}*"))
 
 
 def spend(db: sqlite3.Connection, lake: str) -> list[Spend]:

@@ -71,18 +71,19 @@ class LocalScorer:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)
             work = _Work(passes, models[0].plan(passes, self._budget))
-            if len(models) == 1:
-                self._drain(models[0], work)
-            else:
-                with ThreadPoolExecutor(len(models)) as pool:
-                    for done in [pool.submit(self._drain, model, work) for model in models]:
-                        done.result()
+        if len(models) == 1:
+            self._drain(models[0], work)
+        else:
+            with ThreadPoolExecutor(len(models)) as pool:
+                for done in [pool.submit(self._drain, model, work) for model in models]:
+                    done.result()
         self._budget = min(self._budget, work.limit or self._budget)
         return [work.means[number] for number in range(len(passes))]
 
     def _drain(self, model: CausalLM, work: "_Work") -> None:
         while members := work.next():
-            means = model.losses(work.passes, members)
+            with self._numerics.in_force():  # a batch at a time: other threads embed between them
+                means = model.losses(work.passes, members)
             size = work.size(members)
             if means is not None:
                 work.done(means)

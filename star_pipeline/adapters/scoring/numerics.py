@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 
 from upath import UPath
 
+from star_pipeline.adapters.fair_lock import FairLock
 from star_pipeline.adapters.lake import write_whole
 from star_pipeline.core.errors import ModelError
 
@@ -15,6 +16,11 @@ _WORST_ERROR = 1e-5
 _ONEDNN = "bf16"
 """With this precision *allowed*, torch hands float32 products to oneDNN. It makes them of bfloat16 on processors with AMX,
 and in full float32 elsewhere: so the error is looked at as well as the speed."""
+
+
+ALONE = FairLock()
+"""Held by the thread that computes with torch on a processor, a batch at a time, or loads a model: what is in force is in force for
+the whole process."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,18 @@ class Numerics:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Within, torch computes as said. Process-wide: what else multiplies meanwhile does so the same way."""
-        import torch
+        """Within, torch computes as said. Process-wide: on a processor, other threads wait."""
+        with ALONE if self.device == "cpu" else nullcontext():
+            import torch
 
-        torch.set_num_threads(self.threads)
-        products = torch.backends.mkldnn.matmul
-        before = products.fp32_precision
-        products.fp32_precision = _ONEDNN if self.linear == "onednn" else "none"
-        try:
-            yield
-        finally:
-            products.fp32_precision = before
+            torch.set_num_threads(self.threads)
+            products = torch.backends.mkldnn.matmul
+            before = products.fp32_precision
+            products.fp32_precision = _ONEDNN if self.linear == "onednn" else "none"
+            try:
+                yield
+            finally:
+                products.fp32_precision = before
 
 
 def settle(dtype: str, device: str, recorded: Numerics | None) -> Numerics:

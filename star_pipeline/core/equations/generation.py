@@ -118,6 +118,10 @@ class Generator:
         progress.stage("candidates", len(plan))
         return [candidate for made in await gather_all(map(one, seeds)) for candidate in made]
 
+    async def rewrite(self, agents: Sequence[str], seeds: Sequence[Seed]) -> None:
+        """Let each agent rewrite each seed's instruction, for candidates that are made later."""
+        await gather_all(self._rewrite(agent, seed) for seed in seeds for agent in agents)
+
     async def _seed_candidates(self, seed: Seed, rows: Sequence[PlanRow]) -> list[Candidate]:
         """Pairs that share an instruction agent share its rewriting, and those that ask one agent the same share its answer."""
         rewritten: dict[str, asyncio.Future[_Made]] = {}

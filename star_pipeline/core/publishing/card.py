@@ -301,6 +301,10 @@ def _configuration(used: Configuration, of: int) -> str:
         "0 and 1 (Eq. 5)",
         f"- probabilities of the pairs evolve with rate {evolution['rate']:g} and floor {evolution['floor']:g} (Eq. 8)",
     ]
+    if lag := evolution.get("lag"):
+        lines.append(
+            f"- lag {lag}: a shard's pairs were drawn from the probabilities and the memory after the shard {1 + lag} places before it"
+        )
     if settings.get("seeds", {}).get("turns") == "every":
         lines.insert(0, "- every answer of a conversation is a seed, given the turns before it")
     if _offline(settings):

@@ -22,7 +22,7 @@ from star_pipeline.instance.tags import DATA_VERSION
     "agent_pair_probabilities",
     "4_evolve",
     "The probability of every agent-pair after the shard (Eq. 8): pairs that made good data rise. The next shard's `sampling_plan` draws "
-    "with them, through `prior_state`.",
+    "with them, through `prior_state` (with `evolution.lag` L, that of the shard 1 + L places on).",
     equation="Eq.8",
     spec=AGENT_PAIR_PROBABILITIES,
     deps=["memory_bank"],
@@ -41,7 +41,7 @@ def agent_pair_probabilities(
     require(same_candidates("composite_scores", sampling_plan, composite_scores))
     before = prior_snapshot(home, shard, config.sampled_ids)
     rows = fold_shard(before, FoldInputs(shard, seed_shards, sampling_plan, composite_scores), config.evolution_rules)
-    following = neighbour_shard(home, shard, +1)
+    following = neighbour_shard(home, shard, 1 + config.evolution.lag)
     if following and REFOLD_TAG not in context.run.tags:
         version = content_hash(AGENT_PAIR_PROBABILITIES.to_arrow(rows))
         context.instance.report_runless_asset_event(

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from star_pipeline.adapters import event_loop
 from star_pipeline.core.checks import CORRECT, FAILED, failed_share, same_candidates
-from star_pipeline.core.equations.generation import Generator
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
+from star_pipeline.defs.stages import generator
 from star_pipeline.figures import of_records
 
 
@@ -38,8 +38,7 @@ def candidates(
 
     async def generate() -> list[Candidate]:
         async with aclosing(chat.chat()) as model:
-            generator = Generator(model, config.prompt_library, config.agent_prompts, config.sampling.response_mode)
-            return await generator.candidates(sampling_plan, seed_shards, progress.progress())
+            return await generator(config, model).candidates(sampling_plan, seed_shards, progress.progress())
 
     rows = event_loop.run(generate())
     shown = covers(lake.open(), [context.partition_key])

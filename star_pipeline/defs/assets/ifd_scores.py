@@ -7,13 +7,13 @@ import pyarrow as pa
 
 from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
 from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, gaps_consistent, ifd_above_1_share, same_candidates
-from star_pipeline.core.equations.ifd import score_candidates
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, Seed
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
 from star_pipeline.defs.scope import Scope
+from star_pipeline.defs.stages import score
 from star_pipeline.figures import of_records
 
 
@@ -43,9 +43,7 @@ def ifd_scores(
     asked = context.run.job_name == Scope.of(context.asset_key).name("rescore") or RESCORE_TAG in context.run.tags
     scorer.settle_weights(weights, scoring_again=asked)
     knobs = config.scoring
-    rows = score_candidates(
-        candidates, seed_shards, lambda: small, lambda: large, knobs.calibration, knobs.least_tokens
-    )
+    rows = score(config, candidates, seed_shards, small, large)
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
     shown = covers(lake.open(), [context.partition_key])
     gaps = [gap for row in rows if (gap := row.working_gap) is not None]

@@ -17,11 +17,12 @@ from star_pipeline.core.checks import (
     verdicts_complete,
     verdicts_consistent,
 )
-from star_pipeline.core.equations.judging import Judge, calls_saved, reference_ids
+from star_pipeline.core.equations.judging import calls_saved, reference_ids
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
+from star_pipeline.defs.stages import judge
 from star_pipeline.figures import of_records
 
 
@@ -49,12 +50,11 @@ def judge_verdicts(
     config, reference_of = settings.load(), reference_ids(candidates, seed_shards)
     require(same_candidates("ifd_scores", candidates, ifd_scores))
 
-    async def judge() -> list[JudgeVerdict]:
+    async def verdicts() -> list[JudgeVerdict]:
         async with aclosing(chat.chat()) as model:
-            asked = Judge(model, config.prompt_library, config.judge_rules)
-            return await asked.verdicts(candidates, seed_shards, ifd_scores, progress.progress())
+            return await judge(config, model, candidates, seed_shards, ifd_scores, progress.progress())
 
-    rows = event_loop.run(judge())
+    rows = event_loop.run(verdicts())
     pair_of = {row.candidate_id: row.pair_id for row in candidates}
     shown = covers(lake.open(), [context.partition_key])
     saved, saved_usd = calls_saved(rows, ifd_scores)

@@ -3,15 +3,13 @@
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.adapters.snapshots import prior_snapshot
-from star_pipeline.core import identity
 from star_pipeline.core.checks import CORRECT, plan_complete, plan_consistent
-from star_pipeline.core.equations.sampling import plan_shard
-from star_pipeline.core.records import Neighbour, Seed
+from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import SAMPLING_PLAN
 from star_pipeline.defs.asset_factory import counts, lake_asset, table_result
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
+from star_pipeline.defs.stages import draw_plan, planned_seeds
 
 
 @lake_asset(
@@ -19,7 +17,7 @@ from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryR
     "2_generate",
     "Which agent-pairs are called for which seed (Eq. 3): the base pairs, the seed's own response, pairs that were good for similar "
     "instructions (memory bank) and pairs drawn by their probability. Made from `seed_shards` and `prior_state`, before any LLM is "
-    "called; the same inputs draw the same plan.",
+    "called; the same inputs draw the same plan. With `evolution.lag` L the probabilities and the memory are those after shard k-1-L.",
     equation="Eq.3",
     spec=SAMPLING_PLAN,
     deps=[PRIOR_STATE],
@@ -35,15 +33,8 @@ def sampling_plan(
     memory: MemoryResource,
 ) -> dg.MaterializeResult[pa.Table]:
     config, home = settings.load(), lake.open()
-    snapshot = prior_snapshot(home, context.partition_key, config.sampled_ids)
-    if not home.has_live_seeds(context.partition_key):
-        seed_shards = []  # all of them have left the seed files: nothing is paid, the shard stays as a link of the chain
-    neighbours: list[list[Neighbour]] = [[] for _ in seed_shards]
-    if config.sampling.from_memory:
-        vectors = embedder.embedder().embed([seed.instruction for seed in seed_shards])
-        sequence = identity.shard_number(context.partition_key)
-        neighbours = memory.bank().nearest(vectors, config.memory.neighbours, before=sequence)
-    plan = plan_shard(seed_shards, snapshot, neighbours, config.sampling_rules)
+    seeds = planned_seeds(home, context.partition_key, seed_shards)
+    snapshot, plan = draw_plan(config, home, context.partition_key, seeds, embedder.embedder(), memory.bank())
     return table_result(
         config,
         SAMPLING_PLAN,
@@ -54,5 +45,5 @@ def sampling_plan(
             "origins": dg.MetadataValue.json(counts(row.origin for row in plan)),
             "pairs": dg.MetadataValue.json(counts(row.pair_id for row in plan)),
         },
-        [plan_complete(seed_shards, plan), plan_consistent(plan, config.sampled_ids)],
+        [plan_complete(seeds, plan), plan_consistent(plan, config.sampled_ids)],
     )

@@ -95,7 +95,13 @@ def seed_catalog(
     home.write_table(REJECTED_ROWS, stamped(REJECTED_ROWS.to_arrow(update.rejected), config, REJECTED_ROWS))
     table = stamped(SEED_CATALOG.to_arrow(update.entries), config, SEED_CATALOG)
     home.write_table(SEED_CATALOG, table)
-    _announce(context.instance, Scope.of(context.asset_key), home, sorted({entry.shard for entry in update.entries}))
+    _announce(
+        context.instance,
+        Scope.of(context.asset_key),
+        home,
+        sorted({entry.shard for entry in update.entries}),
+        config.evolution.lag,
+    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(content_hash(table)),
         metadata={
@@ -123,12 +129,12 @@ def _forget_orphans(lake: Lake) -> None:
         lake.table(SHARD_MANIFEST, key).unlink()
 
 
-def _announce(instance: dg.DagsterInstance, scope: Scope, lake: Lake, shards: list[str]) -> None:
-    """Observe what each new shard starts from, then add its key: the key comes last, so that a crash in between repeats all."""
+def _announce(instance: dg.DagsterInstance, scope: Scope, lake: Lake, shards: list[str], lag: int) -> None:
+    """Observe what each new shard starts from, with this lag; then add its key: that comes last, so that a crash in between repeats all."""
     known = set(instance.get_dynamic_partitions(str(scope.partitions.name)))
     new = [key for key in shards if key not in known]
     for key in new:
-        before = shards.index(key) - 1
+        before = shards.index(key) - 1 - lag
         version = AWAITED
         if before < 0 or lake.has_table(AGENT_PAIR_PROBABILITIES, shards[before]):
             version = (

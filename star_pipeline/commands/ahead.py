@@ -1,0 +1,264 @@
+"""How ``run`` keeps LLM servers and scoring models busy at once: it works ahead of Dagster's steps, and changes nothing that they make.
+
+A reply is in the journal before anything uses it, so that asking ahead and materialising later is safe. A thread of its own, with an
+event loop (``SharedChat``), computes for the shard that Dagster works on, and for those after it whose plan is determined
+(``evolution.lag``), plan → candidates → scores → verdicts, with the functions that the assets themselves call (``defs.stages``), and
+keeps nothing of it but the replies in the journal, and in memory the losses and embeddings (``SharedModels``). Each asset is still
+materialised by its own step, in order: it asks and computes all anew, and finds it answered and computed, or on its way. So a kill
+costs what it always did; tables, checks, lock, budget, resume and UI are those of a run that does one thing after the other.
+
+* Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
+* A shard is scored when all its candidates are there, and judged when all its scores are: its batches are formed over all its
+  candidates, and a calibrated gap is among them; others would give other bits. Meanwhile the shards before and after it ask.
+* It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
+  for lag + 1 shards that it has not begun.
+* An error ahead (an agent that is down, the budget) ends the work ahead, until the next shard begins. The step that needs what failed
+  asks for itself, and tells.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from star_pipeline.adapters.embedder import SentenceEmbedder
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
+from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.adapters.scoring import open_scorer
+from star_pipeline.adapters.shared_models import SharedModels
+from star_pipeline.config import StarConfig
+from star_pipeline.core.errors import StarError
+from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
+from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
+from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
+from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, JUDGE_VERDICTS, SAMPLING_PLAN, SHARD_MANIFEST
+from star_pipeline.defs import stages
+from star_pipeline.defs.resources import (
+    EmbedderResource,
+    LakeResource,
+    ProgressResource,
+    ScorerResource,
+    SettingsResource,
+    ToldChatResource,
+    open_chat,
+)
+
+T = TypeVar("T")
+COSTLY = frozenset({CANDIDATES.name, IFD_SCORES.name, JUDGE_VERDICTS.name})
+"""What is paid for, or slow."""
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """A shard, its place among all, and the assets of it that this run will make; the others are as their tables have them."""
+
+    place: int
+    shard: str
+    to_make: frozenset[str]
+
+
+class Ahead:
+    """The work ahead of one run. ``replaced`` are resources by name that take the usual ones' place."""
+
+    def __init__(self, config: StarConfig, lake: Lake, progress: Progress, replaced: Mapping[str, Any]) -> None:
+        self._config, self._lake, self._progress, self._replaced = config, lake, progress, replaced
+        self._lag = config.evolution.lag
+        self._models = SharedModels(progress, self._lag + 3)
+        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring ahead")
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._chat: SharedChat | None = None
+        self._said: list[str] = []
+        self._guard = threading.Lock()
+
+    def resources(self, settings: SettingsResource, told: ProgressResource) -> dict[str, object]:
+        """Resources for the steps, by name: they ask and compute through what the work ahead shares with them."""
+        ahead, lake = self, LakeResource(root=str(self._lake.root))
+
+        class Chat(ToldChatResource):
+            def chat(self) -> ChatModel:
+                return ahead._step_chat(dg.get_dagster_logger().warning) if ahead._chat else super().chat()
+
+        class Scoring(ScorerResource):
+            def small(self) -> Scorer:
+                return ahead._scorer("small", ahead._progress)
+
+            def large(self) -> Scorer:
+                return ahead._scorer("large", ahead._progress)
+
+        class Embedding(EmbedderResource):
+            def embedder(self) -> Embedder:
+                return ahead._embedder()
+
+        return {
+            "chat": Chat(settings=settings, lake=lake, progress=told),
+            "scorer": Scoring(settings=settings, lake=lake, progress=told),
+            "embedder": Embedding(settings=settings),
+        }
+
+    def begin(self, upcoming: Sequence[Upcoming]) -> None:
+        """The first of these shards begins, and all before it are done; the others follow it, as far as one may look ahead."""
+        if not any(COSTLY & work.to_make for work in upcoming):
+            return
+        if self._chat is None:
+            try:
+                self._chat = self._open()
+            except StarError:  # the step that needs an agent meets it too
+                return
+        self._chat.start(self._begin(list(upcoming), self._chat)).result()
+
+    def close(self) -> None:
+        """End the work ahead: what is in flight may arrive, nothing more is asked or computed."""
+        self._models.end()
+        self._scoring.shutdown(wait=False, cancel_futures=True)
+        if self._chat:
+            self._chat.start(self._halt(self._chat)).result()
+            self._chat.close()
+        self._scoring.shutdown()
+
+    def _open(self) -> SharedChat:
+        """Nothing else is at work yet: two threads that import the same packages at once may find them half made."""
+        from star_pipeline.adapters.llm.journal import request_key
+
+        agents = self._config.agents
+        return SharedChat(
+            lambda: open_chat(self._config, self._lake, self._tell),
+            lambda request: request_key(request, agents[request.agent]),
+            lambda agent: agents[agent].max_concurrency,
+        )
+
+    def _tell(self, text: str) -> None:
+        """At once to the user, and to the log of the run whose step asks next."""
+        self._progress.note(text)
+        with self._guard:
+            self._said.append(text)
+
+    def _step_chat(self, log: Callable[[str], None]) -> ChatModel:
+        from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
+
+        for name, agent in self._config.agents_in_use.items():
+            OF_THIS_PROCESS.of(name, agent)  # a new stage: an agent that was given up gets another chance
+
+        def closed() -> None:
+            with self._guard:
+                said, self._said = self._said, []
+            for text in said:
+                log(text)
+
+        assert self._chat
+        return StepChat(self._chat, closed)
+
+    def _scorer(self, role: str, listener: Progress | None) -> Scorer:
+        if given := self._replaced.get("scorer"):
+            scorer: Scorer = getattr(given, role)()
+            return self._models.scorer(role, lambda progress: scorer, listener)
+        scoring = self._config.scoring
+        model = scoring.small if role == "small" else scoring.large
+        return self._models.scorer(role, lambda progress: open_scorer(model, scoring, self._lake, progress), listener)
+
+    def _embedder(self) -> Embedder:
+        if given := self._replaced.get("embedder"):
+            return self._models.embedder(given.embedder())
+        return self._models.embedder(SentenceEmbedder(self._config.memory.embedding))
+
+    def _bank(self) -> MemoryBank:
+        return LanceMemoryBank(self._lake.local(self._lake.memory_bank), self._config.memory.embedding)
+
+    # what follows runs in the chat's loop
+
+    async def _begin(self, upcoming: Sequence[Upcoming], chat: SharedChat) -> None:
+        first = upcoming[0].place
+        for work in upcoming:
+            determined = work.place <= first + self._lag
+            kind, make = ("whole", self._whole) if determined else ("certain", self._certain)
+            task = self._tasks.get((kind, work.shard))
+            if not COSTLY & work.to_make or (task and not _failed(task)):
+                continue
+            task = self._tasks[kind, work.shard] = asyncio.create_task(make(work, AheadChat(chat, work.place)))
+            task.add_done_callback(lambda done: self._ended(done, chat))
+        self._tasks = {key: task for key, task in self._tasks.items() if key[1] >= upcoming[0].shard}
+
+    def _ended(self, task: "asyncio.Task[None]", chat: SharedChat) -> None:
+        if task.cancelled() or not (error := task.exception()):
+            return
+        if not isinstance(error, StarError):
+            self._progress.note(
+                f"working ahead has stopped ({type(error).__name__}: {error}); the steps do it themselves"
+            )
+        self._cancel(chat)
+
+    async def _halt(self, chat: SharedChat) -> None:
+        tasks = self._cancel(chat)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _cancel(self, chat: SharedChat) -> list["asyncio.Task[None]"]:
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        chat.halt()
+        return tasks
+
+    async def _certain(self, work: Upcoming, chat: AheadChat) -> None:
+        """What every plan of the shard would ask; all of it where its plan is drawn and paid."""
+        if CANDIDATES.name not in work.to_make:
+            return
+        seeds = await asyncio.to_thread(self._seeds, work)
+        maker, rules, silent = stages.generator(self._config, chat), self._config.sampling_rules, SilentProgress()
+        if SAMPLING_PLAN.name not in work.to_make:
+            plan = await asyncio.to_thread(self._lake.read_table, SAMPLING_PLAN, work.shard)
+            await maker.candidates(plan, seeds, silent)
+            return
+        asked = maker.candidates(certain_rows(seeds, rules), seeds, silent)
+        rewritten = maker.rewrite(certain_rewriters(rules), seeds)
+        await asyncio.gather(asked, rewritten, asyncio.to_thread(self._embed, seeds))
+
+    async def _whole(self, work: Upcoming, chat: AheadChat) -> None:
+        """All of the shard that is paid or slow."""
+        make, lake, silent = work.to_make, self._lake, SilentProgress()
+        seeds = await asyncio.to_thread(self._seeds, work)
+        if CANDIDATES.name in make:
+            plan = await asyncio.to_thread(self._plan, work, seeds)
+            candidates = await stages.generator(self._config, chat).candidates(plan, seeds, silent)
+        else:
+            candidates = await asyncio.to_thread(lake.read_table, CANDIDATES, work.shard)
+        if not make & {IFD_SCORES.name, JUDGE_VERDICTS.name}:
+            return
+        if IFD_SCORES.name in make:
+            scores = await self._in_turn(lambda: self._score(candidates, seeds))
+        else:
+            scores = await asyncio.to_thread(lake.read_table, IFD_SCORES, work.shard)
+        if JUDGE_VERDICTS.name in make:
+            await stages.judge(self._config, chat, candidates, seeds, scores, silent)
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """One shard is scored at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._scoring, work)
+
+    # what follows runs in threads beside it
+
+    def _seeds(self, work: Upcoming) -> Sequence[Seed]:
+        seeds = self._lake.read_table(SHARD_MANIFEST, work.shard)
+        return stages.planned_seeds(self._lake, work.shard, seeds) if SAMPLING_PLAN.name in work.to_make else seeds
+
+    def _embed(self, seeds: Sequence[Seed]) -> None:
+        """What the plan will look the seeds' neighbours up with."""
+        if self._config.sampling.from_memory and seeds:
+            stages.seed_vectors(seeds, self._embedder())
+
+    def _plan(self, work: Upcoming, seeds: Sequence[Seed]) -> list[PlanRow]:
+        if SAMPLING_PLAN.name not in work.to_make:
+            return self._lake.read_table(SAMPLING_PLAN, work.shard)
+        return stages.draw_plan(self._config, self._lake, work.shard, seeds, self._embedder(), self._bank())[1]
+
+    def _score(self, candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> list[IfdScore]:
+        small, large = (self._scorer(role, None) for role in ("small", "large"))
+        return stages.score(self._config, candidates, seeds, small, large)
+
+
+def _failed(task: "asyncio.Task[None]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

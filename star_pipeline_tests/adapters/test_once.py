@@ -1,0 +1,158 @@
+"""What two threads need is computed once; a lock that nobody overtakes at."""
+
+import threading
+import time
+
+import pytest
+
+from star_pipeline.adapters.fair_lock import FairLock
+from star_pipeline.adapters.once import Abandoned, Once, Relay
+from star_pipeline_tests.commands.test_run import Notes
+
+
+class Bars(Notes):
+    def __init__(self):
+        super().__init__()
+        self.stages, self.steps = [], 0
+
+    def stage(self, name, total, later=0.0):
+        self.stages.append((name, total))
+        self.steps = 0
+
+    def advance(self, count=1):
+        self.steps += count
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_the_second_waits_for_the_first_sees_how_far_it_is_and_computes_nothing():
+    once, go, half = Once(), threading.Event(), threading.Event()
+    ended, bars, computed, got = threading.Event(), Bars(), [], []
+    relay = Relay(Notes(), ended)
+
+    def compute():
+        computed.append(1)
+        relay.stage("scoring", 10)
+        relay.advance(4)
+        half.set()
+        assert go.wait(30)
+        relay.advance(6)
+        return [1.0, 2.0]
+
+    first = in_thread(lambda: got.append(once.get(["texts"], compute, relay)))
+    assert half.wait(30)
+    second = in_thread(lambda: got.append(once.get(["texts"], compute, Relay(Notes(), ended), bars)))
+    while bars.steps < 4:
+        time.sleep(0.01)
+    go.set()
+    for thread in (first, second):
+        thread.join()
+    assert (got, computed, bars.stages, bars.steps) == ([[1.0, 2.0]] * 2, [1], [("scoring", 10)], 10)
+    assert once.get(["other texts"], lambda: 3) == 3
+
+
+def test_where_the_first_fails_who_waits_computes_and_meets_the_error_itself():
+    once, go, begun, got = Once(), threading.Event(), threading.Event(), []
+
+    def fails():
+        begun.set()
+        assert go.wait(30)
+        raise ValueError("ahead")
+
+    def first():
+        with pytest.raises(ValueError, match="ahead"):
+            once.get(["x"], fails)
+
+    ahead = in_thread(first)
+    assert begun.wait(30)
+    waits = in_thread(lambda: got.append(once.get(["x"], lambda: "computed")))
+    time.sleep(0.05)
+    go.set()
+    for thread in (ahead, waits):
+        thread.join()
+    assert got == ["computed"]
+
+
+def test_what_differs_in_one_part_is_another_question():
+    once = Once()
+    asked = [
+        ["a", ["b", "c"]],
+        ["a", ["b"], "c"],
+        ["a", ["bc"]],
+        ["ab", ["c"]],
+        [["a"], "b", "c"],
+        ["a", ["b", "\ud800"]],
+    ]
+    assert [once.get(of, lambda number=number: number) for number, of in enumerate(asked)] == [*range(len(asked))]
+
+
+def test_only_so_many_results_are_kept():
+    once = Once(2)
+    for number in range(5):
+        once.get([number], lambda number=number: number)
+    assert once.get([4], lambda: "anew") == 4
+    assert once.get([0], lambda: "anew") == "anew"
+
+
+def test_what_is_computed_stops_when_the_run_has_ended():
+    ended = threading.Event()
+    relay = Relay(Notes(), ended)
+    relay.advance()
+    ended.set()
+    with pytest.raises(Abandoned):
+        relay.advance()
+
+
+def test_a_thread_that_takes_short_turns_lets_others_between_them():
+    lock, turns, stop = FairLock(), [], threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            with lock, lock:  # it may be taken again
+                turns.append("busy")
+                time.sleep(0.002)
+
+    thread = in_thread(busy)
+    while len(turns) < 3:
+        time.sleep(0.001)
+    for _ in range(5):
+        before = len(turns)
+        with lock:
+            turns.append("other")
+        assert len(turns) - before <= 3
+    stop.set()
+    thread.join()
+
+
+def test_a_wait_that_is_interrupted_gives_its_place_up():
+    lock, held, go = FairLock(), threading.Event(), threading.Event()
+
+    def holder():
+        with lock:
+            held.set()
+            assert go.wait(30)
+
+    class Interrupted(Exception): ...
+
+    thread = in_thread(holder)
+    assert held.wait(30)
+    import signal
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Interrupted), lock:
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    go.set()
+    thread.join()
+    with lock:
+        pass

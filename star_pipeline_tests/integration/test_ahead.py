@@ -1,0 +1,141 @@
+"""``run`` works ahead of its steps: the same tables and requests as one thing after the other, and nothing asked that could change."""
+
+import itertools
+import json
+from collections import Counter
+
+import pytest
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.commands.run import RunFailed, run_pipeline
+from star_pipeline.core import tables
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline_tests.benchmarks.kill_soak import differences
+from star_pipeline_tests.commands.test_run import Notes
+from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
+from star_pipeline_tests.integration.test_experiments import answer
+from star_pipeline_tests.integration.test_run_against_a_server import noise
+from star_pipeline_tests.llm_server import Reply, chat_server
+
+pytestmark = pytest.mark.slow
+TOO_LONG = Reply(status=400, body=b'{"error": {"message": "maximum context length is 8 tokens", "code": 400}}')
+LAG = 1
+
+
+def settings_of(folder, server, name, lag, **changes):
+    agents = {agent: {"model": f"hosted_vllm/{agent}", "api_base": server.url, "patience_s": 0} for agent in "abj"}
+    settings = {**CONFIG, "agents": agents, "judge": {"agent": "j"}, "evolution": {"rate": 0.8, "lag": lag}, **changes}
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def run(folder, config, name, rows, ahead):
+    lake = Lake.at(folder / name)
+    lake.write_bytes(lake.seeds / "seeds.json", json.dumps(rows).encode())
+    fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(lake.root)), ease=1.0)
+    models = {role: fakes[role] for role in ("scorer", "embedder")}
+    run_pipeline(str(config), lake, [], Notes(), models, ahead=ahead)
+    return lake
+
+
+def some_fail(asked):
+    """Some questions are too long for the server, and some answers empty: the same each time they are asked."""
+    kind = noise(asked["model"], asked["messages"][-1]["content"]) % 13
+    return TOO_LONG if kind == 0 else "" if kind == 1 else Reply(str(answer(asked)), delay_s=0.02)
+
+
+def questions(requests):
+    return Counter(json.dumps([asked["model"], asked["messages"], asked.get("seed")]) for asked in requests)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same seeds with a lag, one thing after the other and ahead: (lakes, requests of each). Shards share instructions."""
+    folder = tmp_path_factory.mktemp("ahead")
+    # the same question with other answers: asked and paid once, and booked on the shard that comes first
+    rows = seed_rows(8) + [{**row, "output": f"Otherwise. {row['output']}"} for row in seed_rows(4)]
+    with chat_server(some_fail) as server:
+        config = settings_of(folder, server, "config", LAG)
+        lakes, requests = [], []
+        for name, ahead in (("after", False), ("ahead", True)):
+            server.requests.clear()
+            lakes.append(run(folder, config, name, rows, ahead))
+            requests.append(list(server.requests))
+    return lakes, requests
+
+
+def test_the_tables_are_the_same_and_so_is_what_each_row_has_cost(both):
+    lakes, _ = both
+    assert len(lakes[0].catalog_shards()) == 3
+    assert differences(*lakes) == []
+    rows = [row for shard in lakes[0].catalog_shards() for row in lakes[0].read_table(tables.CANDIDATES, shard)]
+    assert {row.error_kind for row in rows} >= {None, "context_too_long", "empty_reply"}
+
+
+def test_the_server_sees_the_same_questions_each_as_often(both):
+    _, (after, ahead) = both
+    assert questions(ahead) == questions(after)
+
+
+def test_shards_were_in_work_at_once(both):
+    _, (after, ahead) = both
+    seen = {
+        name: [asked["model"] == "j" for asked in requests] for name, requests in (("after", after), ("ahead", ahead))
+    }
+
+    def changes(judging):
+        return sum(one != other for one, other in itertools.pairwise(judging))
+
+    # one after the other the server is asked by turns for candidates and verdicts: twice a shard, the last one without a return
+    assert changes(seen["after"]) == 5
+    first = seen["ahead"].index(True)
+    assert seen["ahead"][:first].count(False) > 1.5 * seen["after"].index(True)
+
+
+def test_each_asset_is_materialised_by_its_own_step_in_order(both):
+    import dagster as dg
+
+    from star_pipeline.defs.jobs import LOOP
+    from star_pipeline.instance import open_instance
+
+    (_, lake), _ = both
+    with open_instance(lake) as instance:
+        made = []
+        for run_id in [run.run_id for run in instance.get_runs(dg.RunsFilter(job_name="process_shard"))][::-1]:
+            records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
+            made += [
+                (found.event_log_entry.dagster_event.partition, found.event_log_entry.dagster_event.asset_key.path[-1])
+                for found in records
+            ]
+    assert made == [(shard, name) for shard in lake.catalog_shards() for name in LOOP]
+
+
+def test_what_could_still_change_is_not_asked_for_and_an_error_is_told_by_the_step_that_meets_it(tmp_path):
+    """The judge's key is refused: of the next shard what every plan asks is asked, of later ones nothing."""
+
+    def script(asked):
+        return Reply(status=401) if asked["model"] == "j" else answer(asked)
+
+    with chat_server(script) as server:
+        config = settings_of(tmp_path, server, "config", 0)
+        with pytest.raises(RunFailed, match=r"judge_verdicts: agent j: .*authentication"):
+            run(tmp_path, config, "lake", seed_rows(12), ahead=True)
+        lake = Lake.at(tmp_path / "lake")
+        first, second, third = lake.catalog_shards()
+        asked = [one for one in server.requests if one["model"] != "j"]
+        texts = {
+            shard: [seed.instruction for seed in lake.read_table(tables.SHARD_MANIFEST, shard)]
+            for shard in lake.catalog_shards()
+        }
+        of = {
+            shard: [one for one in asked if any(f"{text}" in one["messages"][-1]["content"] for text in texts[shard])]
+            for shard in texts
+        }
+    assert len(of[first]) > 8
+    # keep+b, the base pair, answers each seed's own instruction
+    assert Counter(one["messages"][-1]["content"] for one in of[second]) == Counter(texts[second])
+    assert {one["model"] for one in of[second]} == {"b"}
+    assert of[third] == []
+    assert lake.has_table(tables.IFD_SCORES, first)
+    assert not lake.has_table(tables.SAMPLING_PLAN, second)
