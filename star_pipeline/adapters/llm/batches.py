@@ -30,6 +30,7 @@ from star_pipeline.core.ports import ChatRequest
 _QUIET_S, _LONGEST_HOLD_S = 0.5, 600.0
 """A batch is sent once no request has come for the one, and no live one is under way that could bring more; after the other anyway."""
 _FIRST_LOOK_S, _LONGEST_LOOK_S, _OF_ITS_AGE = 1.0, 60.0, 0.05
+_WAITING = "waiting for it (Ctrl-C leaves it with its server, and the next run goes on with it)"
 _TELL_EVERY_S, _CROWDED_S, _GRACE_S = 60.0, 60.0, 10.0
 
 
@@ -221,8 +222,8 @@ class Batches:
             finally:
                 creation.add_done_callback(lambda done: self._is_created(done, marker))
             self._tell(
-                f"agent {name}: {len(lines):,} {'request' if len(lines) == 1 else 'requests'} sent as batch {remote}; waiting for it "
-                "(Ctrl-C leaves it with its server, and the next run goes on with it)"
+                f"agent {name}: {len(lines):,} {'request' if len(lines) == 1 else 'requests'} sent as batch {remote}; "
+                f"{_WAITING}"
             )
             await self._wait(number, name)
             self._again()
@@ -259,7 +260,7 @@ class Batches:
                     await self._forget(number)
             if batch is not None:
                 old = in_words(max(time.time() - batch.at, 0))
-                self._tell(f"agent {name}: going on with batch {batch.remote}, which was sent {old} ago")
+                self._tell(f"agent {name}: going on with batch {batch.remote}, which was sent {old} ago; {_WAITING}")
                 await self._wait(number, name)
             self._again()
         except Exception as error:

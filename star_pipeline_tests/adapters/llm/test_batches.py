@@ -222,7 +222,6 @@ def test_a_server_without_batches_ends_in_one_line_and_live_goes_on_from_there(a
 def test_a_rejected_key_ends_the_run_in_one_line(ask, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "sk-wrong-0123456789abcdef")
     with batch_server(lambda asked: "fine") as server:
-        original = server.RequestHandlerClass._answer
         monkeypatch.setattr(
             server.RequestHandlerClass,
             "_answer",
@@ -231,7 +230,6 @@ def test_a_rejected_key_ends_the_run_in_one_line(ask, monkeypatch):
         [error], _ = ask(agent(server, api_key_env="SOME_KEY"), request())
         assert "put a valid key into SOME_KEY" in str(error)
         assert "sk-wrong" not in str(error)
-        assert original
 
 
 def test_two_lakes_that_share_a_journal_share_a_batch(ask):
@@ -255,12 +253,12 @@ def test_two_lakes_that_share_a_journal_share_a_batch(ask):
 
 def stopped_while(ask, server, config, event, *requests):
     """Ask, and stop once the server has heard ``event``, before it answers."""
-    heard = asyncio.Event()
+    heard, told = asyncio.Event(), []
 
     async def until():
         loop = asyncio.get_running_loop()
         server.meanwhile = lambda call: loop.call_soon_threadsafe(heard.set) if call == event else None
-        chat = LitellmChat({"a": config}, Journal(ask.folder, "lake"), 9.0, quickly)
+        chat = LitellmChat({"a": config}, Journal(ask.folder, "lake"), 9.0, quickly, tell=told.append)
         asking = [asyncio.ensure_future(chat.complete(one)) for one in requests]
         await heard.wait()
         for task in asking:
@@ -270,6 +268,7 @@ def stopped_while(ask, server, config, event, *requests):
 
     asyncio.run(until())
     server.meanwhile = lambda call: None
+    return told
 
 
 @pytest.mark.parametrize("event", ["file", "batch", "look"])
@@ -278,7 +277,9 @@ def test_a_batch_that_was_left_is_waited_for_by_the_next_run_even_one_that_asks_
     with batch_server(lambda asked: "fine") as server:
         server.fate = lambda number: Fate(looks=2)
         requests = [request(f"q {number}") for number in range(4)]
-        stopped_while(ask, server, agent(server, **PRICES), event, *requests)
+        left = stopped_while(ask, server, agent(server, **PRICES), event, *requests)
+        if event == "look":
+            assert left[-1] == "agent a: batch batch_0 stays with its server; the next run goes on with it"
         replies, told = ask(agent(server, mode=mode, **PRICES), *requests, budget=9.0)
         assert [reply.text for reply in replies] == ["fine"] * 4
         assert len(server.batches) == 1
