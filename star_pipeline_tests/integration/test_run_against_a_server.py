@@ -228,7 +228,7 @@ def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(mod
 def test_a_run_in_batches_that_is_killed_and_stopped_goes_on_with_what_its_provider_has(models, tmp_path):
     (tmp_path / "seeds.json").write_text(json.dumps(seed_rows(6)))
     with batch_server(scripted) as server:
-        server.fate = lambda number: Fate(looks=3)
+        server.fate = lambda number: Fate(looks=2)
         price = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "params": {"max_tokens": 400}}
         agents = {
             name: {"model": f"hosted_vllm/{name}", "api_base": server.url, "mode": "batch", **price} for name in LENGTHS

@@ -78,8 +78,9 @@ class Outcomes:
         if status == "failed" and _CROWDED.search(told.lower()):
             self._whole = Failure(CROWDED, f"{who} was refused: {told}", True, maybe_billed=False)
         elif status == "failed" and told:
-            refused = of_status(400, {}, told, self._agent, self._mask)
-            self._whole = Failure(refused.kind, f"{who} was refused: {told[:300]}", False, None, False, told)
+            status_like = 404 if "model_not_found" in told else 429 if "billing" in told.lower() else 400
+            refused = of_status(status_like, {}, told, self._agent, self._mask)
+            self._whole = Failure(refused.kind, f"{who} was refused: {told[:300]}", refused.passing, None, False, told)
         elif status in _UNDONE:
             which = {"failed": "failed, and does not say why", "expired": "expired before it was answered"}
             self._whole = Failure(

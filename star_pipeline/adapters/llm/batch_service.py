@@ -23,7 +23,7 @@ UNSURE_S = 10.0
 FORGOTTEN_S = 48 * 3600.0
 """A batch that its provider does not know after this time is none; the window of all of them is 24 h."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
-_LONGEST_UPLOAD_S, _GRACE_S = 600.0, 5.0
+_LONGEST_UPLOAD_S, _GRACE_S, _PATIENCE_S = 600.0, 5.0, 900.0
 _A_PAGE, _MOST_PAGES = 100, 50
 _NO_SUCH_PATH = (404, 405, 501)
 
@@ -153,6 +153,8 @@ class BatchService:
     ) -> Any:
         """Asks for what may be asked twice. Raises Failure for the kinds ``told_of``, AgentDown for all others."""
         agent, tries, began = self._agents[name], 0, time.monotonic()
+        # whoever has waited for hours goes on for some minutes
+        patience_s = max(agent.patience_s, _PATIENCE_S) if told_of else agent.patience_s
         while True:
             try:
                 return await self._once(name, call, **given)
@@ -160,7 +162,7 @@ class BatchService:
                 tries += 1
                 if failure.kind in told_of:
                     raise
-                if not failure.passing or (tries >= agent.max_tries and time.monotonic() - began >= agent.patience_s):
+                if not failure.passing or (tries >= agent.max_tries and time.monotonic() - began >= patience_s):
                     self._give_up(name, what, failure, tries)
                 await self._sleep(wait_s(tries, failure.retry_after))
 

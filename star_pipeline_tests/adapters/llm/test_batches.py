@@ -8,7 +8,9 @@ import re
 import pytest
 
 from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.endpoint import describe_endpoint
 from star_pipeline.adapters.llm.journal import Journal, read_spend, request_key
+from star_pipeline.adapters.llm.prices import Price, price
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError
 from star_pipeline.core.ports import ChatRequest
@@ -286,3 +288,24 @@ def test_a_batch_that_was_left_is_waited_for_by_the_next_run_even_one_that_asks_
         assert server.requests == []
         assert spent(ask.folder) == (4, pytest.approx(4 * (2e-3 + 1e-2) / 2), 0)
         assert any("going on with batch batch_0" in text for text in told)
+
+
+def test_doctor_tells_a_server_without_batches(monkeypatch):
+    monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
+    with batch_server(lambda asked: "fine") as server:
+        assert describe_endpoint(agent(server))[0]
+        server.without = {"list"}
+        assert describe_endpoint(agent(server)) == (False, "has no batches (HTTP 404 at /batches); set mode: live")
+        assert describe_endpoint(agent(server, mode="live"))[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [({}, 0.5), ({"batch_discount": 0.25}, 0.75), ({"batch_discount": 0.0}, 1.0), ({"mode": "live"}, 1.0)],
+)
+def test_what_a_batch_costs(changes, share):
+    for model in ("openai/gpt-4o-mini", "azure/gpt-4o-mini", "openai/nobody-knows-it"):
+        own = {} if "gpt" in model else {"input_cost_per_token": 2e-6, "output_cost_per_token": 4e-6}
+        live = price(AgentConfig(model=model, **own))
+        found = price(AgentConfig(model=model, **{"mode": "batch", **own, **changes}))
+        assert found == Price(pytest.approx(live.prompt * share), pytest.approx(live.completion * share))
