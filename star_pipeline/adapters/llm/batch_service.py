@@ -24,7 +24,7 @@ FORGOTTEN_S = 48 * 3600.0
 """A batch that its provider does not know after this time is none; the window of all of them is 24 h."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _LONGEST_UPLOAD_S, _GRACE_S, _PATIENCE_S = 600.0, 5.0, 900.0
-_A_PAGE, _MOST_PAGES = 100, 50
+_A_PAGE, _MOST_PAGES, _A_DAY_S = 100, 50, 86400.0
 _NO_SUCH_PATH = (404, 405, 501)
 
 
@@ -102,13 +102,11 @@ class BatchService:
             for one in listed:
                 if (one.get("metadata") or {}).get(MARKER) == batch.marker or one.get("input_file_id") == file:
                     return str(one["id"])
-            if (
-                not listed
-                or not _plain(page).get("has_more")
-                or (listed[-1].get("created_at") or batch.at) < batch.at - 86400
-            ):
+            last = str(listed[-1].get("id")) if listed else after
+            older = bool(listed) and (listed[-1].get("created_at") or batch.at) < batch.at - _A_DAY_S
+            if last == after or older or not _plain(page).get("has_more"):
                 return None
-            after = str(listed[-1]["id"])
+            after = last
         return None
 
     async def look(self, name: str, batch: Batch) -> State | None:

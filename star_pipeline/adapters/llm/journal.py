@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from star_pipeline.adapters.llm import batch_store, ledger
+from star_pipeline.adapters.llm.journal_trouble import of_the_storage, remedy
 from star_pipeline.adapters.llm.prices import PICO
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError, LakeError
@@ -188,7 +189,7 @@ class Journal:
         try:
             results = await self._commit([change for change, _ in batch])
         except Exception as error:
-            if _of_the_storage(error):
+            if of_the_storage(error):
                 failed: Exception = self._trouble(str(error))
             elif len(batch) > 1:
                 for one in batch:
@@ -258,7 +259,7 @@ class Journal:
             raise self._trouble(str(error)) from error
 
     def _trouble(self, reason: str) -> LakeError:
-        return LakeError(f"journal {self.path}: {reason}; {_remedy(reason)}")
+        return LakeError(f"journal {self.path}: {reason}; {remedy(reason)}")
 
 
 @contextlib.contextmanager
@@ -294,7 +295,7 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection | None]:
         with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
             yield db
     except sqlite3.Error as error:
-        raise LakeError(f"journal {folder / FILE}: {error}; {_remedy(str(error))}") from error
+        raise LakeError(f"journal {folder / FILE}: {error}; {remedy(str(error))}") from error
 
 
 def _connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
@@ -359,11 +360,6 @@ def _add(
     return mine
 
 
-def _of_the_storage(error: Exception) -> bool:
-    """The database or the disk is at fault, and not what was to be written."""
-    return isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
-
-
 def _storable(entry: Entry) -> Entry:
     """Numbers that fit into 64 bits and are none below 0, words without half characters; the text is kept as it is."""
     return replace(
@@ -389,15 +385,3 @@ def _find(db: sqlite3.Connection, key: bytes) -> Entry | None:
         told = None
     alternatives = tuple((str(token), float(logprob)) for token, logprob in json.loads(told[0])) if told else ()
     return replace(Entry(lake, purpose, text.decode("utf-8", "surrogatepass"), *rest), top_logprobs=alternatives)
-
-
-def _remedy(reason: str) -> str:
-    if "full" in reason or "space" in reason:
-        return "what was answered is kept; free some space, then run again"
-    if "expected" in reason:
-        return "expected this version's journal: move the file away, or name another folder in journal:"
-    if "not a database" in reason or "malformed" in reason:
-        return "expected a journal: move the file away (its replies would be paid again) or restore it, then run again"
-    if "locked" in reason:
-        return "another process has held it for a minute; wait until it has ended, or stop it"
-    return "expected a folder on a local disk that can be written; mend that, then run again"

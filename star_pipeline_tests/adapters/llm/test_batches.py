@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 
 import pytest
 
+from star_pipeline.adapters.llm import batch_store as store
+from star_pipeline.adapters.llm import batches
 from star_pipeline.adapters.llm.chat import LitellmChat
 from star_pipeline.adapters.llm.endpoint import describe_endpoint
 from star_pipeline.adapters.llm.journal import Journal, read_spend, request_key
@@ -195,6 +198,15 @@ def test_a_batch_too_large_for_the_tokens_that_may_wait_is_sent_in_parts(ask):
         assert [len(batch.lines) for batch in server.batches] == [8, 4, 4]
 
 
+@pytest.mark.parametrize(("limit", "most"), [("MOST_REQUESTS", 3), ("MOST_BYTES", 600)])
+def test_a_file_holds_no_more_than_a_provider_takes(ask, monkeypatch, limit, most):
+    monkeypatch.setattr(batches, limit, most)
+    with batch_server(lambda asked: "fine") as server:
+        replies, _ = ask(agent(server), *(request(f"q {number}") for number in range(8)))
+        assert [reply.text for reply in replies] == ["fine"] * 8
+        assert sorted(len(batch.lines) for batch in server.batches) == [2, 3, 3]
+
+
 def test_the_worst_case_is_reserved_and_what_the_budget_does_not_cover_waits_for_what_comes_back(ask):
     with batch_server(lambda asked: "fine") as server:
         config = agent(server, **PRICES)
@@ -288,6 +300,44 @@ def test_a_batch_that_was_left_is_waited_for_by_the_next_run_even_one_that_asks_
         assert server.requests == []
         assert spent(ask.folder) == (4, pytest.approx(4 * (2e-3 + 1e-2) / 2), 0)
         assert any("going on with batch batch_0" in text for text in told)
+
+
+@pytest.mark.parametrize("state", ["written", "uploaded", "created", "created, elsewhere marked"])
+def test_whatever_moment_a_process_was_killed_at_its_requests_are_sent_once(ask, monkeypatch, state):
+    monkeypatch.setattr(batches, "UNSURE_S", 0.3)
+    with batch_server(lambda asked: "fine") as server:
+        config, asked = agent(server, **PRICES), [request(f"q {number}") for number in range(3)]
+        ask(config, *asked, request("other"), budget=9.0)  # for a file of the very lines
+        [old] = server.batches
+        server.batches.clear()
+        keys = [request_key(one, config) for one in asked]
+        journal = Journal(ask.folder, "lake")
+        journal._db.execute("DELETE FROM reply WHERE key IN (?, ?, ?)", keys)
+        rows = [
+            store.Sent(key, "lake", "a", "respond", one.purpose, "t", 0, {}, 3, 300, 1, worst=10**11)
+            for key, one in zip(keys, asked, strict=True)
+        ]
+        dead = f"{socket.gethostname()} 999999999 1.00"
+        begun = store.begin(journal._db, "marker", "a", dead, rows, 9 * 10**12)
+        assert begun.taken == keys
+        if state != "written":
+            store.uploaded(journal._db, begun.batch, old.file)
+        journal.close()
+        if state.startswith("created"):
+            metadata = {} if "elsewhere" in state else {"star_pipeline": "marker"}
+            server.create({"input_file_id": old.file, "metadata": metadata})
+            server.files["file_9"] = b""
+            for _ in range(5):
+                server.create({"input_file_id": "file_9"})
+        replies, told = ask(config, *asked, budget=9.0)
+        assert [reply.text for reply in replies] == ["fine"] * 3
+        assert len([batch for batch in server.batches if batch.lines]) == 1
+        assert any("going on with batch batch_0" in text for text in told) == state.startswith("created")
+        assert spent(ask.folder)[2] == 0
+        assert (
+            len({line["custom_id"] for batch in server.batches for line in batch.lines} & {key.hex() for key in keys})
+            == 3
+        )
 
 
 def test_doctor_tells_a_server_without_batches(monkeypatch):
