@@ -225,6 +225,12 @@ def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(mod
         assert "Traceback" not in said
 
 
+def once(event, act):
+    """What acts at the first such call: a second signal would interrupt the farewell."""
+    left = [act]
+    return lambda call: left.pop()() if call == event and left else None
+
+
 def test_a_run_in_batches_that_is_killed_and_stopped_goes_on_with_what_its_provider_has(models, tmp_path):
     (tmp_path / "seeds.json").write_text(json.dumps(seed_rows(6)))
     with batch_server(scripted) as server:
@@ -238,7 +244,7 @@ def test_a_run_in_batches_that_is_killed_and_stopped_goes_on_with_what_its_provi
         # killed while its first batch is created, of which it never hears; then interrupted while it waits for one
         for event, sign in (("batch", signal.SIGKILL), ("look", signal.SIGINT)):
             with subprocess.Popen(command("run", *options), stderr=subprocess.PIPE, text=True) as run:
-                server.meanwhile = lambda call: run.send_signal(sign) if call == event else None  # noqa: B023  # called here
+                server.meanwhile = once(event, lambda: run.send_signal(sign))  # noqa: B023  # called here
                 said = run.communicate(timeout=120)[1]
             server.meanwhile = lambda call: None
         assert run.returncode == 130
