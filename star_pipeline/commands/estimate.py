@@ -120,6 +120,12 @@ class _Estimator:
                     work.tokens += part.tokens
                     for name, count in part.flops.items():
                         work.flops[name] += count
+        for name, agent in self._settings.agents_in_use.items():
+            live, batch = price(agent, batch=False), self._prices[name]
+            if agent.mode == "batch" and live and batch and live.completion:
+                self._assumptions.append(
+                    f"{name} asks in batches, at {batch.completion / live.completion:.0%} of the price of a live reply"
+                )
         if untouched.scale > 1:
             self._assumptions.append(
                 f"counted on {len(untouched.kept):,} of {untouched.total:,} untouched seeds, evenly spread, and scaled"

@@ -56,6 +56,19 @@ class AgentConfig(Section):
         + " models at an api_base of your own, litellm for all others",
     )
 
+    mode: Literal["live", "batch"] = Field(
+        "live",
+        description="live: each request is answered at once; batch: a stage's requests go out as batch jobs (OpenAI's files and batches "
+        "endpoints), at about half the price, answered within 24 h, usually sooner; requests_per_minute, tokens_per_minute and "
+        "max_concurrency do not limit them",
+    )
+    batch_discount: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="what a batch costs less, as a share of the price: 0.5 for half; null: what litellm's price map tells, else 0.5",
+    )
+
     @property
     def goes_directly(self) -> bool:
         """Whether its requests go to its server without litellm."""
@@ -74,6 +87,19 @@ class AgentConfig(Section):
             raise ValueError(
                 f"client: direct needs a model of {', '.join(SPEAK_OPENAIS)} and an api_base of your own, and this is {self.model!r}; "
                 "set client: litellm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches(self) -> "AgentConfig":
+        if (
+            self.mode == "batch"
+            and self.model.partition("/")[0] not in ("openai", "azure")
+            and not self._can_go_directly
+        ):
+            raise ValueError(
+                f"mode: batch needs a model of openai or azure, or of {', '.join(SPEAK_OPENAIS)} at an api_base of your own, and this "
+                f"is {self.model!r}; set mode: live"
             )
         return self
 

@@ -337,7 +337,7 @@ class StarConfig(Section):
     def deciding(self) -> JsonObject:
         """The settings that decide a run's content, as plain data: without name, limits, budget and what only watches."""
         idle = {"max_concurrency", "requests_per_minute", "tokens_per_minute", "adaptive_concurrency", "patience_s"}
-        idle |= {"timeout_s", "max_tries", "api_key_env", "client"}
+        idle |= {"timeout_s", "max_tries", "api_key_env", "client", "mode", "batch_discount"}
         agents = {name: agent.model_dump(mode="json", exclude=idle) for name, agent in self.agents.items()}
         rest = self.model_dump(
             mode="json",

@@ -123,6 +123,15 @@ def test_after_it_nothing_is_to_do_and_of_new_seeds_what_was_measured_is_expecte
     assert any("measured in this lake" in text for text in told.assumptions)
 
 
+def test_agents_that_ask_in_batches_are_estimated_at_their_price(side):
+    live = side.estimate(side.seeds)
+    agents = json.loads(side.config.read_text())["agents"]
+    side.configure(agents={name: {**agent, "mode": "batch"} for name, agent in agents.items()})
+    batch = side.estimate(side.seeds)
+    assert (batch.usd, batch.most_usd) == (pytest.approx(live.usd / 2), pytest.approx(live.most_usd / 2))
+    assert "a asks in batches, at 50% of the price of a live reply" in batch.assumptions
+
+
 def test_the_other_turns_of_conversations_are_counted_once_they_are_asked_for(side):
     talk = [{"from": ("human", "gpt")[n % 2], "value": f"{n}?"} for n in range(6)]
     side.seeds.write_text(json.dumps([{"conversations": talk}, {"conversations": talk[:4]}]))

@@ -323,6 +323,22 @@ def test_what_judges_as_before_leaves_the_fingerprints_of_earlier_versions_as_th
     assert len(prints | {plain.fingerprint}) == 5
 
 
+def test_whether_an_agent_asks_in_batches_changes_no_content_and_is_refused_where_it_cannot(tmp_path):
+    def with_agent(**agent):
+        return load_config(written(tmp_path, agents={"a": agent}))
+
+    live = with_agent(model="openai/gpt-4o-mini")
+    batch = with_agent(model="openai/gpt-4o-mini", mode="batch", batch_discount=0.4)
+    assert batch.fingerprint == live.fingerprint
+    assert not batch.deciding["agents"]["a"].keys() & {"mode", "batch_discount"}
+    assert with_agent(model="hosted_vllm/m", api_base="http://h/v1", mode="batch").agents["a"].mode == "batch"
+    for model in ("anthropic/claude-sonnet-4", "hosted_vllm/m", "offline/tutor"):
+        with pytest.raises(
+            ConfigError, match=r"agents\.a: mode: batch needs a model of openai or azure.*set mode: live"
+        ):
+            with_agent(model=model, mode="batch")
+
+
 def test_limits_and_budget_change_no_content_and_so_no_fingerprint(tmp_path):
     agent = {"model": "offline/tutor", "tokens_per_minute": 1000, "adaptive_concurrency": False, "patience_s": 5}
     limited = load_config(written(tmp_path, agents={"a": agent}, budget={"usd": 3.5}))

@@ -113,7 +113,11 @@ def test_yaml_takes_a_profile_a_file_or_settings_and_a_prefix_as_text_or_list(pr
         ),
         ({"lake": "a"}, {"lake": "b"}, "another StarAgents component has no prefix"),
         ({"lake": "a", "config": "star.yaml"}, {"lake": "b", "prefix": "y"}, "no configuration '.*star.yaml'"),
-        ({"lake": "a", "config": {**CONFIG, "judge": {}}}, {"lake": "b", "prefix": "y"}, "configuration: judge: agent: expected either"),
+        (
+            {"lake": "a", "config": {**CONFIG, "judge": {}}},
+            {"lake": "b", "prefix": "y"},
+            "configuration: judge: agent: expected either",
+        ),
     ],
 )
 def test_what_cannot_stand_side_by_side_is_said_in_a_line_that_names_the_component(project, first, second, line):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core import tables
+from star_pipeline_tests.batch_server import Fate, batch_server
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
 from star_pipeline_tests.oracle import disagreements
@@ -221,3 +223,42 @@ def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(mod
         assert run.returncode == 130
         assert "run the same command to go on" in said
         assert "Traceback" not in said
+
+
+def once(event, act):
+    """What acts at the first such call: a second signal would interrupt the farewell."""
+    left = [act]
+    return lambda call: left.pop()() if call == event and left else None
+
+
+def test_a_run_in_batches_that_is_killed_and_stopped_goes_on_with_what_its_provider_has(models, tmp_path):
+    (tmp_path / "seeds.json").write_text(json.dumps(seed_rows(6)))
+    with batch_server(scripted) as server:
+        server.fate = lambda number: Fate(looks=2)
+        price = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "params": {"max_tokens": 400}}
+        agents = {
+            name: {"model": f"hosted_vllm/{name}", "api_base": server.url, "mode": "batch", **price} for name in LENGTHS
+        }
+        config = configuration(models, server.url, agents=agents, budget={"usd": 5.0})
+        options = ("--config", config, "--lake", tmp_path / "lake", "--seeds", tmp_path / "seeds.json")
+        # killed while its first batch is created, of which it never hears; then interrupted while it waits for one
+        for event, sign in (("batch", signal.SIGKILL), ("look", signal.SIGINT)):
+            with subprocess.Popen(command("run", *options), stderr=subprocess.PIPE, text=True) as run:
+                server.meanwhile = once(event, lambda: run.send_signal(sign))  # noqa: B023  # called here
+                said = run.communicate(timeout=120)[1]
+            server.meanwhile = lambda call: None
+        assert run.returncode == 130
+        assert "waiting for it (Ctrl-C leaves it with its server, and the next run goes on with it)" in said
+        assert "Traceback" not in said
+        assert "Warning" not in said
+        done = star("run", *options)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"going on with batch batch_\d, which was sent \d+ s ago", said + done.stderr)
+        assert len(server.keys) == len(set(server.keys))
+        assert server.requests == []
+    with duckdb.connect(str(Lake.at(tmp_path / "lake").inspection), read_only=True) as database:
+        requests, cost, tokens = database.execute(
+            "SELECT sum(requests), sum(cost_usd), sum(prompt_tokens) * 1e-6 + sum(completion_tokens) * 2e-6 FROM costs"
+        ).fetchone()
+    assert requests == len(server.keys)
+    assert cost == pytest.approx(tokens / 2)

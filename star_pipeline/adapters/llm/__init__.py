@@ -6,5 +6,8 @@
 ``limits``     a slot of the agent's, requests and tokens a minute: they queue and never reject
 ``breaker``    an agent that is out of reach gets one probe at a time, and in the end stops the run
 ``budget``     the worst case is reserved on disk (``ledger``) before sending, and settled from the reply's usage
-``transport``  one call through litellm; ``failures`` tells what may pass from what will not, and what may have been billed
+``senders``    one call, ``direct`` or through litellm (``transport``); ``failures`` tells what may pass and what may have been billed
+
+The requests of agents that ask in batches leave after the first room for ``batches``: ``batch_store`` has them on disk with their
+reservations, ``batch_lines`` writes and reads the files, ``batch_service`` speaks with the provider.
 """

@@ -22,7 +22,7 @@ class Budget:
         self._journal = journal
         self._usd = usd
         self._limit = int(usd * PICO)
-        self._busy = 0
+        self._busy = 0  # tries, and batches, that may settle for less than they reserved
         self._waiting = 0
         self._changed = asyncio.Event()
 
@@ -43,12 +43,30 @@ class Budget:
                 await self.release(reservation)
             raise
         finally:
-            self._busy -= 1
-            self._wake()
+            self.ended()
 
     async def release(self, reservation: int) -> None:
         """Its try cost nothing."""
         await self._journal.write(lambda db: ledger.release(db, reservation))
+
+    @property
+    def limit(self) -> int:
+        """In 1e-12 USD."""
+        return self._limit
+
+    def begins(self) -> None:
+        """A batch is in flight, whose reservations are made elsewhere, until ``ended``."""
+        self._busy += 1
+
+    def ended(self) -> None:
+        self._busy -= 1
+        self._wake()
+
+    async def room(self, pico: int) -> None:
+        """Wait until something in flight has settled, for requests that need ``pico``. Raises BudgetReached where nothing is."""
+        if not self._busy:
+            raise self._reached(pico)
+        await self._changed.wait()
 
     async def _reserve(self, agent: str, stage: str, pico: int) -> int:
         self._waiting += 1
@@ -68,7 +86,7 @@ class Budget:
                     return granted
                 if not self._busy:
                     self._wake()
-                    raise self._reached(pico)
+                    raise self._reached(pico * max(self._waiting, 1))
                 await changed.wait()
         finally:
             self._waiting -= 1
@@ -81,7 +99,7 @@ class Budget:
         rows = self._journal.spend()
         spent, reserved = (sum(getattr(row, name) for row in rows) / PICO for name in ("spent", "reserved"))
         kept = f", {_usd(reserved)} reserved for requests whose fate nobody knows" if reserved else ""
-        least = spent + reserved + pico / PICO * max(self._waiting, 1)
+        least = spent + reserved + pico / PICO
         return BudgetReached(
             f"the budget is used up: {_usd(spent)} of {_usd(self._usd)} USD spent{kept}; the requests waiting now need a budget "
             f"of {_usd(least)} at most (star-pipeline estimate tells what the whole run needs); raise budget.usd and run again: "

@@ -9,6 +9,8 @@ from typing import Any
 from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer
+from star_pipeline.adapters.llm.batch_store import any_open
+from star_pipeline.adapters.llm.batches import Batches
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import LOADING, Failure
 from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
@@ -76,6 +78,11 @@ class LitellmChat:
         self._asked: dict[bytes, asyncio.Task[Entry]] = {}
         self._sending: set[asyncio.Task[Entry]] = set()
         self._stopped: StarError | None = None
+        self._batches: Batches | None = None
+        # an agent that is live by now may have asked before in a batch, which is paid
+        if any(agent.mode == "batch" for agent in agents.values()) or journal.read(any_open):
+            live = lambda: len(self._asked) - (self._batches.waiting if self._batches else 0)  # noqa: E731
+            self._batches = Batches(agents, journal, self._budget, sleep, tell, live)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply from the journal, or from the agent, on disk by then. Raises CallError once it has failed for good, and
@@ -113,6 +120,8 @@ class LitellmChat:
             _, late = await asyncio.wait(self._sending, timeout=_GRACE_S)
             for task in late:
                 task.cancel()
+        if self._batches:
+            await self._batches.aclose()
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
         await self._senders.aclose()
         await self._journal.aclose()
@@ -148,6 +157,8 @@ class LitellmChat:
         """Send, again if the failure may pass, at most ``max_tries`` times; probes of a suspect agent do not count, nor do
         requests that are put in another way, nor does a server that still loads its model."""
         agent = self._agents[request.agent]
+        if self._batches and (entry := await self._in_batches(self._batches, key, request, agent)):
+            return entry
         counted = sent = 0
         tried: list[Form] = []
         first: Failure | None = None
@@ -197,6 +208,44 @@ class LitellmChat:
                 self._told_of_waits.add(request.agent)
                 self._tell(f"agent {request.agent} asks to be asked again in {seconds:.0f} s; waiting ({failure})")
             await self._sleep(seconds)
+
+    async def _in_batches(self, batches: Batches, key: bytes, request: ChatRequest, agent: _Agent) -> Entry | None:
+        """The same for an agent that asks in batches; None for one that does not, and has not before."""
+        may_send = agent.config.mode == "batch"
+        counted = sent = 0
+        tried = [agent.server.adaptation.form]
+        first: Failure | None = None
+        try:
+            while True:
+                self._go_on()
+                counted, sent = counted + 1, sent + 1
+                try:
+                    entry = await batches.ask(key, request, tried[-1], sent, may_send)
+                except Failure as error:
+                    failure = error
+                else:
+                    if entry:
+                        agent.server.breaker.answered()
+                        for news in agent.server.adaptation.took(request.agent, request, agent.config, tried[-1]):
+                            self._tell(news)
+                    return entry
+                if not may_send:
+                    return None
+                if other := agent.server.adaptation.another(request, agent.config, tried, failure):
+                    first, counted = first or failure, counted - 1
+                    tried.append(other)
+                    continue
+                if not failure.passing or counted >= agent.config.max_tries:
+                    failure = first or failure
+                    agent.server.breaker.gave_up(failure)
+                    agent.server.adaptation.refused(request.agent, request, agent.config, tried[0], failure)
+                    raise CallError(failure.kind, str(failure), sent)
+                await self._sleep(wait_s(counted, failure.retry_after))
+        except CallError:
+            raise
+        except StarError as error:
+            self._stopped = self._stopped or error
+            raise
 
     async def _try(
         self, key: bytes, request: ChatRequest, agent: _Agent, leave: Admission, sent: int, form: Form

@@ -37,11 +37,9 @@ class DirectTransport:
     async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
         """Raises Failure."""
         agent = self.agents[request.agent]
-        params = form.params(request, agent)
-        body: JsonObject = {"model": agent.model.partition("/")[2], "messages": form.messages(request)}
-        body |= {name: value for name, value in params.items() if name not in _NOT_IN_BODY}
-        body |= params.get("extra_body") or {}
-        headers = {"Content-Type": "application/json", **(params.get("extra_headers") or {})}
+        body = body_of(request, form, agent)
+        extra = form.params(request, agent).get("extra_headers") or {}
+        headers = {"Content-Type": "application/json", **extra}
         if key := key_of(agent):
             headers["Authorization"] = f"Bearer {key}"
         began = time.monotonic()
@@ -107,6 +105,15 @@ class DirectTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def body_of(request: ChatRequest, form: Form, agent: AgentConfig) -> JsonObject:
+    """What a server that speaks OpenAI's chat API is sent."""
+    params = form.params(request, agent)
+    body: JsonObject = {"model": agent.model.partition("/")[2], "messages": form.messages(request)}
+    body |= {name: value for name, value in params.items() if name not in _NOT_IN_BODY}
+    body |= params.get("extra_body") or {}
+    return body
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -28,13 +28,19 @@ def describe_endpoint(agent: AgentConfig) -> tuple[bool, str]:
             "it is still loading its model, or not ready (HTTP 503 at /health); wait until it is, then ask again",
         )
     well, found = _of_its_list(agent)
+    if well and agent.mode == "batch" and (status := _listed(agent, _key(agent), "batches")[0]) in _NO_SUCH_LIST:
+        return False, f"has no batches (HTTP {status} at /batches); set mode: live"
     return well, found + (_queue(agent) if well else "")
 
 
-def _of_its_list(agent: AgentConfig) -> tuple[bool, str]:
+def _key(agent: AgentConfig) -> str:
     key = key_of(agent)
-    key = "" if key in (NO_KEY, "fake-api-key") else key
-    status, said = _models(agent, key)
+    return "" if key in (NO_KEY, "fake-api-key") else key
+
+
+def _of_its_list(agent: AgentConfig) -> tuple[bool, str]:
+    key = _key(agent)
+    status, said = _listed(agent, key)
     if isinstance(said, str):
         return False, said
     if status in (401, 403):
@@ -55,14 +61,14 @@ def _of_its_list(agent: AgentConfig) -> tuple[bool, str]:
         return False, f"serves {', '.join(names[:5])}, not {wanted}; correct the model's name"
     if not key:
         return True, "answers without a key (if it wants one for its replies alone, the first of them tells)"
-    if _models(agent, "")[0] == 200:
+    if _listed(agent, "")[0] == 200:
         return True, "answers (its list of models is open to all: whether it takes the key, the first reply tells)"
     return True, "answers, and takes the key"
 
 
-def _models(agent: AgentConfig, key: str) -> tuple[int, list[object] | str]:
+def _listed(agent: AgentConfig, key: str, what: str = "models") -> tuple[int, list[object] | str]:
     """(HTTP status, the list), or (0, why there is none)."""
-    request = urllib.request.Request(f"{str(agent.api_base).rstrip('/')}/models")
+    request = urllib.request.Request(f"{str(agent.api_base).rstrip('/')}/{what}")
     if key:
         request.add_header("Authorization", f"Bearer {key}")
     try:

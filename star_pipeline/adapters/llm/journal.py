@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from star_pipeline.adapters.llm import ledger
+from star_pipeline.adapters.llm import batch_store, ledger
 from star_pipeline.adapters.llm.prices import PICO
 from star_pipeline.adapters.llm.storage_errors import is_of_the_storage, remedy
 from star_pipeline.config.models import AgentConfig
@@ -112,25 +112,37 @@ class Journal:
         """The reply to a request that was answered before. Raises LakeError once the disk is full: nothing more may be asked."""
         if self._full:
             raise self._trouble("database or disk is full")
-        with self._told():
-            return _find(self._reader, key)
+        return self.read(lambda db: _find(db, key))
 
     async def add(
-        self, key: bytes, request: ChatRequest, model: str, prompt_bytes: int, entry: Entry, reservation: int | None
+        self,
+        key: bytes,
+        request: ChatRequest,
+        model: str,
+        prompt_bytes: int,
+        entry: Entry,
+        reservation: int | None,
+        take: Callable[[sqlite3.Connection], bool] = lambda db: True,
     ) -> Entry:
         """Store a reply, book its cost and settle its reservation, at once; returns the reply to use, once it is on disk.
 
-        Where another process has answered the same request meanwhile, its reply is the one to use; ours is booked all the same.
-        Raises CallError where this reply alone cannot be stored.
+        Where another process has answered the same request meanwhile, its reply is the one to use; ours is booked all the same, unless
+        ``take`` says, in the same transaction, that it is the very same and booked. Raises CallError where this reply alone cannot be
+        stored.
         """
         entry = _storable(entry)
-        mine = await self.write(lambda db: _add(db, key, request, model, prompt_bytes, entry, reservation))
+        mine = await self.write(lambda db: take(db) and _add(db, key, request, model, prompt_bytes, entry, reservation))
         return entry if mine else self.find(key) or entry
 
     async def claim(self, key: bytes, purpose: str) -> Entry | None:
         """Book a reply that was asked ahead on ``purpose``, unless another one has claimed it; returns it as it is then."""
-        await self.write(lambda db: ledger.claim(db, key, self.lake, _words(purpose)))
+        await self.write(lambda db: ledger.claim(db, key, self.lake, ledger.words(purpose)))
         return self.find(key)
+
+    def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What the database says now."""
+        with self._told():
+            return ask(self._reader)
 
     async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``change`` in a transaction; returns its result once that is on disk. It may be run twice, the first time in vain."""
@@ -141,8 +153,7 @@ class Journal:
         return await future
 
     def spend(self) -> list[ledger.Spend]:
-        with self._told():
-            return ledger.spend(self._reader, self.lake)
+        return self.read(lambda db: ledger.spend(db, self.lake))
 
     def recount(self) -> bool:
         """Rebuild what was spent from the replies and reservations; returns whether the running totals were right."""
@@ -153,8 +164,7 @@ class Journal:
         return right
 
     def replies(self) -> int:
-        with self._told():
-            return int(self._reader.execute("SELECT count(key) FROM reply").fetchone()[0])
+        return self.read(lambda db: int(db.execute("SELECT count(key) FROM reply").fetchone()[0]))
 
     async def aclose(self) -> None:
         """Wait until all that was written is on disk, then close."""
@@ -260,14 +270,8 @@ class Journal:
 @contextlib.contextmanager
 def reader(folder: Path) -> Iterator[Callable[[bytes], Entry | None]]:
     """A function that finds replies, without making a journal where there is none. Raises LakeError."""
-    if not (folder / FILE).exists():
-        yield lambda key: None
-        return
-    try:
-        with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
-            yield lambda key: _find(db, key)
-    except sqlite3.Error as error:
-        raise LakeError(f"journal {folder / FILE}: {error}; {remedy(str(error))}") from error
+    with _opened(folder) as db:
+        yield lambda key: _find(db, key) if db else None
 
 
 def read_spend(folder: Path, lake: str) -> list[AgentSpend]:
@@ -283,11 +287,18 @@ def read_spend(folder: Path, lake: str) -> list[AgentSpend]:
 
 def read_ledger(folder: Path, lake: str) -> list[ledger.Spend]:
     """The same, as it is kept."""
+    with _opened(folder) as db:
+        return ledger.spend(db, lake) if db else []
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection | None]:
     if not (folder / FILE).exists():
-        return []
+        yield None
+        return
     try:
         with contextlib.closing(_connect(folder / FILE, read_only=True)) as db:
-            return ledger.spend(db, lake)
+            yield db
     except sqlite3.Error as error:
         raise LakeError(f"journal {folder / FILE}: {error}; {remedy(str(error))}") from error
 
@@ -316,7 +327,8 @@ def _open(path: Path) -> sqlite3.Connection:
         elif (application, version) != (_APPLICATION, _VERSION):
             of = f"version {version}" if application == _APPLICATION else "another program's database"
             raise sqlite3.DatabaseError(f"{of}, expected a journal of version {_VERSION}")
-        db.execute(_TOLD)
+        for statement in (_TOLD, *batch_store.TABLES):
+            db.execute(statement)
         db.execute("COMMIT")
         db.execute("PRAGMA busy_timeout = 0")
     except BaseException:
@@ -332,10 +344,10 @@ def _add(
     model: str,
     prompt_bytes: int,
     entry: Entry,
-    reservation: int | None,
+    held: int | None,
 ) -> bool:
     row = (
-        entry.lake, request.agent, request.stage, entry.purpose, _words(model), request.template, request.sample,
+        entry.lake, request.agent, request.stage, entry.purpose, ledger.words(model), request.template, request.sample,
         entry.text.encode("utf-8", "surrogatepass"), entry.finish_reason, prompt_bytes, entry.prompt_tokens,
         entry.completion_tokens, entry.pico, entry.latency_s, entry.attempts, time.time(),
     )  # fmt: skip  # a column's value each, in the table's order
@@ -346,8 +358,8 @@ def _add(
         db.execute("INSERT OR REPLACE INTO told VALUES (?, ?)", (added.lastrowid, json.dumps(entry.top_logprobs)))
     if not mine:
         db.execute(insert, (None, *row))  # paid, and never to be found: the other reply is the one
-    if reservation is not None:
-        ledger.release(db, reservation)
+    if held is not None:
+        ledger.release(db, held)
     numbers = (prompt_bytes, entry.prompt_tokens, entry.completion_tokens, entry.pico)
     ledger.book(db, entry.lake, request.agent, request.stage, numbers)
     return mine
@@ -357,21 +369,12 @@ def _storable(entry: Entry) -> Entry:
     """Numbers that fit into 64 bits and are none below 0, words without half characters; the text is kept as it is."""
     return replace(
         entry,
-        finish_reason=_words(entry.finish_reason),
-        purpose=_words(entry.purpose),
-        prompt_tokens=_number(entry.prompt_tokens),
-        completion_tokens=_number(entry.completion_tokens),
-        pico=_number(entry.pico),
+        finish_reason=ledger.words(entry.finish_reason),
+        purpose=ledger.words(entry.purpose),
+        prompt_tokens=ledger.number(entry.prompt_tokens),
+        completion_tokens=ledger.number(entry.completion_tokens),
+        pico=ledger.number(entry.pico),
     )
-
-
-def _words(said: object) -> str:
-    return str(said).encode("utf-8", "replace").decode()
-
-
-def _number(said: object) -> int:
-    number = int(said) if isinstance(said, int | float) and said == said and abs(said) != float("inf") else 0
-    return min(max(number, 0), ledger.MOST)
 
 
 def _find(db: sqlite3.Connection, key: bytes) -> Entry | None:

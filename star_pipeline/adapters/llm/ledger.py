@@ -129,3 +129,14 @@ def recount(db: sqlite3.Connection) -> bool:
     db.execute("DELETE FROM ledger")
     db.executemany(f"INSERT INTO ledger({_NUMBERS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", counted)
     return False
+
+
+def words(said: object) -> str:
+    """A text that SQLite can hold: without half characters."""
+    return str(said).encode("utf-8", "replace").decode()
+
+
+def number(said: object) -> int:
+    """A count or amount that SQLite can hold."""
+    whole = int(said) if isinstance(said, int | float) and said == said and abs(said) != float("inf") else 0
+    return min(max(whole, 0), MOST)

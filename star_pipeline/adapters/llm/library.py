@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from types import ModuleType
@@ -62,8 +63,20 @@ def _guard_clients(handler: type[AsyncHTTPHandler], openais: type[BaseOpenAILLM]
             "redirect takes a key elsewhere; install a litellm that is known to do (1.106 is), or a newer star-pipeline"
         )
     handler.guarded = True
+    # what the calls for files and batches go through
+    own = getattr(sys.modules[openais.__module__], "OpenAIAsyncHTTPClient", None)
+    if own is not None:
+        own.__init__ = _guarding(own.__init__)
     handler.create_client = _guarded(handler.create_client)
     openais._get_async_http_client = staticmethod(_guarded(openais._get_async_http_client))
+
+
+def _guarding(initialise: Callable[[httpx.AsyncClient], None]) -> Callable[[httpx.AsyncClient], None]:
+    def initialised(client: httpx.AsyncClient) -> None:
+        initialise(client)
+        guard(client)
+
+    return initialised
 
 
 def _guarded(make: Callable[P, httpx.AsyncClient]) -> Callable[P, httpx.AsyncClient]:

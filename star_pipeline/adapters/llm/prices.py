@@ -30,14 +30,24 @@ class Price:
         cost = prompt_tokens * self.prompt * PICO + completion_tokens * self.completion * PICO
         return round(cost) if cost < _MOST_PICO else _MOST_PICO
 
+    def less(self, discount: float) -> "Price":
+        return Price(self.prompt * (1 - discount), self.completion * (1 - discount))
+
 
 FREE = Price(0.0, 0.0)
+_BATCH_DISCOUNT = 0.5
+"""What OpenAI, Azure and their like take off for a batch."""
 
 
-def price(agent: AgentConfig) -> Price | None:
-    """The configuration's price, else the one in litellm's map; offline agents are free; None where nobody knows one."""
+def price(agent: AgentConfig, batch: bool | None = None) -> Price | None:
+    """The configuration's price, else the one in litellm's map; offline agents are free; None where nobody knows one.
+
+    ``batch``: of a request that goes out in a batch; None: as the agent's ``mode`` says.
+    """
+    batch = agent.mode == "batch" if batch is None else batch
+    discount = (_BATCH_DISCOUNT if agent.batch_discount is None else agent.batch_discount) if batch else 0.0
     if agent.input_cost_per_token is not None or agent.output_cost_per_token is not None:
-        return Price(agent.input_cost_per_token or 0.0, agent.output_cost_per_token or 0.0)
+        return Price(agent.input_cost_per_token or 0.0, agent.output_cost_per_token or 0.0).less(discount)
     if agent.model.startswith("offline/"):
         return FREE
     if agent.model.partition("/")[0] in _UNPRICED:
@@ -51,7 +61,10 @@ def price(agent: AgentConfig) -> Price | None:
     listed = litellm.model_cost.get(known.get("key"), {})
     if "input_cost_per_token" not in listed:
         return None
-    return Price(listed["input_cost_per_token"] or 0.0, listed.get("output_cost_per_token") or 0.0)
+    told = (listed.get("input_cost_per_token_batches"), listed.get("output_cost_per_token_batches"))
+    if batch and agent.batch_discount is None and None not in told:
+        return Price(*told)
+    return Price(listed["input_cost_per_token"] or 0.0, listed.get("output_cost_per_token") or 0.0).less(discount)
 
 
 def max_tokens(params: JsonMapping) -> int | None:

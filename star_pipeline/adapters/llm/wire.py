@@ -67,6 +67,19 @@ def completion_of(body: bytes) -> JsonObject:
     return said
 
 
+def objects_in(lines: bytes) -> list[JsonObject]:
+    """The objects of a file of JSON lines; a line that is none is left out."""
+    found = []
+    for line in lines.split(b"\n"):
+        try:
+            said = _read(line) if line.strip() else None
+        except Failure:
+            continue
+        if isinstance(said, dict):
+            found.append(said)
+    return found
+
+
 def error_code(body: bytes) -> int | None:
     """The status that an error in place of a reply names; some routers send it with HTTP 200. Errors are short."""
     if len(body) > _MOST_OF_AN_ERROR or b'"error"' not in body:

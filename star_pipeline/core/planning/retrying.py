@@ -11,6 +11,7 @@ MAY_PASS = frozenset(
     {
         *("authentication", "permission", "quota", "not_found", "redirected"),  # the agent's, until somebody mends it
         *("rate_limit", "connection", "timeout", "unavailable", "server_error", "broken_off"),  # tries were used up
+        *("batch_expired", "batch_cancelled", "batch_failed", "batch_lost"),
         # only where the rows tell that they are not the request's or the reply's own
         *("bad_request", "malformed_reply"),
     }
