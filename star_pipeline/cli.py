@@ -25,7 +25,7 @@ _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 
 _INTERRUPTED, _NOT_FIT = 130, 3
 _STOPPED = "stopped; what is finished stays, run the same command to go on"
 Config = Annotated[
-    str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, local, paper) or YAML file")
+    str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, laptop, local, paper) or YAML file")
 ]
 LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
 

@@ -22,7 +22,7 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
 
     config: str | dict[str, Any] = Field(  # Any: what YAML can say; dg.Model makes the component's JSON schema of it
         "offline",
-        description="a profile (offline, local, paper), the path of a YAML file, or the settings themselves; paths start from this "
+        description="a profile (offline, laptop, local, paper), the path of a YAML file, or the settings themselves; paths start from this "
         "component's folder",
         examples=["local", "star.yaml"],
     )

@@ -37,7 +37,9 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the va
 class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """The configuration of the run."""
 
-    config: str = Field(description="a profile (offline, local, paper), the path of a YAML file, or settings as JSON")
+    config: str = Field(
+        description="a profile (offline, laptop, local, paper), the path of a YAML file, or settings as JSON"
+    )
 
     @classmethod
     def of(cls, config: str | JsonMapping) -> "SettingsResource":

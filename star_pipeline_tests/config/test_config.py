@@ -27,7 +27,7 @@ def written(tmp_path, **changes):
     return str(path)
 
 
-def test_the_three_profiles_load():
+def test_the_shipped_profiles_load():
     assert profile_names() == ["laptop", "local", "offline", "paper"]
     assert all(load_config(name).name == name for name in profile_names())
 
