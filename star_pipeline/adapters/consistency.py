@@ -19,7 +19,7 @@ _MADE_FROM = b"made_from"
 """Beside it, JSON: the data versions of the tables that it was made from."""
 
 
-def write_made(lake: Lake, spec: AnyTable, table: pa.Table, shard: str | None) -> UPath:
+def write_with_origin(lake: Lake, spec: AnyTable, table: pa.Table, shard: str | None) -> UPath:
     """Write a table that was made of those in the lake, and what they are with it; returns its path.
 
     The caller holds the lake, so that they are still what it has read.

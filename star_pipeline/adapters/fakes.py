@@ -101,6 +101,8 @@ class ListBank:
         rows = [(entry.candidate_id, entry.instruction, vector) for entry, vector in self._rows]
         return {name: vector for name, text, vector in (*self._beside, *rows) if instructions.get(name) == text}
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
+    def cache_embeddings(
+        self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]
+    ) -> None:
         stay = [row for row in self._beside if row[0] in wanted and row[0] not in instructions]
         self._beside = stay + [(*named, vector) for named, vector in zip(instructions.items(), vectors, strict=True)]

@@ -100,7 +100,9 @@ class LanceMemoryBank:
                     found[name] = vector
         return found
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
+    def cache_embeddings(
+        self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]
+    ) -> None:
         """As the port says."""
         import lancedb
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from star_pipeline.adapters.model_errors import check_folder, unloadable
-from star_pipeline.core.planning.estimation import ModelSize
+from star_pipeline.core.planning.dry_run import ModelSize
 
 if TYPE_CHECKING:
     import transformers

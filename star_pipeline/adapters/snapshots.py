@@ -119,7 +119,9 @@ def fold_inputs(lake: Lake, shard: str) -> FoldInputs:
     return FoldInputs(shard, seeds, plan, scores)
 
 
-def refolded(lake: Lake, config: StarConfig, whole: bool = False) -> Iterator[tuple[str, list[PairProbability]]]:
+def refold_snapshots_after(
+    lake: Lake, config: StarConfig, whole: bool = False
+) -> Iterator[tuple[str, list[PairProbability]]]:
     """(shard, its snapshot folded anew), in order, for those that do not follow from the one before, or for all if ``whole``.
 
     The caller writes each before it asks for the next. It ends at the first shard that has none yet. A snapshot keeps the

@@ -61,7 +61,7 @@ class Upcoming:
 
     place: int
     shard: str
-    to_make: frozenset[str]
+    assets_to_make: frozenset[str]
 
 
 class Ahead:
@@ -104,7 +104,7 @@ class Ahead:
 
     def begin(self, upcoming: Sequence[Upcoming]) -> None:
         """The first of these shards begins, and all before it are done; the others follow it, as far as one may look ahead."""
-        if not any(COSTLY & work.to_make for work in upcoming):
+        if not any(COSTLY & work.assets_to_make for work in upcoming):
             return
         if self._chat is None:
             try:
@@ -178,7 +178,7 @@ class Ahead:
             determined = work.place <= first + self._lag
             kind, make = ("whole", self._whole) if determined else ("certain", self._certain)
             task = self._tasks.get((kind, work.shard))
-            if not COSTLY & work.to_make or (task and not _failed(task)):
+            if not COSTLY & work.assets_to_make or (task and not _failed(task)):
                 continue
             task = self._tasks[kind, work.shard] = asyncio.create_task(make(work, AheadChat(chat, work.place)))
             task.add_done_callback(lambda done: self._ended(done, chat))
@@ -206,11 +206,11 @@ class Ahead:
 
     async def _certain(self, work: Upcoming, chat: AheadChat) -> None:
         """What every plan of the shard would ask; all of it where its plan is drawn and paid."""
-        if CANDIDATES.name not in work.to_make:
+        if CANDIDATES.name not in work.assets_to_make:
             return
         seeds = await asyncio.to_thread(self._seeds, work)
         maker, rules, silent = stages.generator(self._config, chat), self._config.sampling_rules, SilentProgress()
-        if SAMPLING_PLAN.name not in work.to_make:
+        if SAMPLING_PLAN.name not in work.assets_to_make:
             plan = await asyncio.to_thread(self._lake.read_table, SAMPLING_PLAN, work.shard)
             await maker.candidates(plan, seeds, silent)
             return
@@ -220,7 +220,7 @@ class Ahead:
 
     async def _whole(self, work: Upcoming, chat: AheadChat) -> None:
         """All of the shard that is paid or slow."""
-        make, lake, silent = work.to_make, self._lake, SilentProgress()
+        make, lake, silent = work.assets_to_make, self._lake, SilentProgress()
         seeds = await asyncio.to_thread(self._seeds, work)
         if CANDIDATES.name in make:
             plan = await asyncio.to_thread(self._plan, work, seeds)
@@ -244,7 +244,9 @@ class Ahead:
 
     def _seeds(self, work: Upcoming) -> Sequence[Seed]:
         seeds = self._lake.read_table(SHARD_MANIFEST, work.shard)
-        return stages.planned_seeds(self._lake, work.shard, seeds) if SAMPLING_PLAN.name in work.to_make else seeds
+        return (
+            stages.planned_seeds(self._lake, work.shard, seeds) if SAMPLING_PLAN.name in work.assets_to_make else seeds
+        )
 
     def _embed(self, seeds: Sequence[Seed]) -> None:
         """What the plan will look the seeds' neighbours up with."""
@@ -252,7 +254,7 @@ class Ahead:
             stages.seed_vectors(seeds, self._embedder())
 
     def _plan(self, work: Upcoming, seeds: Sequence[Seed]) -> list[PlanRow]:
-        if SAMPLING_PLAN.name not in work.to_make:
+        if SAMPLING_PLAN.name not in work.assets_to_make:
             return self._lake.read_table(SAMPLING_PLAN, work.shard)
         return stages.draw_plan(self._config, self._lake, work.shard, seeds, self._embedder(), self._bank())[1]
 

@@ -16,8 +16,8 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scored_with import changed_since
 from star_pipeline.adapters.scoring import present_weights
+from star_pipeline.adapters.scoring_weights import changed_since
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables

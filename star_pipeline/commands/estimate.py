@@ -21,13 +21,13 @@ from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_
 from star_pipeline.core.equations.sampling import plan_seed
 from star_pipeline.core.errors import ModelError, SeedError
 from star_pipeline.core.intake.catalog import update_catalog
-from star_pipeline.core.planning.estimates import AgentEstimate, Estimate
-from star_pipeline.core.planning.estimation import (
+from star_pipeline.core.planning.cost_estimate import AgentEstimate, RunEstimate
+from star_pipeline.core.planning.dry_run import (
     BYTES_A_TOKEN,
     CallTotals,
-    Foresight,
-    Habit,
+    DryRunChat,
     ModelSize,
+    ReplyStatistics,
     ScoringWork,
     Stages,
     TotalsByStage,
@@ -52,7 +52,7 @@ _LAST_SHARDS = 20
 _JUDGE_TOKENS = 150.0
 
 
-def run_estimate(config: str, lake: Lake, paths: Sequence[str]) -> Estimate:
+def run_estimate(config: str, lake: Lake, paths: Sequence[str]) -> RunEstimate:
     """Raises ConfigError and SeedError as ``run`` would."""
     settings = load_config(config)
     return _Estimator(settings, lake).estimate(paths)
@@ -90,7 +90,7 @@ class _Estimator:
         self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
         self._prices = {name: price(agent) for name, agent in settings.agents.items()}
 
-    def estimate(self, paths: Sequence[str]) -> Estimate:
+    def estimate(self, paths: Sequence[str]) -> RunEstimate:
         untouched, shards = self._untouched(paths)
         started = list(self._started())
         judged = self._judged_share()
@@ -104,7 +104,7 @@ class _Estimator:
             parts: list[tuple[str | None, Sequence[Seed], float]] = [(shard, seeds, 1.0) for shard, seeds in started]
             parts += [(None, untouched.kept, untouched.scale)] if untouched.kept else []
             for shard, seeds, scale in parts:
-                chat = Foresight(self._known(find), habits, self._most_tokens, prompt_bound)
+                chat = DryRunChat(self._known(find), habits, self._most_tokens, prompt_bound)
                 done = asyncio.run(self._foresee(shard, seeds, snapshot, chat))
                 for key, line in chat.lines.items():
                     share = judged if key[1] == "judge" and not done[1] else 1.0
@@ -130,7 +130,7 @@ class _Estimator:
             self._assumptions.append(
                 f"counted on {len(untouched.kept):,} of {untouched.total:,} untouched seeds, evenly spread, and scaled"
             )
-        return Estimate(
+        return RunEstimate(
             seeds_to_do=untouched.total + sum(len(seeds) for _, seeds in started),
             shards_to_do=shards + len(started),
             agents=tuple(self._priced(agent, stage, line) for (agent, stage), line in sorted(lines.items())),
@@ -168,7 +168,7 @@ class _Estimator:
                 yield shard, [seed for seed in self._lake.read_table(SHARD_MANIFEST, shard) if seed.seed_id in planned]
 
     async def _foresee(
-        self, shard: str | None, seeds: Sequence[Seed], snapshot: Snapshot, chat: Foresight
+        self, shard: str | None, seeds: Sequence[Seed], snapshot: Snapshot, chat: DryRunChat
     ) -> tuple[Sequence[Candidate], bool]:
         """(candidates, whether they are scored already)."""
         lake, rules = self._lake, self._settings.sampling_rules
@@ -203,10 +203,10 @@ class _Estimator:
     def _most_tokens(self, request: ChatRequest) -> int | None:
         return max_tokens({**self._settings.agents[request.agent].params, **request.params})
 
-    def _habits(self, seeds: Sequence[Seed]) -> Callable[[str, str], Habit]:
+    def _habits(self, seeds: Sequence[Seed]) -> Callable[[str, str], ReplyStatistics]:
         """From this lake's ledger; where an agent has not been asked yet, from its other stages' siblings and the seeds."""
         measured = {
-            (row.agent, row.stage): Habit(
+            (row.agent, row.stage): ReplyStatistics(
                 row.completion_tokens / row.replies,
                 row.prompt_bytes / row.prompt_tokens if row.prompt_tokens else BYTES_A_TOKEN,
             )
@@ -220,11 +220,11 @@ class _Estimator:
         assumed = {"respond": max(response, 1.0), "rewrite": max(1.5 * instruction, 1.0), "judge": _JUDGE_TOKENS}
         told: set[tuple[str, str]] = set()
 
-        def habit(agent: str, stage: str) -> Habit:
+        def habit(agent: str, stage: str) -> ReplyStatistics:
             if (agent, stage) in measured:
                 found, how = measured[agent, stage], "measured in this lake"
             else:
-                found = Habit(assumed[stage])
+                found = ReplyStatistics(assumed[stage])
                 source = {"respond": "as long as the seeds' responses", "rewrite": "1.5 times the seeds' instructions"}
                 how = f"assumed, {source.get(stage, 'a short argument')}"
             if (agent, stage) not in told:
@@ -331,7 +331,7 @@ def _mean(values: Sequence[int]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def print_estimate(estimate: Estimate, form: str) -> None:
+def print_estimate(estimate: RunEstimate, form: str) -> None:
     if form == "json":
         within = asdict(found) if (found := estimate.within_budget) else None
         beside = {"usd": estimate.usd, "most_usd": estimate.most_usd, "within_budget": within}

@@ -14,8 +14,8 @@ from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
-from star_pipeline.adapters.scored_with import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.scoring import present_weights
+from star_pipeline.adapters.scoring_weights import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
@@ -28,7 +28,7 @@ from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
 from star_pipeline.core.health.examination import RULES
 from star_pipeline.core.intake.catalog import CatalogUpdate
-from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
+from star_pipeline.core.planning.restart import AssetState, Reason, ShardState, assets_to_make
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
@@ -315,7 +315,7 @@ class _Work:
 
     def _look_at(self, shard: str) -> dict[str, Reason]:
         made = {
-            name: Made(self._had_bank if there is None else there, self._ids[name].get(shard))
+            name: AssetState(self._had_bank if there is None else there, self._ids[name].get(shard))
             for name in LOOP
             for there in [has_output(self._lake, name, shard)]
         }
@@ -330,7 +330,7 @@ class _Work:
                 found[misfit.table].add(Reason.MISFIT)
         if plan_is_outdated(self._lake, shard, self._settings.fingerprint):
             found[SAMPLING_PLAN.name].add(Reason.OUTDATED_PLAN)
-        return to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
+        return assets_to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
 
     def _execute(
         self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None

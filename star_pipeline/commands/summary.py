@@ -13,7 +13,7 @@ from star_pipeline.commands.run import RunOutcome
 from star_pipeline.core.health.examination import SAME_IN_SHARDS
 from star_pipeline.core.health.lines import FINE, measured, too_few
 from star_pipeline.core.publishing.makeup import makeup
-from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
+from star_pipeline.core.publishing.ranking import by_mean_pi, mean_pi_tells
 from star_pipeline.core.records import HealthLine
 from star_pipeline.core.tables import STAR_DATASET
 from star_pipeline.defs.build import DEFAULT_CONFIG, DEFAULT_LAKE

@@ -13,7 +13,7 @@ from star_pipeline.config.section import Section
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.calibration.identity import calibrated_settings
-from star_pipeline.core.checks import Shares
+from star_pipeline.core.checks import WarningLimits
 from star_pipeline.core.equations.evolution import EvolutionRules
 from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
 from star_pipeline.core.equations.judging import JudgeRules
@@ -314,8 +314,8 @@ class StarConfig(Section):
         return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share)
 
     @property
-    def shares(self) -> Shares:
-        return Shares(**self.checks.model_dump())
+    def shares(self) -> WarningLimits:
+        return WarningLimits(**self.checks.model_dump())
 
     @property
     def fingerprint(self) -> str:

@@ -52,7 +52,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Shares:
+class WarningLimits:
     """The most that a share may be before it is a warning, in [0, 1]; of fewer than ``least_rows`` rows nothing is said."""
 
     failed_candidates: float
@@ -280,7 +280,7 @@ def probabilities_consistent(rows: Sequence[PairProbability], parent: str, floor
     return correct_finding("agent_pair_probabilities", wrong, f"{len(rows)} pairs, the least {least:.4g}", values)
 
 
-def failed_share(rows: Sequence[Candidate], shares: Shares) -> Finding:
+def failed_share(rows: Sequence[Candidate], shares: WarningLimits) -> Finding:
     paid = [row for row in rows if row.pair_id != "seed"]
     return share_finding(
         FAILED,
@@ -293,7 +293,7 @@ def failed_share(rows: Sequence[Candidate], shares: Shares) -> Finding:
     )
 
 
-def ifd_above_1_share(rows: Sequence[IfdScore], shares: Shares) -> Finding:
+def ifd_above_1_share(rows: Sequence[IfdScore], shares: WarningLimits) -> Finding:
     scored = [row for row in rows if row.ifd_small is not None]
     return share_finding(
         IFD_ABOVE_1,
@@ -306,7 +306,7 @@ def ifd_above_1_share(rows: Sequence[IfdScore], shares: Shares) -> Finding:
     )
 
 
-def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
+def unparsed_share(rows: Sequence[JudgeVerdict], shares: WarningLimits) -> Finding:
     asked = [row for row in rows if row.verdict != "skipped"]
     return share_finding(
         UNPARSED,
@@ -320,7 +320,7 @@ def unparsed_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     )
 
 
-def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
+def flipped_share(rows: Sequence[JudgeVerdict], shares: WarningLimits) -> Finding:
     # where probabilities are read, a lean on position cancels and decides nothing
     heard = [row for row in rows if row.verdict in _PI_LLM and row.margin is None]
     return share_finding(
@@ -336,7 +336,7 @@ def flipped_share(rows: Sequence[JudgeVerdict], shares: Shares) -> Finding:
     )
 
 
-def fallback_share(rows: Sequence[CompositeScore], shares: Shares) -> Finding:
+def fallback_share(rows: Sequence[CompositeScore], shares: WarningLimits) -> Finding:
     chosen = [row for row in rows if row.selected]
     return share_finding(
         FALLBACKS,

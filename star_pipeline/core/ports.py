@@ -125,7 +125,9 @@ class MemoryBank(Protocol):
         """candidate_id -> embedding, of those ``instructions`` (by candidate_id) that are kept with exactly this text."""
         ...
 
-    def keep_beside(self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]) -> None:
+    def cache_embeddings(
+        self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]
+    ) -> None:
         """Keep embeddings of instructions that are not remembered; no search finds them.
 
         ``vectors`` (n, d) belong to ``instructions`` (by candidate_id). Of those kept before, ``wanted`` candidates' stay.

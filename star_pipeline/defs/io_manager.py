@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.adapters.consistency import write_made
+from star_pipeline.adapters.consistency import write_with_origin
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.tables import TABLES
 from star_pipeline.defs.resources import LakeResource
@@ -19,7 +19,7 @@ class LakeTables(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
         shard = context.partition_key if context.has_partition_key else None
         try:
-            path = write_made(self.lake.open(), TABLES[context.asset_key.path[-1]], obj, shard)
+            path = write_with_origin(self.lake.open(), TABLES[context.asset_key.path[-1]], obj, shard)
         except LakeError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})

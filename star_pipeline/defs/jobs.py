@@ -5,9 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from star_pipeline.adapters.consistency import write_made
+from star_pipeline.adapters.consistency import write_with_origin
 from star_pipeline.adapters.lake import content_hash
-from star_pipeline.adapters.snapshots import refolded
+from star_pipeline.adapters.snapshots import refold_snapshots_after
 from star_pipeline.core.checks import probabilities_consistent, require, well_formed
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
@@ -153,13 +153,13 @@ def _fold(context: dg.OpExecutionContext, scope: Scope, lake: LakeResource, sett
     """Write the snapshots that are folded anew, and tell Dagster of each; returns how many."""
     home, config = lake.open(), settings.load()
     folded = 0
-    for shard, rows in refolded(home, config, whole=context.op_config["all"]):
+    for shard, rows in refold_snapshots_after(home, config, whole=context.op_config["all"]):
         table = AGENT_PAIR_PROBABILITIES.to_arrow(rows)
         require(
             well_formed(AGENT_PAIR_PROBABILITIES, table),
             probabilities_consistent(rows, rows[0].parent_snapshot_id, config.evolution.floor),
         )
-        write_made(home, AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
+        write_with_origin(home, AGENT_PAIR_PROBABILITIES, stamped(table, config, AGENT_PAIR_PROBABILITIES), shard)
         tags = input_tags(
             context.instance, map(scope.key, _FOLDED_FROM), shard, content_hash(table), _FOLDED.code_version
         )

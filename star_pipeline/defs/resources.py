@@ -22,7 +22,7 @@ from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.queue import wait_for_turn
 
 if TYPE_CHECKING:
-    from star_pipeline.adapters.llm.chat import LitellmChat
+    from star_pipeline.adapters.llm.chat import AgentChat
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
@@ -84,15 +84,15 @@ class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
         return SilentProgress()
 
 
-def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "LitellmChat":
+def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "AgentChat":
     """The configuration's agents with the lake's journal and budget, for the event loop that this is called in."""
-    from star_pipeline.adapters.llm.chat import LitellmChat
+    from star_pipeline.adapters.llm.chat import AgentChat
     from star_pipeline.adapters.llm.journal import Journal
     from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
     journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
     try:
-        return LitellmChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
+        return AgentChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
     except BaseException:
         journal.close()
         raise
@@ -144,7 +144,7 @@ class ScorerResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
 
     def settle_weights(self, present: dict[str, str], scoring_again: bool) -> None:
         """Raises ModelError where scores of other weights are in the lake, unless those are being made again."""
-        from star_pipeline.adapters.scored_with import settle_weights
+        from star_pipeline.adapters.scoring_weights import settle_weights
 
         lake = self.lake.open()
         again = lake.shards_of(IFD_SCORES) if scoring_again else ()

@@ -13,8 +13,8 @@ from star_pipeline.adapters.lock import command_at_work
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.core.errors import StarError
-from star_pipeline.core.planning.requests import Attempt, catalogue_wanted, shards_wanted
-from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
+from star_pipeline.core.planning.restart import AssetState, Reason, ShardState, assets_to_make
+from star_pipeline.core.planning.run_requests import Attempt, catalogue_wanted, shards_wanted
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG
 from star_pipeline.defs.assets.seed_catalog import SEED_FILES
 from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS, PROCESS_SHARD, TAKE_IN_SEEDS, Job
@@ -211,10 +211,10 @@ class _Tick:
         there = {name: has_output(self._lake, name, shard) for name in LOOP}
         # the snapshot comes last: where it is there, the memory bank before it was written too
         done = bool(there[AGENT_PAIR_PROBABILITIES.name])
-        made = {name: Made(done if found is None else found) for name, found in there.items()}
+        made = {name: AssetState(done if found is None else found) for name, found in there.items()}
         outdated = plan_is_outdated(self._lake, shard, self._settings.load().fingerprint)
         found = {SAMPLING_PLAN.name: {Reason.OUTDATED_PLAN} if outdated else set()}
-        pending = to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
+        pending = assets_to_make(LOOP, PARENTS, PAID_FOR, ShardState(made, found))
         return dg.RunRequest(
             run_key=f"{shard}.{last.run_id if last else 'first'}",
             job_name=self._scope.name(PROCESS_SHARD),

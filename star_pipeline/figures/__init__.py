@@ -1,6 +1,6 @@
 """The figures of the report and of Dagster's UI, a module a section: each function takes rows and gives a Figure, whatever rows.
 
-The report embeds a Figure's Vega-Lite chart in its page; for the UI ``of_records`` makes the rows from a shard's records, and ``image``
+The report embeds a Figure's Vega-Lite chart in its page; for the UI ``asset_figures`` makes the rows from a shard's records, and ``image``
 the picture. No Dagster and no page here. Altair and vl-convert are imported in functions only, since the definitions load this package.
 """
 

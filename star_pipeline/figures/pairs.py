@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from star_pipeline.core.publishing.standing import LEAST, Order, Standing, listed, order
+from star_pipeline.core.publishing.ranking import LEAST, Ranking, Standing, listed, order
 from star_pipeline.figures.base import (
     TOLD_APART,
     Figure,
@@ -23,7 +23,7 @@ from star_pipeline.figures.base import (
 _ESTIMATES = {"pi": ("mean_pi", "mean π"), "win": ("win_rate", "win rate")}
 
 
-def _order(rows: Sequence[Row], value: str) -> Order | None:
+def _order(rows: Sequence[Row], value: str) -> Ranking | None:
     """All pairs by ``value``, a key of _ESTIMATES; Wilson's interval holds for few values too."""
     key, _ = _ESTIMATES[value]
     return order(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from star_pipeline.core.publishing.standing import LEAST, Standing, listed, order
+from star_pipeline.core.publishing.ranking import LEAST, Standing, listed, order
 from star_pipeline.core.rates import rate
 from star_pipeline.figures.base import Figure, Row, beside, data, figure, number, share, text, whole
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from star_pipeline.core.planning.requests import Attempt
+from star_pipeline.core.planning.run_requests import Attempt
 from star_pipeline.instance import tags
 from star_pipeline.instance.scopes import scope_of
 

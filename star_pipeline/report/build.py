@@ -15,7 +15,7 @@ from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.calibration.findings import CalibrationFinding
 from star_pipeline.core.calibration.identity import calibrated_settings
-from star_pipeline.core.publishing.standing import by_mean_pi, mean_pi_tells
+from star_pipeline.core.publishing.ranking import by_mean_pi, mean_pi_tells
 from star_pipeline.figures import Figure, costs, judge, pairs, rows, scores
 from star_pipeline.figures.base import Row
 from star_pipeline.report.facts import calibration, facts, settings

@@ -9,7 +9,7 @@ from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.findings import IN_WORDS, CalibrationFinding
 from star_pipeline.core.calibration.words import verdict, verdicts
 from star_pipeline.core.publishing.makeup import makeup
-from star_pipeline.core.publishing.standing import Order, listed
+from star_pipeline.core.publishing.ranking import Ranking, listed
 from star_pipeline.figures.base import Row, number, share, usd, whole
 
 
@@ -22,7 +22,7 @@ class Fact:
     detail: str = ""
 
 
-def facts(summary: Row, selections: Sequence[Row], by_pi: Order | None) -> tuple[Fact, ...]:
+def facts(summary: Row, selections: Sequence[Row], by_pi: Ranking | None) -> tuple[Fact, ...]:
     """The summary of ``sql/summary.sql``; ``selections``: the query's rows, ``by_pi``: the sampled pairs by mean π."""
     aside = [f"{summary['shards_done']:,} of {summary['shards']:,} shards done"]
     aside += [f"{summary['gone']:,} no longer among the seeds"] if summary["gone"] else []
@@ -80,7 +80,7 @@ def calibration(found: Sequence[CalibrationFinding]) -> Fact:
     )
 
 
-def _ahead(by_pi: Order | None) -> Fact:
+def _ahead(by_pi: Ranking | None) -> Fact:
     """The sampled pair that the intervals show to be ahead, where they show one."""
     label = "sampled pair clearly ahead"
     if by_pi is None:

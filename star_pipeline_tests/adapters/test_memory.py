@@ -87,13 +87,13 @@ def test_vectors_are_found_again_by_candidate_and_text_and_others_are_kept_besid
     for bank in (LanceMemoryBank(str(tmp_path), "m"), ListBank()):
         assert bank.kept_vectors({"c1-0": "a"}) == {}
         bank.replace_shard("k", entries("k", 1, "ab"), vectors[:2])
-        bank.keep_beside({"x": "one", "y": "two"}, vectors[2:4], {"x", "y"})
+        bank.cache_embeddings({"x": "one", "y": "two"}, vectors[2:4], {"x", "y"})
         asked = {"c1-0": "a", "c1-1": "other text", "x": "one", "y": "2", "nobody": "z"}
         found = bank.kept_vectors(asked)
         assert set(found) == {"c1-0", "x"}
         np.testing.assert_array_equal([found["c1-0"], found["x"]], vectors[[0, 2]])
         # y is not wanted any more, x is, and z is new
-        bank.keep_beside({"z": "three"}, vectors[4:5], {"x", "z"})
+        bank.cache_embeddings({"z": "three"}, vectors[4:5], {"x", "z"})
         kept = bank.kept_vectors({"x": "one", "y": "two", "z": "three"})
         assert set(kept) == {"x", "z"}
         np.testing.assert_array_equal([kept["x"], kept["z"]], vectors[[2, 4]])
@@ -102,8 +102,8 @@ def test_vectors_are_found_again_by_candidate_and_text_and_others_are_kept_besid
 
 
 def test_what_another_embedding_kept_beside_the_bank_is_not_used(tmp_path):
-    LanceMemoryBank(str(tmp_path), "m").keep_beside({"x": "one"}, unit(1, 16), {"x"})
+    LanceMemoryBank(str(tmp_path), "m").cache_embeddings({"x": "one"}, unit(1, 16), {"x"})
     other = LanceMemoryBank(str(tmp_path), "other")
     assert other.kept_vectors({"x": "one"}) == {}
-    other.keep_beside({"x": "one"}, unit(1, 8), {"x"})
+    other.cache_embeddings({"x": "one"}, unit(1, 8), {"x"})
     assert other.kept_vectors({"x": "one"})["x"].shape == (8,)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config.models import AgentConfig
@@ -75,7 +75,7 @@ def _log_odds(win: float) -> float:
 class Timed:
     """A chat model that notes how long each reply took, as it was paid for."""
 
-    def __init__(self, chat: LitellmChat) -> None:
+    def __init__(self, chat: AgentChat) -> None:
         self._chat, self.seconds = chat, dict[str, float]()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
@@ -97,7 +97,7 @@ async def judged(
         for slot, text in enumerate((pair.reference, pair.candidate)):
             candidates.append(_candidate(seed, slot, text))
     scores = [IfdScore(row.candidate_id, row.seed_id, "ok", False, gap=1.0) for row in candidates]
-    chat = Timed(LitellmChat({"judge": agent}, Journal(folder, "lake"), tell=print))
+    chat = Timed(AgentChat({"judge": agent}, Journal(folder, "lake"), tell=print))
     async with contextlib.aclosing(chat):
         rows = await Judge(chat, PromptLibrary({}), rules).verdicts(candidates, seeds, scores, SilentProgress())
     return rows, sum(chat.seconds.values())

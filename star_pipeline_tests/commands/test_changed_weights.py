@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.scored_with import METADATA, changed_since, settle_weights
 from star_pipeline.adapters.scoring.weights import weights_of
+from star_pipeline.adapters.scoring_weights import METADATA, changed_since, settle_weights
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.tables import IFD_SCORES

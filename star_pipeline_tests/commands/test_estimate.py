@@ -17,8 +17,8 @@ from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
 from star_pipeline.core.errors import SeedError
-from star_pipeline.core.planning.estimates import reach
-from star_pipeline.core.planning.estimation import ModelSize, sequence_flops
+from star_pipeline.core.planning.cost_estimate import reach
+from star_pipeline.core.planning.dry_run import ModelSize, sequence_flops
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from star_pipeline.core import checks
-from star_pipeline.core.checks import Shares
+from star_pipeline.core.checks import WarningLimits
 from star_pipeline.core.records import (
     Candidate,
     CompositeScore,
@@ -18,7 +18,7 @@ from star_pipeline.core.records import (
 )
 from star_pipeline.core.tables import COMPOSITE_SCORES
 
-SHARES = Shares(0.1, 0.5, 0.1, 0.3, 0.5, 0.5, least_rows=10)
+SHARES = WarningLimits(0.1, 0.5, 0.1, 0.3, 0.5, 0.5, least_rows=10)
 SEEDS = [Seed(name, "s.json", n, None, (), "do", "done") for n, name in enumerate("xy", start=1)]
 
 

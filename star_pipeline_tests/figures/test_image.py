@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from star_pipeline_tests.figures.test_asset_figures import score, snapshot, verdict
 
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 from star_pipeline.figures.base import _COLOURS, whole_ticks
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.figures.judge import _VERDICTS
-from star_pipeline_tests.figures.test_of_records import score, snapshot, verdict
 
 LONG = [f"instruction-agent-number-{n // 6}+a-response-agent-called-{n % 6}" for n in range(30)]
 _PICTURE = re.compile(r"!\[.*\]\(data:image/svg\+xml;base64,([\w+/=]+)\)")
@@ -41,40 +41,40 @@ def texts(picture):
 def test_a_plot_says_which_shards_it_covers(places, said):
     covers = coverage(places, 12, 161)
     assert covers == said
-    assert said in texts(drawn(of_records.ifd([score("1", 0.5, 0.4)]), covers))
+    assert said in texts(drawn(asset_figures.ifd([score("1", 0.5, 0.4)]), covers))
 
 
 def test_numbers_of_shards_are_whole_with_one_shard_and_with_two_hundred():
-    one = texts(drawn(of_records.probabilities({1: snapshot(1, a=0.6, b=0.4)})))
+    one = texts(drawn(asset_figures.probabilities({1: snapshot(1, a=0.6, b=0.4)})))
     assert [text for text in one if re.fullmatch(r"[\d.]+", text)] == ["0", "1"]
-    many = texts(drawn(of_records.probabilities({place: snapshot(place, a=0.6, b=0.4) for place in range(21, 221)})))
+    many = texts(drawn(asset_figures.probabilities({place: snapshot(place, a=0.6, b=0.4) for place in range(21, 221)})))
     assert [text for text in many if re.fullmatch(r"[\d.]+", text)] == ["50", "100", "150", "200"]
 
 
 def test_thirty_pairs_with_long_names_stand_whole_in_their_order():
     pair_of = {str(number): pair for number, pair in enumerate(LONG)}
     scores = [score(str(number), 0.9, 0.9 - number / 100) for number in range(30)]
-    said = texts(drawn(of_records.gaps(scores, pair_of)))
+    said = texts(drawn(asset_figures.gaps(scores, pair_of)))
     assert [text for text in said if "+" in text] == LONG[::-1]
-    said = texts(drawn(of_records.verdicts([verdict(number, "better") for number in range(30)], pair_of)))
+    said = texts(drawn(asset_figures.verdicts([verdict(number, "better") for number in range(30)], pair_of)))
     assert [text for text in said if "+" in text] == sorted(LONG)
     assert sum(text == "0 of 1 reversed (0% to 79%)" for text in said) == 30
     # a line each; those that cannot be told apart are said to be grey
     shares = {pair: (30 - number) / 465 for number, pair in enumerate(LONG)}
-    said = texts(drawn(of_records.probabilities({1: snapshot(1, **shares), 2: snapshot(2, **shares)})))
+    said = texts(drawn(asset_figures.probabilities({1: snapshot(1, **shares), 2: snapshot(2, **shares)})))
     assert [text for text in said if "+" in text] == LONG[:14]
     assert "pair (the first 14 of 30, the others are grey)" in said
 
 
 def test_nothing_to_draw_is_a_sentence():
     for figure in (
-        of_records.probabilities({}),
-        of_records.ifd([]),
-        of_records.gaps([], {}),
-        of_records.verdicts([], {}),
-        of_records.cost_by_pair([]),
-        of_records.cost_by_agent([]),
-        of_records.domains({}, []),
+        asset_figures.probabilities({}),
+        asset_figures.ifd([]),
+        asset_figures.gaps([], {}),
+        asset_figures.verdicts([], {}),
+        asset_figures.cost_by_pair([]),
+        asset_figures.cost_by_agent([]),
+        asset_figures.domains({}, []),
     ):
         said = as_markdown(figure, coverage([], 0, 0))
         assert said.startswith(f"**{figure.title}** (none of 0 shards)\n\n")
@@ -83,7 +83,7 @@ def test_nothing_to_draw_is_a_sentence():
 
 def test_words_of_seeds_become_neither_markdown_nor_markup():
     name = "![x](http://example.com/a.png) <img src=y> *b*"
-    figure = of_records.domains({0: name}, [(0, "best")])
+    figure = asset_figures.domains({0: name}, [(0, "best")])
     said = as_markdown(figure, "all")
     assert f"0: {name}" in texts(drawn(figure))
     assert re.findall(r"(?<!\\)[\[\]<>*]", said) == ["[", "]"]  # of the picture itself

@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer, answer_of
 from star_pipeline.adapters.llm.direct import body_of
 from star_pipeline.adapters.llm.failures import Failure, of_status
 from star_pipeline.adapters.llm.library import load_litellm
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.wire import completion_of, error_code, objects_in
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonMapping, JsonObject
@@ -29,14 +29,14 @@ def endpoint(agent: AgentConfig) -> str:
     return "/chat/completions" if agent.model.startswith("azure/") else "/v1/chat/completions"
 
 
-def line(key: bytes, request: ChatRequest, form: Form, agent: AgentConfig) -> bytes:
+def line(key: bytes, request: ChatRequest, form: RequestForm, agent: AgentConfig) -> bytes:
     """The request as a live one would go out, under its key."""
     body = body_of(request, form, agent) if agent.goes_directly else _as_litellm_sends_it(request, form, agent)
     whole = {"custom_id": key.hex(), "method": "POST", "url": endpoint(agent), "body": body}
     return json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _as_litellm_sends_it(request: ChatRequest, form: Form, agent: AgentConfig) -> JsonObject:
+def _as_litellm_sends_it(request: ChatRequest, form: RequestForm, agent: AgentConfig) -> JsonObject:
     litellm = load_litellm()
     name, provider, _, _ = litellm.get_llm_provider(agent.model, api_base=agent.api_base)
     params = {

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from star_pipeline.adapters.llm import batch_store as store
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.batch_booking import book
 from star_pipeline.adapters.llm.batch_lines import MOST_BYTES, MOST_REQUESTS, Outcomes, line
 from star_pipeline.adapters.llm.batch_owners import SENDING, is_alive, this_process
@@ -21,6 +20,7 @@ from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.journal import Entry, Journal
 from star_pipeline.adapters.llm.prices import FREE, price, prompt_bound, prompt_bytes, worst_pico
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.secrets import key_masker, masker
 from star_pipeline.adapters.progress import in_words
 from star_pipeline.config.models import AgentConfig
@@ -75,7 +75,7 @@ class Batches:
     def holds(self, key: bytes) -> bool:
         return self._journal.read(lambda db: store.holding(db, key)) is not None
 
-    async def ask(self, key: bytes, request: ChatRequest, form: Form, tries: int, send: bool) -> Entry | None:
+    async def ask(self, key: bytes, request: ChatRequest, form: RequestForm, tries: int, send: bool) -> Entry | None:
         """The reply, on disk. Raises Failure, and what ends the run; None where the request is in no batch and ``send`` is False."""
         while True:
             if known := self._journal.find(key):
@@ -112,7 +112,7 @@ class Batches:
         for told in sorted(self._left):
             self._tell(f"{told} stays with its server; the next run goes on with it")
 
-    def _line(self, key: bytes, request: ChatRequest, form: Form) -> bytes:
+    def _line(self, key: bytes, request: ChatRequest, form: RequestForm) -> bytes:
         agent = self._agents[request.agent]
         try:
             return line(key, request, form, agent)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from star_pipeline.adapters.backoff import wait_s
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.batch_store import any_open
 from star_pipeline.adapters.llm.batches import Batches
@@ -27,6 +26,7 @@ from star_pipeline.adapters.llm.prices import (
     require_bounds,
     worst_pico,
 )
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.senders import Senders
 from star_pipeline.adapters.llm.servers import Server, Servers
 from star_pipeline.config.models import AgentConfig
@@ -44,7 +44,7 @@ class _Agent:
     server: Server
 
 
-class LitellmChat:
+class AgentChat:
     """The port's chat model, for one event loop: made in it, and closed in it.
 
     What ``servers`` know outlives it. ``tell`` is told, in a line, what a user should know: how a server is humoured, long waits.
@@ -160,7 +160,7 @@ class LitellmChat:
         if self._batches and (entry := await self._in_batches(self._batches, key, request, agent)):
             return entry
         counted = sent = 0
-        tried: list[Form] = []
+        tried: list[RequestForm] = []
         first: Failure | None = None
         while True:
             try:
@@ -248,7 +248,7 @@ class LitellmChat:
             raise
 
     async def _try(
-        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Admission, sent: int, form: Form
+        self, key: bytes, request: ChatRequest, agent: _Agent, leave: Admission, sent: int, form: RequestForm
     ) -> Entry:
         """One try, from its reservation to its settlement. Raises Failure. Only while it waits for its turn may it be cancelled."""
         self._go_on()
@@ -284,7 +284,7 @@ class LitellmChat:
         agent: _Agent,
         leave: Admission,
         sent: int,
-        form: Form,
+        form: RequestForm,
         reservation: int | None,
     ) -> Entry:
         answer = await self._senders.send(request, form)

@@ -13,9 +13,9 @@ from urllib.parse import urljoin
 
 import aiohttp
 
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer, answer_of
 from star_pipeline.adapters.llm.failures import Failure, of_status
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.secrets import key_masker, key_of, masker
 from star_pipeline.adapters.llm.wire import MOST_BYTES, completion_of, error_code, require_one_origin
 from star_pipeline.config.models import AgentConfig
@@ -34,7 +34,7 @@ class DirectTransport:
         self._mask, self._mask_key = masker(agents), key_masker(agents)
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
+    async def send(self, request: ChatRequest, form: RequestForm = RequestForm()) -> Answer:
         """Raises Failure."""
         agent = self.agents[request.agent]
         body = body_of(request, form, agent)
@@ -107,7 +107,7 @@ class DirectTransport:
             self._session = None
 
 
-def body_of(request: ChatRequest, form: Form, agent: AgentConfig) -> JsonObject:
+def body_of(request: ChatRequest, form: RequestForm, agent: AgentConfig) -> JsonObject:
     """What a server that speaks OpenAI's chat API is sent."""
     params = form.params(request, agent)
     body: JsonObject = {"model": agent.model.partition("/")[2], "messages": form.messages(request)}

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.direct import DirectTransport
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.secrets import require_keys
 from star_pipeline.adapters.llm.transport import Transport
 from star_pipeline.config.models import AgentConfig
@@ -23,7 +23,7 @@ class Senders:
         self._direct = DirectTransport({name: agent for name, agent in agents.items() if agent.goes_directly})
         self._litellm = Transport(through) if through else None
 
-    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
+    async def send(self, request: ChatRequest, form: RequestForm = RequestForm()) -> Answer:
         """Raises Failure."""
         if self._litellm is None or request.agent in self._direct.agents:
             return await self._direct.send(request, form)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from star_pipeline.adapters.llm.adapting import Adaptation
 from star_pipeline.adapters.llm.breaker import Breaker
 from star_pipeline.adapters.llm.limits import Gate, Waiter
+from star_pipeline.adapters.llm.request_forms import Adaptation
 from star_pipeline.config.models import AgentConfig
 
 

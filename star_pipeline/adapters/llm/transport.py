@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer, answer_of
 from star_pipeline.adapters.llm.failures import Failure, classify
 from star_pipeline.adapters.llm.library import load_litellm
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.secrets import NO_KEY, key_masker, key_of, masker, require_keys
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonObject
@@ -30,7 +30,7 @@ class Transport:
         self._mask, self._mask_key = masker(agents), key_masker(agents)
         self._fixed = {name: _fixed_arguments(agent) for name, agent in agents.items()}
 
-    async def send(self, request: ChatRequest, form: Form = Form()) -> Answer:
+    async def send(self, request: ChatRequest, form: RequestForm = RequestForm()) -> Answer:
         """Raises Failure."""
         agent = self._agents[request.agent]
         given = {**self._fixed[request.agent], **form.params(request, agent), "messages": form.messages(request)}

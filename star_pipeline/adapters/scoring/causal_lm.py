@@ -14,7 +14,7 @@ import numpy as np
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.model_size import skeleton
 from star_pipeline.adapters.scoring import attention
-from star_pipeline.adapters.scoring.lengths import Lengths, RotaryState
+from star_pipeline.adapters.scoring.length_borders import LengthBorders, RotaryState
 from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, Tokens, forest, packed, padded, rows
 from star_pipeline.adapters.scoring.token_losses import token_losses
 from star_pipeline.core.errors import ModelError
@@ -32,7 +32,7 @@ _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 
 @dataclass(frozen=True)
-class Ways:
+class ExecutionModes:
     """How a model is run: ``packs``, with attention over segments, or rows with padding; ``tiles``, its head in tiles here, or its
     own; ``together``, several passes in a batch, or each by itself."""
 
@@ -51,12 +51,12 @@ class CausalLM:
         # some families (Llama 4) give their body another name than they say
         self._body = model.base_model if model.base_model is not model else getattr(model, "model", model)
         self._own_attention = model.config._attn_implementation
-        self._lengths = Lengths(model.config)
+        self._lengths = LengthBorders(model.config)
         self._at_rest = RotaryState(model)
         self._ways = {0: self._find_ways()}
 
     @property
-    def ways(self) -> Ways:
+    def ways(self) -> ExecutionModes:
         """How passes are run that are within every border."""
         return self._ways[0]
 
@@ -104,7 +104,7 @@ class CausalLM:
         return self._lengths.side(len(item.tokens))
 
     def _run(
-        self, passes: Sequence[ForwardPass], members: Sequence[int], ways: Ways, whole: bool
+        self, passes: Sequence[ForwardPass], members: Sequence[int], ways: ExecutionModes, whole: bool
     ) -> tuple[Batch, Tensor]:
         """The batch, and the losses of its targets. Nothing of an earlier batch is left in the model."""
         self._switch(attention.NAME if ways.packs else self._own_attention)
@@ -157,7 +157,7 @@ class CausalLM:
         finally:
             del base.forward
 
-    def _find_ways(self) -> Ways:
+    def _find_ways(self) -> ExecutionModes:
         """Raises ModelError where not even the model's body and head apart give what the model gives."""
         import torch
 
@@ -176,30 +176,32 @@ class CausalLM:
                     "expected a causal LM, not an encoder"
                 )
             self._allowed = _ROUNDING[str(self._model.dtype).removeprefix("torch.")] * max(largest, 1e-3)
-            tiles = self._agrees(trial, Ways(False, True), expected)
-            if not tiles and not self._agrees(trial, Ways(False, False), expected):
+            tiles = self._agrees(trial, ExecutionModes(False, True), expected)
+            if not tiles and not self._agrees(trial, ExecutionModes(False, False), expected):
                 raise ModelError(
                     f"scoring model {self.name!r} ({self._model.config.model_type}): its hidden states and its head do not give its "
                     "logits; expected a causal LM of transformers, or serve it: scoring.small/large: MODEL@http://…/v1"
                 )
-            packs = self._switch(attention.NAME) and self._agrees(trial, Ways(True, tiles), expected)
-        return Ways(packs, tiles)
+            packs = self._switch(attention.NAME) and self._agrees(trial, ExecutionModes(True, tiles), expected)
+        return ExecutionModes(packs, tiles)
 
-    def _ways_of(self, side: int) -> Ways:
+    def _ways_of(self, side: int) -> ExecutionModes:
         """The ways for passes beyond ``side`` borders: the fastest that give what each of two such passes gives when it is alone."""
         if side not in self._ways:
             import torch
 
             packs, tiles = self.ways.packs, self.ways.tiles
-            together = [] if self._lengths.each_its_own(side) else [Ways(True, tiles), Ways(False, tiles)]
-            plainly = Ways(False, tiles, together=False)
+            together = (
+                [] if self._lengths.each_its_own(side) else [ExecutionModes(True, tiles), ExecutionModes(False, tiles)]
+            )
+            plainly = ExecutionModes(False, tiles, together=False)
             trial = _long_trial(self._model.config.get_text_config().vocab_size, self._lengths, side)
             with torch.inference_mode():
                 alone = [self._run(trial, [n], plainly, whole=True)[1].tolist() for n in range(len(trial))]
                 expected = [loss for losses in alone for loss in losses]
                 chosen = (
                     ways
-                    for ways in (*together, Ways(True, tiles, together=False))
+                    for ways in (*together, ExecutionModes(True, tiles, together=False))
                     if (packs or not ways.packs) and self._agrees(trial, ways, expected, whole=True)
                 )
                 self._ways[side] = next(chosen, plainly)
@@ -229,7 +231,9 @@ class CausalLM:
         rounding = _ROUNDING[str(self._model.dtype).removeprefix("torch.")]
         return bool((one - two).abs().max() > rounding * max(float(one.abs().max()), 1e-3))
 
-    def _agrees(self, trial: Sequence[ForwardPass], ways: Ways, expected: list[float], whole: bool = False) -> bool:
+    def _agrees(
+        self, trial: Sequence[ForwardPass], ways: ExecutionModes, expected: list[float], whole: bool = False
+    ) -> bool:
         numbers = range(len(trial))
         parts: dict[int, NDArray[np.float64]] = {}
         try:
@@ -277,7 +281,7 @@ def _trial_passes(vocabulary: int, longest: int) -> list[ForwardPass]:
     ]
 
 
-def _long_trial(vocabulary: int, lengths: Lengths, side: int) -> list[ForwardPass]:
+def _long_trial(vocabulary: int, lengths: LengthBorders, side: int) -> list[ForwardPass]:
     """Two passes of a side, one as short as can be and one longer, alike in their first halves."""
     draw = np.random.default_rng(side)
     first = lengths.first(side)

@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Made:
+class AssetState:
     """What there is of one asset of a shard: its table, and the ``number`` of its last materialisation (None: none is known).
 
     Numbers grow with time, over all assets.
@@ -33,11 +33,11 @@ class Made:
 class ShardState:
     """What is known of a shard: each asset's state, and what somebody who has read its tables found (asset -> reasons)."""
 
-    made: Mapping[str, Made]
+    made: Mapping[str, AssetState]
     found: Mapping[str, Collection[Reason]] = field(default_factory=dict)
 
 
-def to_make(
+def assets_to_make(
     assets: Sequence[str], parents: Mapping[str, Collection[str]], paid: Collection[str], state: ShardState
 ) -> dict[str, Reason]:
     """asset -> why it is to be made, in the order of ``assets``, the loop's; empty where the shard is done.

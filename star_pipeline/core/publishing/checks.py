@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from star_pipeline.core.checks import Finding, Rule, Shares, correct_finding, listed, share_finding
+from star_pipeline.core.checks import Finding, Rule, WarningLimits, correct_finding, listed, share_finding
 from star_pipeline.core.records import CatalogEntry, LeftOutRow, StarRow, TaskDomain
 
 NEAR_DUPLICATES = Rule("near_duplicates", "Do nearly all rows ask something of their own?", False)
@@ -26,7 +26,7 @@ def domains_consistent(rows: Sequence[TaskDomain]) -> Finding:
     return correct_finding("task_domains", wrong, f"{len(rows):,} rows in {len(sizes):,} domains")
 
 
-def near_duplicate_share(rows: Sequence[TaskDomain], shares: Shares) -> Finding:
+def near_duplicate_share(rows: Sequence[TaskDomain], shares: WarningLimits) -> Finding:
     return share_finding(
         NEAR_DUPLICATES,
         rows,

@@ -14,7 +14,7 @@ from star_pipeline.defs.automation import keeps_up_with
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 from star_pipeline.instance.tags import DATA_VERSION
 
 
@@ -60,7 +60,7 @@ def agent_pair_probabilities(
         ["pair_id", "n_sampled", "reward", "probability_before", "probability"],
         {
             "plot_probabilities_over_shards": plot(
-                of_records.probabilities(
+                asset_figures.probabilities(
                     {
                         place: snapshots[key]
                         for place, key in enumerate(home.catalog_shards(), start=1)

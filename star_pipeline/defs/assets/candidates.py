@@ -12,7 +12,7 @@ from star_pipeline.core.tables import CANDIDATES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline.defs.stages import generator
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 
 
 @lake_asset(
@@ -49,7 +49,7 @@ def candidates(
         rows,
         ["pair_id", "status", "instruction", "response"],
         {
-            "plot_cost_by_pair": plot(of_records.cost_by_pair(rows), shown),
+            "plot_cost_by_pair": plot(asset_figures.cost_by_pair(rows), shown),
             "failed": sum(failures.values()),
             "failures": dg.MetadataValue.json(failures),
             "warnings": dg.MetadataValue.json(counts(name for row in rows for name in row.warnings or ())),

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.adapters.scored_with import METADATA, RESCORE_TAG
+from star_pipeline.adapters.scoring_weights import METADATA, RESCORE_TAG
 from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, gaps_consistent, ifd_above_1_share, same_candidates
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, Seed
@@ -14,7 +14,7 @@ from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, t
 from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.stages import score
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 
 
 @lake_asset(
@@ -54,8 +54,8 @@ def ifd_scores(
         rows,
         ["candidate_id", "status", "n_tokens_small", "ifd_small", "ifd_large", "gap", "gap_calibrated"],
         {
-            "plot_ifd_small_against_large": plot(of_records.ifd(rows), shown),
-            "plot_gap_by_pair": plot(of_records.gaps(rows, pair_of), shown),
+            "plot_ifd_small_against_large": plot(asset_figures.ifd(rows), shown),
+            "plot_gap_by_pair": plot(asset_figures.gaps(rows, pair_of), shown),
             "small": names[0],
             "large": names[1],
             **{f"weights of {name}": now for name, now in weights.items()},

@@ -8,7 +8,7 @@ from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.asset_factory import AllShards, covers, lake_asset, plot
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 from star_pipeline.inspection.build import build_inspection
 
 
@@ -34,7 +34,7 @@ def inspection(
     return dg.MaterializeResult(
         metadata={
             "plot_cost_by_agent": plot(
-                of_records.cost_by_agent(spend),
+                asset_figures.cost_by_agent(spend),
                 f"all that this lake has paid; {covers(home, home.shards_of(CANDIDATES))}",
             ),
             "path": dg.MetadataValue.path(str(home.inspection)),

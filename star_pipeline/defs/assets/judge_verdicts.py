@@ -23,7 +23,7 @@ from star_pipeline.core.tables import JUDGE_VERDICTS
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline.defs.stages import judge
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 
 
 @lake_asset(
@@ -64,7 +64,7 @@ def judge_verdicts(
         rows,
         ["candidate_id", "verdict", "verdict_first", "verdict_swapped", "pi_llm"],
         {
-            "plot_verdicts_by_pair": plot(of_records.verdicts(rows, pair_of), shown),
+            "plot_verdicts_by_pair": plot(asset_figures.verdicts(rows, pair_of), shown),
             "verdicts": dg.MetadataValue.json(counts(row.verdict for row in rows)),
             "calls_saved": saved,
             "calls_saved_usd": saved_usd,

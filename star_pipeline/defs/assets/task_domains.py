@@ -17,7 +17,7 @@ from star_pipeline.defs.asset_factory import AllShards, counts, covers, lake_ass
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, selected_rows
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 
 
 @lake_asset(
@@ -58,7 +58,7 @@ def task_domains(
             "near_duplicates": sum(row.near_duplicate_of != row.seed_id for row in found),
             "embeddings_computed": computed,
             "plot": plot(
-                of_records.domains(
+                asset_figures.domains(
                     names, [(domain.domain, row.selection) for domain, row in zip(found, rows, strict=True)]
                 ),
                 covers(home, finished.done),
@@ -78,6 +78,6 @@ def embeddings(rows: Sequence[StarRow], bank: MemoryBank, embedder: Embedder) ->
     missing = {name: text for name, text in wanted.items() if name not in found}
     if missing:
         found |= zip(missing, embedder.embed([*missing.values()]), strict=True)
-        bank.keep_beside(missing, [found[name] for name in missing], wanted)
+        bank.cache_embeddings(missing, [found[name] for name in missing], wanted)
     vectors = [found[row.candidate_id] for row in rows]
     return np.asarray(vectors, np.float32).reshape(len(rows), -1 if rows else 0), len(missing)

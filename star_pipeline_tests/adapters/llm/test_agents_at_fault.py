@@ -5,8 +5,8 @@ import json
 import pytest
 
 from star_pipeline.adapters.backoff import retry_after_s, retry_after_said
-from star_pipeline.adapters.llm.adapting import beyond_the_context, refused_parameter
 from star_pipeline.adapters.llm.endpoint import describe_endpoint
+from star_pipeline.adapters.llm.request_forms import beyond_the_context, refused_parameter
 from star_pipeline.config.models import AgentConfig, JudgeConfig
 from star_pipeline.core.errors import AgentDown, CallError
 from star_pipeline.core.records import Message

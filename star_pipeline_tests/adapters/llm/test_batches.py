@@ -10,7 +10,7 @@ import pytest
 
 from star_pipeline.adapters.llm import batch_store as store
 from star_pipeline.adapters.llm import batches
-from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.endpoint import describe_endpoint
 from star_pipeline.adapters.llm.journal import Journal, read_spend, request_key
 from star_pipeline.adapters.llm.prices import Price, price
@@ -50,7 +50,7 @@ def ask(tmp_path):
 
         async def together():
             agents = config if isinstance(config, dict) else {"a": config}
-            chat = LitellmChat(agents, Journal(tmp_path, lake), budget, quickly, tell=told.append)
+            chat = AgentChat(agents, Journal(tmp_path, lake), budget, quickly, tell=told.append)
             async with contextlib.aclosing(chat):
                 return await asyncio.gather(*(chat.complete(one) for one in requests), return_exceptions=True)
 
@@ -252,7 +252,7 @@ def test_two_lakes_that_share_a_journal_share_a_batch(ask):
         config = agent(server, **PRICES)
 
         async def both():
-            chats = [LitellmChat({"a": config}, Journal(ask.folder, lake), 9.0, quickly) for lake in ("one", "two")]
+            chats = [AgentChat({"a": config}, Journal(ask.folder, lake), 9.0, quickly) for lake in ("one", "two")]
             async with contextlib.AsyncExitStack() as stack:
                 for chat in chats:
                     await stack.enter_async_context(contextlib.aclosing(chat))
@@ -272,7 +272,7 @@ def stopped_while(ask, server, config, event, *requests):
     async def until():
         loop = asyncio.get_running_loop()
         server.meanwhile = lambda call: loop.call_soon_threadsafe(heard.set) if call == event else None
-        chat = LitellmChat({"a": config}, Journal(ask.folder, "lake"), 9.0, quickly, tell=told.append)
+        chat = AgentChat({"a": config}, Journal(ask.folder, "lake"), 9.0, quickly, tell=told.append)
         asking = [asyncio.ensure_future(chat.complete(one)) for one in requests]
         await heard.wait()
         for task in asking:

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from star_pipeline.adapters.llm.adapting import Form
 from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.failures import Failure
+from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.senders import Senders
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.reply_cleaning import spoken
@@ -23,7 +23,7 @@ ASKED = (Message("system", "Be brief."), Message("user", "Why? \u00e9\u6f22"))
 WAYS = ("direct", "litellm")
 
 
-def both(server, count=1, form=Form(), provider="hosted_vllm", params=None, **changes):
+def both(server, count=1, form=RequestForm(), provider="hosted_vllm", params=None, **changes):
     """[(what the direct way gave, what litellm's did)] of ``count`` requests, each an Answer or a Failure."""
     found = []
 
@@ -83,7 +83,7 @@ def test_the_same_request_goes_out(provider, monkeypatch):
             "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
         }
     ).encode()  # fmt: skip  # as a server writes it
-    forms = (Form(), Form(system_folded=True), Form(renamed=frozenset({"max_tokens"})))
+    forms = (RequestForm(), RequestForm(system_folded=True), RequestForm(renamed=frozenset({"max_tokens"})))
     with chat_server(lambda asked: Reply(body=told)) as server:
         for form in forms:
             [(direct, through)] = both(server, form=form, provider=provider, params=PARAMS)
@@ -174,7 +174,7 @@ def test_a_run_whose_servers_speak_openais_api_never_loads_litellm(tmp_path):
         code = f"""
 import asyncio, contextlib, sys
 from pathlib import Path
-from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.ports import ChatRequest
@@ -183,7 +183,7 @@ from star_pipeline.core.records import Message
 async def main():
     agents = {{"a": AgentConfig(model="hosted_vllm/m", api_base="{server.url}", params={{"max_tokens": 9}}, **COST)}}
     for budget in BUDGETS:
-        async with contextlib.aclosing(LitellmChat(agents, Journal(Path({str(tmp_path)!r}), "lake"), budget)) as chat:
+        async with contextlib.aclosing(AgentChat(agents, Journal(Path({str(tmp_path)!r}), "lake"), budget)) as chat:
             reply = await chat.complete(ChatRequest("a", (Message("user", "Why?"),), "t", "v"))
             assert reply.text == "fine"
 COST, BUDGETS = {{}}, (None,)

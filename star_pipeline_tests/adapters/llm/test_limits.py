@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.failures import Failure
 from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.llm.limits import AdaptiveSlots, Gate, TokenWindow
@@ -203,7 +203,7 @@ class Stages:
     def stage(self, number, count):
         async def ask():
             journal = Journal(self.folder / str(number), "lake")
-            chat = LitellmChat({"a": self.agent}, journal, None, self.sleep, lambda: self.now, self.servers)
+            chat = AgentChat({"a": self.agent}, journal, None, self.sleep, lambda: self.now, self.servers)
             async with contextlib.aclosing(chat):
                 messages = [(Message("user", f"{number} {n} " + "x" * 88),) for n in range(count)]
                 await asyncio.gather(*(chat.complete(ChatRequest("a", said, "t", "v")) for said in messages))
@@ -244,7 +244,7 @@ def test_a_real_server_sees_the_minutes_pace_over_two_stages(tmp_path):
         servers = Servers()
 
         async def stage(number):
-            chat = LitellmChat({"a": agent}, Journal(tmp_path / str(number), "lake"), servers=servers)
+            chat = AgentChat({"a": agent}, Journal(tmp_path / str(number), "lake"), servers=servers)
             async with contextlib.aclosing(chat):
                 asked = [ChatRequest("a", (Message("user", f"{number} {n}"),), "t", "v") for n in range(2)]
                 await asyncio.gather(*map(chat.complete, asked))

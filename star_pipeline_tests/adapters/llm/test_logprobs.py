@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from star_pipeline.adapters.llm.chat import LitellmChat
+from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.journal import FILE, Journal, reader, request_key
 from star_pipeline.adapters.llm.logprobs import logprobs_problem
 from star_pipeline.adapters.llm.wire import first_token, tidy
@@ -42,7 +42,7 @@ def talk(folder, config, work):
     news = []
 
     async def within():
-        chat = LitellmChat({"a": config}, Journal(folder, "lake"), tell=news.append)
+        chat = AgentChat({"a": config}, Journal(folder, "lake"), tell=news.append)
         async with contextlib.aclosing(chat):
             return await work(chat)
 

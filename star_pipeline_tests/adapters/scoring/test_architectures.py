@@ -6,7 +6,7 @@ import math
 import pytest
 
 from star_pipeline.adapters.scoring import model_cache
-from star_pipeline.adapters.scoring.causal_lm import Ways
+from star_pipeline.adapters.scoring.causal_lm import ExecutionModes
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
 from star_pipeline.core.equations.ifd_templates import prompt_text
@@ -14,7 +14,12 @@ from star_pipeline.core.ports import ScoringSample
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import ARCHITECTURES, save_model
 
-FAST, OWN_HEAD, IN_ROWS, IN_ROWS_OWN_HEAD = Ways(True, True), Ways(True, False), Ways(False, True), Ways(False, False)
+FAST, OWN_HEAD, IN_ROWS, IN_ROWS_OWN_HEAD = (
+    ExecutionModes(True, True),
+    ExecutionModes(True, False),
+    ExecutionModes(False, True),
+    ExecutionModes(False, False),
+)
 WAYS = {
     "gpt_neox": FAST,
     "gpt2": FAST,

@@ -101,7 +101,7 @@ def test_a_judge_that_leans_on_position_is_still_heard(lean, flipped):
     assert len(requests) == 4
     assert checks.verdicts_consistent(rows, 0.5).passed
     assert not checks.verdicts_consistent(rows, 2.5).passed
-    assert checks.flipped_share(rows, checks.Shares(**SHARES)).passed
+    assert checks.flipped_share(rows, checks.WarningLimits(**SHARES)).passed
 
 
 SHARES = {

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from star_pipeline.core.planning.restart import Made, Reason, ShardState, to_make
+from star_pipeline.core.planning.restart import AssetState, Reason, ShardState, assets_to_make
 from star_pipeline.defs.jobs import LOOP, PAID_FOR, PARENTS
 
 
 def state(there=LOOP, numbers=None, **found):
     numbers = dict(enumerate_from_one(LOOP)) if numbers is None else numbers
-    return ShardState({name: Made(name in there, numbers.get(name)) for name in LOOP}, found)
+    return ShardState({name: AssetState(name in there, numbers.get(name)) for name in LOOP}, found)
 
 
 def enumerate_from_one(names):
@@ -18,7 +18,7 @@ def enumerate_from_one(names):
 
 
 def ask(*args, **named):
-    return to_make(LOOP, PARENTS, PAID_FOR, state(*args, **named))
+    return assets_to_make(LOOP, PARENTS, PAID_FOR, state(*args, **named))
 
 
 def test_a_shard_that_is_done_needs_nothing():
@@ -72,4 +72,4 @@ def test_after_everything_asked_for_was_made_nothing_is_left_to_do(there, number
         for child, parents in PARENTS.items():
             assert name not in parents or child in made or child in PAID_FOR
     later = numbers | {name: 10 + place for place, name in enumerate(made)}
-    assert to_make(LOOP, PARENTS, PAID_FOR, state(there=set(LOOP), numbers=later)) == {}
+    assert assets_to_make(LOOP, PARENTS, PAID_FOR, state(there=set(LOOP), numbers=later)) == {}

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from star_pipeline.core.checks import Shares
+from star_pipeline.core.checks import WarningLimits
 from star_pipeline.core.publishing import checks
 from star_pipeline.core.records import CatalogEntry, LeftOutRow, Message, StarRow, TaskDomain
 
-SHARES = Shares(0.1, 0.5, 0.1, 0.3, 0.5, 0.5, least_rows=10)
+SHARES = WarningLimits(0.1, 0.5, 0.1, 0.3, 0.5, 0.5, least_rows=10)
 
 
 def test_the_final_data_set_holds_live_seeds_that_end_in_their_response():

@@ -21,7 +21,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Order:
+class Ranking:
     """The pair with the highest estimate, and those whose intervals do not tell them from it, in order."""
 
     first: Standing
@@ -33,19 +33,19 @@ class Order:
         return not self.rivals
 
 
-def order(standings: Sequence[Standing]) -> Order | None:
+def order(standings: Sequence[Standing]) -> Ranking | None:
     """The first of the pairs and its rivals; None where there are not two to compare."""
     if len(standings) < 2:
         return None
     first, *others = sorted(standings, key=lambda one: (-one.centre, one.pair_id))
-    return Order(first, tuple(one.pair_id for one in others if not _above(first, one)))
+    return Ranking(first, tuple(one.pair_id for one in others if not _above(first, one)))
 
 
 def _above(one: Standing, other: Standing) -> bool:
     return one.sure and other.sure and one.low is not None and other.high is not None and one.low > other.high
 
 
-def by_mean_pi(board: Iterable[JsonMapping]) -> Order | None:
+def by_mean_pi(board: Iterable[JsonMapping]) -> Ranking | None:
     """The order of the sampled pairs among the rows of the query pair_leaderboard."""
     return order(
         [
@@ -70,7 +70,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def mean_pi_tells(found: Order | None) -> str:
+def mean_pi_tells(found: Ranking | None) -> str:
     """In a sentence, what the mean π of the sampled pairs tells; empty where there are not two."""
     if found is None:
         return ""

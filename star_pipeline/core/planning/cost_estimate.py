@@ -36,7 +36,7 @@ class AgentEstimate:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had."""
 
     seeds_to_do: int

@@ -29,32 +29,34 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ShardRequest:
     """What to request now, and why there is no more (one line)."""
 
     keys: tuple[str, ...]
     reason: str
 
 
-def catalogue_wanted(files: str, taken_in: str | None, last: Attempt | None, tries: int) -> Wish:
+def catalogue_wanted(files: str, taken_in: str | None, last: Attempt | None, tries: int) -> ShardRequest:
     """Whether to look at the seed files again: ``files`` names them as they are, ``taken_in`` as the catalogue saw them.
 
     ``last`` is the last run asked for with exactly these files, ``tries`` counts such runs.
     """
     if files == taken_in:
-        return Wish((), "the seed files are as the catalogue knows them")
+        return ShardRequest((), "the seed files are as the catalogue knows them")
     if last is None or last.state == "done":
-        return Wish((files,), "")
+        return ShardRequest((files,), "")
     if last.state == "under way":
-        return Wish((), f"the catalogue is being made ({last.named})")
+        return ShardRequest((), f"the catalogue is being made ({last.named})")
     if last.error in FOR_GOOD:
-        return Wish((), f"waiting for the seed files to be mended ({last.named})")
+        return ShardRequest((), f"waiting for the seed files to be mended ({last.named})")
     if tries >= _MOST_TRIES:
-        return Wish((), f"the catalogue failed {tries} times ({last.named}); mend it, then materialise seed_catalog")
-    return Wish((files,), "")
+        return ShardRequest(
+            (), f"the catalogue failed {tries} times ({last.named}); mend it, then materialise seed_catalog"
+        )
+    return ShardRequest((files,), "")
 
 
-def shards_wanted(pending: Sequence[str], last: Mapping[str, Attempt], window: int) -> Wish:
+def shards_wanted(pending: Sequence[str], last: Mapping[str, Attempt], window: int) -> ShardRequest:
     """Which of the ``pending`` shards (in key order) to run now, so that at most the first ``window`` are under way.
 
     A shard that failed by itself holds the later ones back until somebody has run it again; one that came out of turn is
@@ -68,8 +70,8 @@ def shards_wanted(pending: Sequence[str], last: Mapping[str, Attempt], window: i
         elif attempt.state != "under way":
             what = "was stopped" if attempt.state == "stopped" else "failed"
             reason = f"shard {shard} {what} and later shards wait for it ({attempt.named}); mend it, then re-execute that run"
-            return Wish(tuple(wanted), reason)
+            return ShardRequest(tuple(wanted), reason)
     under_way = min(len(pending), window) - len(wanted)
-    return Wish(
+    return ShardRequest(
         tuple(wanted), f"{under_way} shards under way, {len(pending)} to do" if pending else "every shard is done"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_pipeline.core.planning.requests import Attempt, catalogue_wanted, shards_wanted
+from star_pipeline.core.planning.run_requests import Attempt, catalogue_wanted, shards_wanted
 
 BUSY, DONE, STOPPED = Attempt("r1", "under way"), Attempt("r1", "done"), Attempt("r1", "stopped")
 KILLED = Attempt("r1", "failed")

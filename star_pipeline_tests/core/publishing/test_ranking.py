@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_pipeline.core.publishing.standing import LEAST, Standing, by_mean_pi, mean_pi_tells, order
+from star_pipeline.core.publishing.ranking import LEAST, Standing, by_mean_pi, mean_pi_tells, order
 
 
 def row(pair_id, mean, half, candidates=100, probability=0.2):

@@ -30,7 +30,7 @@ _NAMES = {
 _LEAST = 4
 
 
-class Lengths:
+class LengthBorders:
     """The borders that a model's configuration names.
 
     With ``longrope`` (Phi), the longest position of a pass decides by which factors all its positions are turned; with

@@ -7,7 +7,7 @@ import pytest
 
 from star_pipeline.core.records import AgentSpend, Candidate, IfdScore, JudgeVerdict, PairProbability
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, CANDIDATES, IFD_SCORES, JUDGE_VERDICTS
-from star_pipeline.figures import of_records
+from star_pipeline.figures import asset_figures
 
 
 def record(kind, spec, **known):
@@ -41,7 +41,7 @@ def beside(figure):
 
 def test_gaps_are_told_by_pair_with_the_best_median_on_top_and_counts():
     scores = [score("1", 0.5, 0.4), score("2", 0.5, 0.2), score("3", 0.1, 0.3), score("4", None, 0.3)]
-    found = of_records.gaps(scores, {"1": "keep+a", "2": "keep+a", "3": "b+a", "4": "b+a"})
+    found = asset_figures.gaps(scores, {"1": "keep+a", "2": "keep+a", "3": "b+a", "4": "b+a"})
     assert [(row["pair_id"], row["scored"]) for row in plotted(found)] == [("keep+a", 2), ("b+a", 1)]
     assert [row["median_gap"] for row in plotted(found)] == pytest.approx([0.2, -0.2])
     assert beside(found) == {"keep+a": "2 of 2 above 0", "b+a": "0 of 1 above 0"}
@@ -53,7 +53,7 @@ def test_gaps_are_told_by_pair_with_the_best_median_on_top_and_counts():
 
 def test_of_three_comparisons_no_percentage_is_said_but_how_many_were_reversed_and_how_sure_that_is():
     said = ["better", "inconsistent", "worse", "skipped", "unparsed", *["skipped"] * 2]
-    found = of_records.verdicts(
+    found = asset_figures.verdicts(
         [verdict(number, of) for number, of in enumerate(said)],
         {str(number): "a+b" if number < 5 else "keep+b" for number in range(7)},
     )
@@ -66,22 +66,22 @@ def test_of_three_comparisons_no_percentage_is_said_but_how_many_were_reversed_a
 def test_every_scored_candidate_is_in_one_square_also_where_all_are_the_same():
     numbers = random.Random(0)
     scores = [score(str(n), numbers.uniform(0, 2), numbers.uniform(0, 2)) for n in range(500)] + [score("x", None, 1.0)]
-    squares = plotted(of_records.ifd(scores))
+    squares = plotted(asset_figures.ifd(scores))
     assert sum(row["candidates"] for row in squares) == 500
     assert len({(row["small_low"], row["large_low"]) for row in squares}) == len(squares) <= 24 * 24
-    [only] = plotted(of_records.ifd([score("1", 0.5, 0.5), score("2", 0.5, 0.5)]))
+    [only] = plotted(asset_figures.ifd([score("1", 0.5, 0.5), score("2", 0.5, 0.5)]))
     assert (only["small_low"], only["large_low"], only["candidates"]) == (0.5, 0.5, 2)
 
 
 def test_probabilities_begin_before_their_first_shard_and_keep_the_shards_places():
-    found = of_records.probabilities({place: snapshot(place, a=0.5 + place / 100, b=0.4) for place in (3, 4, 6)})
+    found = asset_figures.probabilities({place: snapshot(place, a=0.5 + place / 100, b=0.4) for place in (3, 4, 6)})
     assert [(row["place"], row["probability"]) for row in plotted(found) if row["pair_id"] == "a"] == [
         (2, 0.5),
         (3, 0.53),
         (4, 0.54),
         (6, 0.56),
     ]
-    many = plotted(of_records.probabilities({place: snapshot(place, a=0.5) for place in range(21, 221)}))
+    many = plotted(asset_figures.probabilities({place: snapshot(place, a=0.5) for place in range(21, 221)}))
     assert 30 < len(many) <= 61
     assert many[-1]["place"] == 220
 
@@ -89,7 +89,7 @@ def test_probabilities_begin_before_their_first_shard_and_keep_the_shards_places
 @pytest.mark.parametrize(("usd", "unit", "values"), [(0.5, "USD", [0.5, 1.0]), (0.0, "tokens", [40, 10])])
 def test_an_agents_cost_is_in_tokens_where_nothing_has_a_price(usd, unit, values):
     spend = [AgentSpend("a", "respond", 1, 30, 10, usd, 0, 0.0), AgentSpend("b", "judge", 1, 10, 0, 2 * usd, 0, 0.0)]
-    found = of_records.cost_by_agent(spend)
+    found = asset_figures.cost_by_agent(spend)
     assert [row["value"] for row in plotted(found)] == values
     assert f" {unit} paid in all" in found.finding
 
@@ -99,14 +99,14 @@ def test_a_pairs_cost_is_told_in_sent_and_received_where_nothing_has_a_price():
         record(Candidate, CANDIDATES, pair_id=pair, prompt_tokens=sent, completion_tokens=7, cost_usd=0.0)
         for pair, sent in (("a+b", 5), ("keep+b", 3), ("a+b", 2))
     ]
-    assert {(row["pair_id"], row["part"]): row["value"] for row in plotted(of_records.cost_by_pair(made))} == {
+    assert {(row["pair_id"], row["part"]): row["value"] for row in plotted(asset_figures.cost_by_pair(made))} == {
         ("a+b", "sent"): 7,
         ("a+b", "received"): 14,
         ("keep+b", "sent"): 3,
         ("keep+b", "received"): 7,
     }
     priced = plotted(
-        of_records.cost_by_pair(
+        asset_figures.cost_by_pair(
             [record(Candidate, CANDIDATES, pair_id="a+b", prompt_tokens=1, completion_tokens=1, cost_usd=0.25)]
         )
     )
@@ -114,7 +114,9 @@ def test_a_pairs_cost_is_told_in_sent_and_received_where_nothing_has_a_price():
 
 
 def test_rows_by_domain_have_the_largest_first():
-    found = of_records.domains({0: "bread", 1: "机器"}, [(1, "best"), (0, "fallback_base"), (0, "best"), (0, "best")])
+    found = asset_figures.domains(
+        {0: "bread", 1: "机器"}, [(1, "best"), (0, "fallback_base"), (0, "best"), (0, "best")]
+    )
     assert [(row["label"], row["selection"], row["rows"]) for row in plotted(found)] == [
         ("0: bread", "best", 2),
         ("0: bread", "fallback_base", 1),

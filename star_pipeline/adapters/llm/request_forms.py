@@ -30,7 +30,7 @@ _FEW, _MANY = 5, 20
 
 
 @dataclass(frozen=True)
-class Form:
+class RequestForm:
     """How requests are put to a server that does not take them as they are."""
 
     system_folded: bool = False
@@ -55,8 +55,8 @@ class Form:
             given.setdefault(_OTHER_NAME[name], given.pop(name))
         return given
 
-    def with_all(self, other: "Form") -> "Form":
-        return Form(
+    def with_all(self, other: "RequestForm") -> "RequestForm":
+        return RequestForm(
             self.system_folded or other.system_folded, self.left_out | other.left_out, self.renamed | other.renamed
         )
 
@@ -65,12 +65,14 @@ class Adaptation:
     """What is known of one agent's server."""
 
     def __init__(self) -> None:
-        self.form = Form()
+        self.form = RequestForm()
         self.answered = False
         self._taken: set[tuple[str, str]] = set()
         self._refusals: tuple[str, int] = ("", 0)
 
-    def another(self, request: ChatRequest, agent: AgentConfig, tried: list[Form], failure: Failure) -> Form | None:
+    def another(
+        self, request: ChatRequest, agent: AgentConfig, tried: list[RequestForm], failure: Failure
+    ) -> RequestForm | None:
         """The form to try next, after the last of those tried was refused; None where there is none.
 
         The server's words decide; one that has not answered yet may be tried without.
@@ -85,7 +87,9 @@ class Adaptation:
                     return form
         return None
 
-    def _thinkable(self, request: ChatRequest, agent: AgentConfig, last: Form, failure: Failure) -> Iterator[Form]:
+    def _thinkable(
+        self, request: ChatRequest, agent: AgentConfig, last: RequestForm, failure: Failure
+    ) -> Iterator[RequestForm]:
         said, optional = failure.said.lower(), self._optional(request)
         if self.form != last:
             yield self.form.with_all(last)
@@ -103,7 +107,7 @@ class Adaptation:
             yield replace(self.form, left_out=self.form.left_out | optional)
             yield replace(self.form, system_folded=True, left_out=self.form.left_out | optional)
 
-    def took(self, name: str, request: ChatRequest, agent: AgentConfig, form: Form) -> list[str]:
+    def took(self, name: str, request: ChatRequest, agent: AgentConfig, form: RequestForm) -> list[str]:
         """The server answered a request in this form; returns what is new, to be told."""
         self.answered, self._refusals = True, ("", 0)
         self._taken.update((key, repr(value)) for key, value in form.params(request, agent).items())
@@ -117,7 +121,7 @@ class Adaptation:
             news.append(f"{who} takes no system message; its text is put at the head of the user's first message")
         return news
 
-    def refused(self, name: str, request: ChatRequest, agent: AgentConfig, form: Form, failure: Failure) -> None:
+    def refused(self, name: str, request: ChatRequest, agent: AgentConfig, form: RequestForm, failure: Failure) -> None:
         """A request was refused for good. Raises AgentDown where that is not the request's own fault."""
         if failure.kind not in ("bad_request", "context_too_long"):
             return

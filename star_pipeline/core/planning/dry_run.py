@@ -26,7 +26,7 @@ Known = Callable[[ChatRequest], ChatReply | None]
 
 
 @dataclass(frozen=True)
-class Habit:
+class ReplyStatistics:
     """How an agent replies in a stage: tokens a reply, and bytes of prompt a token."""
 
     completion_tokens: float
@@ -64,7 +64,7 @@ class CallTotals:
 TotalsByStage = dict[tuple[str, str], CallTotals]
 
 
-class Foresight:
+class DryRunChat:
     """A chat model that asks nobody: it gives what is ``known``, and counts the rest, each request once.
 
     The stand-in reply is as long as the agent's are on average; a judge's says that the first answer is better.
@@ -73,7 +73,7 @@ class Foresight:
     def __init__(
         self,
         known: Known,
-        habit: Callable[[str, str], Habit],
+        habit: Callable[[str, str], ReplyStatistics],
         most_tokens: Callable[[ChatRequest], int | None],
         bound: Callable[[ChatRequest], int],
     ) -> None:
@@ -127,7 +127,7 @@ async def foresee(
     plan: Sequence[PlanRow],
     candidates: Sequence[Candidate] | None,
     gaps: Mapping[str, float | None] | None,
-    chat: Foresight,
+    chat: DryRunChat,
     stages: Stages,
 ) -> list[Candidate]:
     """Let ``chat`` count the requests of a shard; ``candidates`` and ``gaps`` are what it has already. Returns its candidates.
