@@ -12,7 +12,7 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
   candidates, and a calibrated gap is among them; others would give other bits. Meanwhile the shards before and after it ask.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
-* With an agent that asks in batches nothing is done ahead.
+* With a budget, which is to end with whole shards, and with an agent that asks in batches nothing is done ahead.
 * An error ahead (an agent that is down, the budget) ends the work ahead, until the next shard begins. The step that needs what failed
   asks for itself, and tells.
 """

@@ -144,8 +144,9 @@ class _Work:
         self._checked = False
         self._had_bank = bool(lake.memory_bank.exists())
         told, fixed = Told(), Fixed(config=config)
-        # a batch is to hold a whole stage, and what is asked ahead goes out a few at a time
-        ahead = ahead and "chat" not in overrides and all(a.mode == "live" for a in settings.agents_in_use.values())
+        # a batch is to hold a whole stage, and what is asked ahead goes out a few at a time; a budget that ends is to leave whole shards
+        ahead = ahead and "chat" not in overrides and settings.budget.usd is None
+        ahead = ahead and all(agent.mode == "live" for agent in settings.agents_in_use.values())
         self._ahead = Ahead(settings, lake, progress, overrides) if ahead else None
         shared = self._ahead.resources(fixed, told) if self._ahead else {}
         self._defs = build_defs({"progress": told, "settings": fixed, **overrides, **shared}, config, str(lake.root))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from star_pipeline_tests.figures.test_asset_figures import score, snapshot, verdict
 
 from star_pipeline.figures import asset_figures
 from star_pipeline.figures.base import _COLOURS, whole_ticks
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.figures.judge import _VERDICTS
+from star_pipeline_tests.figures.test_asset_figures import score, snapshot, verdict
 
 LONG = [f"instruction-agent-number-{n // 6}+a-response-agent-called-{n % 6}" for n in range(30)]
 _PICTURE = re.compile(r"!\[.*\]\(data:image/svg\+xml;base64,([\w+/=]+)\)")
