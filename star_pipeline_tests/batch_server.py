@@ -3,14 +3,13 @@
 import email
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_pipeline_tests.llm_server import ChatServer, Reply, Script, _Handler, completion
+from star_pipeline_tests.llm_server import ChatServer, Reply, Script, _Handler, completion, serving
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,5 @@ class _BatchHandler(_Handler):
 @contextmanager
 def batch_server(script: Script) -> Iterator[BatchServer]:
     """A running server on a free port of loopback."""
-    server = BatchServer(script)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(BatchServer(script)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

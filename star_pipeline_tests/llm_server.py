@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Reply:
     breaks: Literal["", "reset", "half"] = ""
 
 
+S = TypeVar("S", bound=ThreadingHTTPServer)
 Script = Callable[[dict[str, Any]], Reply | str]
 
 
@@ -147,7 +148,13 @@ def completion(asked: dict[str, Any], reply: Reply) -> dict[str, Any]:
 @contextmanager
 def chat_server(script: Script) -> Iterator[ChatServer]:
     """A running server on a free port of loopback."""
-    server = ChatServer(script)
+    with serving(ChatServer(script)) as server:
+        yield server
+
+
+@contextmanager
+def serving(server: S) -> Iterator[S]:
+    """The server at work in a thread of its own, for as long as it is needed."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

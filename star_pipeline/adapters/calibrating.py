@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from star_pipeline.adapters import event_loop
+from star_pipeline.adapters import event_loop, stages
 from star_pipeline.adapters.calibration_files import Details, keep_calibration
 from star_pipeline.adapters.first_seeds import FirstSeeds
 from star_pipeline.adapters.lake import Lake
@@ -24,9 +24,7 @@ from star_pipeline.core.calibration.findings import (
 from star_pipeline.core.calibration.judge import OF_THE_RUN, judge_findings, judged_pairs
 from star_pipeline.core.calibration.probes import Probe, comparisons, probes_of, scoring_rows
 from star_pipeline.core.calibration.scoring import CANDIDATE, ModelKind, scored_texts, scoring_findings
-from star_pipeline.core.equations.generation import Generator
 from star_pipeline.core.equations.ifd import score_candidates
-from star_pipeline.core.equations.judging import Judge
 from star_pipeline.core.ports import ChatModel, Progress, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 
@@ -88,8 +86,7 @@ def calibrate(
 
 async def _generated(settings: StarConfig, first: FirstSeeds, outside: Outside, progress: Progress) -> list[Candidate]:
     async with aclosing(outside.chat()) as chat:
-        generator = Generator(chat, settings.prompt_library, settings.agent_prompts, settings.sampling.response_mode)
-        return await generator.candidates(first.plan, first.seeds, progress)
+        return await stages.generator(settings, chat).candidates(first.plan, first.seeds, progress)
 
 
 async def _judged(
@@ -102,10 +99,9 @@ async def _judged(
 ) -> tuple[list[JudgeVerdict], list[JudgeVerdict]]:
     """(the run's own comparisons, of the candidates and scores that were ``made``; those of the probes)."""
     async with aclosing(outside.chat()) as chat:
-        judge = Judge(chat, settings.prompt_library, settings.judge_rules)
-        of_the_run = await judge.verdicts(made[0], seeds, made[1], progress)
+        of_the_run = await stages.judge(settings, chat, made[0], seeds, made[1], progress)
         rows, scores = comparisons(probes, seeds)
-        return of_the_run, await judge.verdicts(rows, seeds, scores, progress)
+        return of_the_run, await stages.judge(settings, chat, rows, seeds, scores, progress)
 
 
 def _scored(
@@ -120,8 +116,7 @@ def _scored(
         small, large = outside.small(), outside.large()
         own = scoring_rows(seeds)
         began = time.monotonic()
-        rules = settings.scoring.calibration, settings.scoring.least_tokens
-        scores = score_candidates(candidates, seeds, lambda: small, lambda: large, *rules)
+        scores = stages.score(settings, candidates, seeds, small, large)
         own_scores = score_candidates(own, seeds, lambda: small, lambda: large)
         if settings.scoring.calibration != "none":  # a raw gap does not go with the candidates', which are of ranks
             own_scores = [replace(row, gap=None) for row in own_scores]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_intake import Say, would_hold
+from star_pipeline.adapters.stages import seed_vectors
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
@@ -82,15 +83,18 @@ def _planned(
         for row in lake.read_table(SAMPLING_PLAN, shard):
             rows.setdefault(row.seed_id, []).append(row)
         return [row for seed in seeds for row in rows.get(seed.seed_id, [])]
+    known, lag = set(lake.catalog_shards()), settings.evolution.lag
+    done = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key in known]
+    seen, unseen = done[: max(len(done) - lag, 0)], done[max(len(done) - lag, 0) :]
     neighbours: list[list[Neighbour]] = [[] for _ in seeds]
-    if settings.sampling.from_memory and lake.memory_bank.exists():
-        vectors = embedder().embed([seed.instruction for seed in seeds])
-        neighbours = bank().nearest(vectors, settings.memory.neighbours, before=identity.shard_number(shard))
-    return plan_shard(seeds, _snapshot(lake, settings), neighbours, settings.sampling_rules)
+    if settings.sampling.from_memory and lake.memory_bank.exists() and (seen or not lag):
+        before = identity.shard_number(unseen[0] if unseen else shard)
+        neighbours = bank().nearest(seed_vectors(seeds, embedder()), settings.memory.neighbours, before=before)
+    return plan_shard(seeds, _snapshot(lake, settings, seen), neighbours, settings.sampling_rules)
 
 
-def _snapshot(lake: Lake, settings: StarConfig) -> Snapshot:
-    shards = [key for key in lake.shards_of(AGENT_PAIR_PROBABILITIES) if key in set(lake.catalog_shards())]
-    if not shards:
+def _snapshot(lake: Lake, settings: StarConfig, seen: Sequence[str]) -> Snapshot:
+    """After the last of the shards that the next plan sees."""
+    if not seen:
         return initial_snapshot(settings.sampled_ids)
-    return for_pairs(snapshot_of(lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), settings.sampled_ids)
+    return for_pairs(snapshot_of(lake.read_table(AGENT_PAIR_PROBABILITIES, seen[-1])), settings.sampled_ids)

@@ -2,7 +2,7 @@
 
 A reply is in the journal before anything uses it, so that asking ahead and materialising later is safe. A thread of its own, with an
 event loop (``SharedChat``), computes for the shard that Dagster works on, and for those after it whose plan is determined
-(``evolution.lag``), plan → candidates → scores → verdicts, with the functions that the assets themselves call (``defs.stages``), and
+(``evolution.lag``), plan → candidates → scores → verdicts, with the functions that the assets themselves call (``adapters.stages``), and
 keeps nothing of it but the replies in the journal, and in memory the losses and embeddings (``SharedModels``). Each asset is still
 materialised by its own step, in order: it asks and computes all anew, and finds it answered and computed, or on its way. So a kill
 costs what it always did; tables, checks, lock, budget, resume and UI are those of a run that does one thing after the other.
@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
+from star_pipeline.adapters import stages
 from star_pipeline.adapters.embedder import SentenceEmbedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
@@ -39,7 +40,6 @@ from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, JUDGE_VERDICTS, SAMPLING_PLAN, SHARD_MANIFEST
-from star_pipeline.defs import stages
 from star_pipeline.defs.resources import (
     EmbedderResource,
     LakeResource,

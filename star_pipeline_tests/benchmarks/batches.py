@@ -21,8 +21,8 @@ from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_spend
-from star_pipeline.core import tables
 from star_pipeline_tests.batch_server import BatchServer, Fate, batch_server
+from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import seed_rows
 
 AGENTS = ("good", "mid", "bad")
@@ -87,7 +87,7 @@ def measure(folder: Path, models: Path, seeds: int, kills: int, draw: random.Ran
         tuple(batches[1:]),
         tuple(sum(row.cost_usd for row in rows) for rows in spend),
         sum(row.reserved_usd for row in spend[2]),
-        _differences(lakes[0], lakes[2]),
+        differences(lakes[0], lakes[2], APART),
         tuple(round(one, 1) for one in seconds),
     )
 
@@ -113,18 +113,6 @@ def _killed(server: BatchServer, whole: list[str], most: int, draw: random.Rando
         run.wait()
         server.meanwhile = lambda call: None
     return hit[0] if hit else None
-
-
-def _differences(one: Lake, other: Lake) -> list[str]:
-    found = []
-    for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
-        for shard in [None] if spec is tables.STAR_DATASET else one.shards_of(spec):
-            before, after = (
-                lake.read_arrow(spec, shard).drop_columns([c.name for c in spec.columns if c.name in APART]).to_pydict()
-                for lake in (one, other)
-            )
-            found += [f"{spec.name}[{shard}].{name}" for name in before if before[name] != after[name]]
-    return found
 
 
 def main() -> None:

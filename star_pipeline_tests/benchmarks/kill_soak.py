@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +107,14 @@ def _replies(lake: Lake) -> int:
         return int(journal.execute("SELECT count(*) FROM reply").fetchone()[0])
 
 
-def differences(one: Lake, other: Lake) -> list[str]:
+def differences(one: Lake, other: Lake, apart: Collection[str] = APART) -> list[str]:
+    """Columns, but for those ``apart``, that differ."""
     found = []
     for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
         shards = [None] if spec is tables.STAR_DATASET else one.shards_of(spec)
         for shard in shards:
             before, after = (
-                lake.read_arrow(spec, shard).drop_columns([c.name for c in spec.columns if c.name in APART]).to_pydict()
+                lake.read_arrow(spec, shard).drop_columns([c.name for c in spec.columns if c.name in apart]).to_pydict()
                 for lake in (one, other)
             )
             found += [f"{spec.name}[{shard}].{name}" for name in before if before[name] != after[name]]

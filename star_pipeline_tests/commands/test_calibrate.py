@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.fakes import HashEmbedder
+from star_pipeline.adapters.first_seeds import first_seeds
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.progress import SilentProgress
@@ -20,9 +21,10 @@ from star_pipeline.core import tables
 from star_pipeline.core.calibration.words import verdict
 from star_pipeline.core.errors import BudgetReached, ConfigError, SeedError
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.resources import EmbedderResource, SettingsResource
+from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
 from star_pipeline.report.build import build_report
-from star_pipeline_tests.commands.test_run import Notes
+from star_pipeline_tests.commands.test_run import Lakeside, Notes, prefers_a
+from star_pipeline_tests.conftest import fake_resources, seed_rows
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
@@ -226,3 +228,21 @@ def test_the_job_in_the_ui_finds_the_same(calibrated):
     assert made.metadata["verdict"].value == "unfit"
     assert made.metadata["seeds"].value == 8
     assert len(server.requests) == before
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 4])
+def test_the_seeds_plan_is_the_one_that_the_run_then_draws_whatever_the_lag(tmp_path, lag):
+    side = Lakeside(tmp_path)
+    side.ease = 1.0
+    side.configure(evolution={"rate": 0.05, "lag": lag})
+    side.seeds(seed_rows(12))
+    side.run(prefers_a)
+    side.seeds(seed_rows(4, offset=100), "more.json")
+    fakes = fake_resources(SettingsResource(config=str(side.config)), LakeResource(root=str(side.lake.root)))
+    settings = load_config(str(side.config))
+    memory = MemoryResource(
+        lake=LakeResource(root=str(side.lake.root)), settings=SettingsResource(config=str(side.config))
+    )
+    first = first_seeds(side.lake, settings, (), 4, fakes["embedder"].embedder, memory.bank)
+    side.run(prefers_a)
+    assert list(first.plan) == side.lake.read_table(tables.SAMPLING_PLAN, side.lake.catalog_shards()[-1])

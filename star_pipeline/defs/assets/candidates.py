@@ -6,12 +6,12 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import event_loop
+from star_pipeline.adapters.stages import generator
 from star_pipeline.core.checks import CORRECT, FAILED, failed_share, same_candidates
 from star_pipeline.core.records import Candidate, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
-from star_pipeline.defs.stages import generator
 from star_pipeline.figures import asset_figures
 
 

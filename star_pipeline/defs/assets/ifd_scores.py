@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters.scoring_weights import METADATA, RESCORE_TAG
+from star_pipeline.adapters.stages import score
 from star_pipeline.core.checks import CORRECT, IFD_ABOVE_1, gaps_consistent, ifd_above_1_share, same_candidates
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, Seed
@@ -13,7 +14,6 @@ from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import LakeResource, ScorerResource, SettingsResource
 from star_pipeline.defs.scope import Scope
-from star_pipeline.defs.stages import score
 from star_pipeline.figures import asset_figures
 
 

@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from star_pipeline.adapters import event_loop
+from star_pipeline.adapters.stages import judge
 from star_pipeline.core.checks import (
     CORRECT,
     FLIPPED,
@@ -22,7 +23,6 @@ from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 from star_pipeline.core.tables import JUDGE_VERDICTS
 from star_pipeline.defs.asset_factory import counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import ChatResource, LakeResource, ProgressResource, SettingsResource
-from star_pipeline.defs.stages import judge
 from star_pipeline.figures import asset_figures
 
 

@@ -3,13 +3,13 @@
 import dagster as dg
 import pyarrow as pa
 
+from star_pipeline.adapters.stages import draw_plan, planned_seeds
 from star_pipeline.core.checks import CORRECT, plan_complete, plan_consistent
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import SAMPLING_PLAN
 from star_pipeline.defs.asset_factory import counts, lake_asset, table_result
 from star_pipeline.defs.partitions import PRIOR_STATE
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
-from star_pipeline.defs.stages import draw_plan, planned_seeds
 
 
 @lake_asset(
