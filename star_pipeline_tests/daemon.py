@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.commands.dev import dagster_dev, environment, prepare_instance
+from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
 
 FAKES = "star_pipeline_tests.fake_definitions"
 
@@ -126,7 +126,7 @@ def dagster_ui(
     port = free_port()
     if command is None:
         prepare_instance(lake)
-        command = dagster_dev("127.0.0.1", port, module)
+        command = dg_dev("127.0.0.1", port, module)
     else:
         command = [*command, "--port", str(port)]
     with (

@@ -13,9 +13,11 @@ from star_pipeline.core.errors import ConfigError
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.console import LOCATION
 
+_DG = "from dagster_dg_cli.cli import main; main()"
+
 
 def serve(config: str, lake: Lake, host: str, port: int) -> None:
-    """Becomes ``dagster dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it.
+    """Becomes ``dg dev``: signals reach it directly, so that Ctrl-C and SIGTERM end the daemon with it.
 
     Raises LakeError where another ``dev`` serves this lake: two daemons would launch each other's runs.
     """
@@ -40,7 +42,7 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execve(sys.executable, dagster_dev(host, port), environment(config, lake))
+    os.execve(sys.executable, dg_dev(host, port), environment(config, lake))
 
 
 def prepare_instance(lake: Lake) -> None:
@@ -50,9 +52,12 @@ def prepare_instance(lake: Lake) -> None:
             print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
 
 
-def dagster_dev(host: str, port: int, module: str = LOCATION) -> list[str]:
-    """The command line of Dagster's UI and daemon on the definitions of ``module``."""
-    return [sys.executable, "-m", "dagster", "dev", "-m", module, "--host", host, "--port", str(port)]
+def dg_dev(host: str, port: int, module: str = LOCATION) -> list[str]:
+    """The command line of Dagster's UI and daemon on the definitions of ``module``, wherever it is called.
+
+    With a module, ``dg`` needs no project folder; by Python and not by its script, which need not be on the path.
+    """
+    return [sys.executable, "-c", _DG, "dev", "-m", module, "--host", host, "--port", str(port)]
 
 
 def environment(config: str, lake: Lake) -> dict[str, str]:
