@@ -37,6 +37,12 @@ def read_findings(lake: Lake, fingerprint: str | None = None) -> list[Calibratio
     return [row for row in rows if fingerprint in (None, row.fingerprint)]
 
 
+def calibrated_since(lake: Lake, made: UPath) -> bool:
+    """Whether something was calibrated after this file was written."""
+    findings = _path(lake, FINDINGS)
+    return findings.exists() and findings.stat().st_mtime > made.stat().st_mtime
+
+
 def words_of(lake: Lake) -> UPath:
     """Where the last calibration stands in words."""
     return lake.calibration / _WORDS

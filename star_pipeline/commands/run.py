@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from star_pipeline.adapters.calibration_files import calibrated_since
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.lake import Lake, content_hash
@@ -232,8 +233,9 @@ class _Work:
             self._ahead.close()
 
     def publish(self) -> bool:
-        """Rebuild what is made of all shards where a table, a setting under ``dataset`` or this program has changed since."""
+        """Rebuild what is made of all shards where a table, a calibration, a ``dataset`` setting or this program has changed."""
         there = self._lake.has_table(TASK_DOMAINS) and is_current(self._lake) and self._lake.report.exists()
+        there = there and not calibrated_since(self._lake, self._lake.report)
         if there and is_published(self._lake, self._settings.dataset_fingerprint) and self._published_these():
             return False
         self._progress.note("publishing the final data set, the inspection file and the report")

@@ -4,14 +4,16 @@ import glob
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.temporary_files import unfinished
+from star_pipeline.core.calibration.findings import FINDINGS
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.health.examination import SIGNATURES
 from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
 _WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
-_TABLES: tuple[AnyTable, ...] = (*SHARD_TABLES, *_WHOLE_TABLES, SPEND, CONFIGS, ORIGINS, STALE_TABLES, HEALTH_LINES)
+_CALIBRATION = replace(FINDINGS, name="calibration")
+_TABLES: tuple[AnyTable, ...] = (
+    *(*SHARD_TABLES, *_WHOLE_TABLES),
+    *(SPEND, CONFIGS, ORIGINS, STALE_TABLES, HEALTH_LINES, _CALIBRATION),
+)
 TABLE_NAMES = tuple(spec.name for spec in _TABLES)
 _SHARD = Column("shard", pa.string(), "the shard, from the file's name", False)
 
@@ -114,6 +120,7 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequen
                 _fill(database, spec, [_file(lake, spec)] if lake.has_table(spec) else [])
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _insert(database, STALE_TABLES.name, STALE_TABLES.to_arrow(stale))
+            _insert(database, _CALIBRATION.name, _CALIBRATION.to_arrow(read_findings(lake)))
             _record_origins(database, lake)
             if _count(database, "sampling_plan"):
                 _insert(database, HEALTH_LINES.name, HEALTH_LINES.to_arrow(health_of(database)))

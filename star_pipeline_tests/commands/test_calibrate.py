@@ -22,6 +22,7 @@ from star_pipeline.core.calibration.words import verdict
 from star_pipeline.core.errors import BudgetReached, ConfigError, SeedError
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
+from star_pipeline.inspection.build import open_inspection
 from star_pipeline.report.build import build_report
 from star_pipeline_tests.commands.test_run import Lakeside, Notes, prefers_a
 from star_pipeline_tests.conftest import fake_resources, seed_rows
@@ -181,6 +182,21 @@ def test_the_command_says_it_exits_with_3_and_pays_nothing_the_second_time(calib
     assert "instruction agent, echo: unfit" in doctor.output
     words = (folder / "lake" / "calibration" / "README.md").read_text("utf-8")
     assert "**unfit**" in words
+
+
+def test_the_run_after_a_calibration_publishes_what_was_found_and_the_one_after_that_has_nothing_to_do(calibrated):
+    _, config, lake, _, server = calibrated
+    run_calibration(config, lake, [], 6, SilentProgress(), hashed(config))
+    before = len(server.requests)
+    outcomes = [run_pipeline(config, lake, [], SilentProgress(), hashed(config)) for _ in range(2)]
+    assert [outcome.published for outcome in outcomes] == [True, False]
+    assert [outcome.shards for outcome in outcomes] == [(), ()]
+    assert len(server.requests) == before
+    with open_inspection(lake) as database:
+        found = database.execute("SELECT subject, name, measure, verdict, seeds FROM calibration").fetchall()
+    assert sorted(found, key=str) == sorted(
+        ((row.subject, row.name, row.measure, row.verdict, 6) for row in read_findings(lake)), key=str
+    )
 
 
 def test_a_judge_that_goes_by_the_place_is_unfit_and_the_run_is_told(models, tmp_path):
