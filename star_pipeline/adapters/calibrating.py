@@ -70,7 +70,7 @@ def calibrate(
     found = [
         *judge_findings(judge, pairs),
         *scoring_findings(names, texts, first_nats, outside.kinds()),
-        *agent_findings(replies),
+        *agent_findings(replies, (*settings.pairs.sampled_pairs, *settings.pairs.base_pairs)),
         cost_finding(usd, first.left, _budget_left(lake, settings)),
         time_finding(seconds, latency, first.left, fresh=2 * spent >= made),
     ]

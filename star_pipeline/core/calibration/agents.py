@@ -1,7 +1,7 @@
 """Are the agents fit? How many of their rewrites and answers are of use, and what was wrong with the others."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from star_pipeline.core.calibration.findings import (
     LOST,
@@ -13,7 +13,7 @@ from star_pipeline.core.calibration.findings import (
 )
 from star_pipeline.core.intervals import share
 from star_pipeline.core.rates import rate
-from star_pipeline.core.records import KEEP, SEED_PAIR, Candidate, PlanRow
+from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Candidate, Pair, PlanRow
 
 REWRITES: Subject = "instruction agent"
 ANSWERS: Subject = "response agent"
@@ -49,16 +49,27 @@ def agent_replies(plan: Sequence[PlanRow], candidates: Sequence[Candidate]) -> l
     return [*rewrites.values(), *answers.values()]
 
 
-def agent_findings(replies: Sequence[AgentReply]) -> list[CalibrationFinding]:
-    """By agent and role: the share that is lost, with the kinds; and the share that is kept with a warning, at most ``doubtful``."""
+def agent_findings(replies: Sequence[AgentReply], pairs: Collection[Pair]) -> list[CalibrationFinding]:
+    """By agent and role: the share that is lost, with the kinds; and the share that is kept with a warning, at most ``doubtful``.
+
+    An agent of the ``pairs`` that these seeds asked nothing of has a line without a figure: it was not measured.
+    """
     found = []
+    cast = {
+        REWRITES: {pair.instruction_agent for pair in pairs if pair != SEED} - {KEEP},
+        ANSWERS: {pair.response_agent for pair in pairs if pair != SEED},
+    }
     for role in (REWRITES, ANSWERS):
-        for agent in sorted({reply.agent for reply in replies if reply.role == role}):
+        what = "rewrites" if role == REWRITES else "answers"
+        asked = {reply.agent for reply in replies if reply.role == role}
+        for agent in sorted(cast[role] - asked):
+            unknown = f"not measured: these seeds asked it for no {what}; a larger --count does"
+            found.append(finding(role, agent, "lost", None, None, unknown, None))
+        for agent in sorted(asked):
             mine = [reply for reply in replies if (reply.role, reply.agent) == (role, agent)]
             kinds = Counter(reply.kind for reply in mine if reply.kind != OK)
             lost = share(sum(kinds.values()), len(mine))
             told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-            what = "rewrites" if role == REWRITES else "answers"
             found.append(
                 finding(
                     role,

@@ -22,7 +22,7 @@ from star_pipeline.core.calibration.judge import judge_findings, judged_pairs
 from star_pipeline.core.calibration.scoring import ModelKind, scoring_findings
 from star_pipeline.core.calibration.words import interval, page, told, verdict, verdicts
 from star_pipeline.core.intervals import share
-from star_pipeline.core.records import Candidate, JudgeVerdict, PlanRow
+from star_pipeline.core.records import KEEP, SEED, Candidate, JudgeVerdict, Pair, PlanRow
 from star_pipeline_tests.conftest import CONFIG
 
 
@@ -229,9 +229,20 @@ def test_a_reply_that_pairs_share_counts_once_and_under_the_agent_that_gave_it()
 def test_an_agent_that_only_echoes_is_unfit_and_warnings_are_at_most_doubtful():
     replies = [AgentReply("e", "instruction agent", str(n), "echo", None) for n in range(12)]
     replies += [AgentReply("w", "response agent", str(n), "ok", "script", True) for n in range(24)]
-    lost, fine, warned = agent_findings(replies)
+    lost, fine, warned = agent_findings(replies, [Pair("e", "w")])
     assert (lost.verdict, lost.meaning) == ("unfit", "12 of 12 rewrites are of no use: 12 echo")
     assert (fine.verdict, warned.verdict, warned.measure) == ("fine", "doubtful", "warned")
+
+
+def test_an_agent_that_the_seeds_asked_nothing_of_is_said_not_to_be_measured():
+    replies = [AgentReply("a", "response agent", "s", "ok", None)]
+    found = agent_findings(replies, [Pair(KEEP, "a"), Pair("b", "a"), Pair(KEEP, "c"), SEED])
+    assert [(row.subject, row.name, row.figure, row.verdict) for row in found] == [
+        ("instruction agent", "b", None, None),
+        ("response agent", "c", None, None),
+        ("response agent", "a", 0.0, found[-1].verdict),
+    ]
+    assert "no rewrites; a larger --count does" in found[0].meaning
 
 
 def test_cost_is_carried_forward_to_what_is_left_and_held_against_the_budget():
