@@ -91,6 +91,8 @@ def _validated(where: str, raw: JsonObject, folder: Path, overrides: Mapping[str
         raw["prompts"] = {name: _prompt_text(where, name, folder, file) for name, file in raw["prompts"].items()}
     if isinstance(raw.get("journal"), str) and raw["journal"]:
         raw["journal"] = _journal_path(where, folder, raw["journal"])
+    if isinstance(raw.get("study"), dict):
+        raw["study"] = _study_paths(folder, raw["study"])
     try:
         settings = StarConfig.model_validate(raw)
     except ValidationError as error:
@@ -122,6 +124,40 @@ def _journal_path(where: str, folder: Path, journal: str) -> str:
         return str((folder / Path(journal).expanduser()).resolve())
     except (RuntimeError, ValueError, OSError) as error:  # a user's folder that nobody has, a NUL, links in a circle
         raise ConfigError(f"{where}, journal: {journal!r} is no path: {error}; expected a folder") from error
+
+
+def _study_paths(folder: Path, study: JsonObject) -> JsonObject:
+    """The study's files and lakes from ``folder`` on; a file that is not there stays as it is named, since it may be a hub's name."""
+
+    def placed(value: Any) -> Any:  # whatever YAML can say; pydantic looks at it afterwards
+        if isinstance(value, list):
+            return [placed(inner) for inner in value]
+        if not isinstance(value, str) or not value or "://" in value:
+            return value
+        try:
+            path = folder / Path(value).expanduser()
+            return str(path.resolve()) if path.exists() else value
+        except (RuntimeError, ValueError, OSError):  # as in _journal_path; reading it says what is wrong
+            return value
+
+    def files(section: Any, fields: tuple[str, ...]) -> Any:
+        return (
+            {name: placed(value) if name in fields else value for name, value in section.items()}
+            if isinstance(section, dict)
+            else section
+        )
+
+    if isinstance(lakes := study.get("lakes"), dict):
+        study = study | {
+            "lakes": {
+                name: str(folder.absolute() / root) if isinstance(root, str) and root and "://" not in root else root
+                for name, root in lakes.items()
+            }
+        }
+    if isinstance(evaluate := study.get("evaluate"), dict):
+        inner = {name: files(part, ("questions", "include_path")) for name, part in evaluate.items()}
+        study = study | {"evaluate": files(inner, ("held_out",))}
+    return study
 
 
 def _prompt_text(where: str, name: str, folder: Path, file: object) -> str:

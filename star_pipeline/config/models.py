@@ -10,6 +10,7 @@ from star_pipeline.config.agents import AgentConfig as AgentConfig
 from star_pipeline.config.judge import JudgeConfig
 from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
+from star_pipeline.config.study import StudyConfig
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.calibration.identity import calibrated_settings
@@ -212,6 +213,9 @@ class StarConfig(Section):
     sensor: SensorConfig = SensorConfig()
     checks: ChecksConfig = ChecksConfig()
     ui: UiConfig = UiConfig()
+    study: StudyConfig | None = Field(
+        None, description="models tuned on this lake's rows and on other choices of them, and compared; null: no study"
+    )
     _prompt_files: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
@@ -242,6 +246,9 @@ class StarConfig(Section):
             if judge not in self.agents:
                 section = "judge.agents" if self.judge.agents else "judge.agent"
                 raise ValueError(f"{section}: unknown agent {judge!r}; there are {known}")
+        for field, agent in self.study.agents.items() if self.study else ():
+            if agent not in self.agents:
+                raise ValueError(f"{field}: unknown agent {agent!r}; there are {known}")
         count = len(self.pairs.sampled_pairs)
         if self.evolution.floor * count > 1 + 1e-12:
             raise ValueError(
@@ -350,6 +357,7 @@ class StarConfig(Section):
                 "sensor": True,
                 "checks": True,
                 "ui": True,
+                "study": True,
                 "judge": self.judge.later_defaults,
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
