@@ -246,9 +246,9 @@ class StarConfig(Section):
             if judge not in self.agents:
                 section = "judge.agents" if self.judge.agents else "judge.agent"
                 raise ValueError(f"{section}: unknown agent {judge!r}; there are {known}")
-        for field, agent in self.study.agents.items() if self.study else ():
-            if agent not in self.agents:
-                raise ValueError(f"{field}: unknown agent {agent!r}; there are {known}")
+        for field, name in self.study.agents.items() if self.study else ():
+            if name not in self.agents:
+                raise ValueError(f"{field}: unknown agent {name!r}; there are {known}")
         count = len(self.pairs.sampled_pairs)
         if self.evolution.floor * count > 1 + 1e-12:
             raise ValueError(
