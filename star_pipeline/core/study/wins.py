@@ -94,7 +94,8 @@ def _fit(x: NDArray[np.float64], y: Values, weights: NDArray[np.float64], start:
                 np.column_stack([c * slope[:, 0] - b * slope[:, 1], a * slope[:, 1] - b * slope[:, 0]]) / size[:, None]
             )
             found = found + np.clip(step, -5, 5)
-            if np.nanmax(np.abs(step), initial=0.0) < 1e-12:
+            open_yet = np.abs(found).max(axis=1) < _SURE  # false for nan, too
+            if np.abs(step[open_yet]).max(initial=0.0) < 1e-10:
                 break
         there = np.isfinite(found).all(axis=1) & (np.abs(found).max(axis=1) < _SURE)
     return np.where(there[:, None], found, np.nan)
