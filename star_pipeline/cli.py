@@ -312,6 +312,29 @@ def calibrate(
 
 
 @app.command()
+def study(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
+    """Make the training sets that the configuration's section study asks for, out of the lake's tables and without any call.
+
+    Each has one row of every seed, chosen by another rule; seeds that overlap with the evaluation's questions are in none.
+
+    Example: star-pipeline study --config my.yaml --lake my_lake
+    """
+    from rich.console import Console
+
+    from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.commands.study import print_arms, run_study
+
+    home, terminal = Lake.at(lake), Console(stderr=True)
+    if terminal.is_terminal:
+        with BarProgress(terminal) as bars:
+            made, _ = run_study(config, home, bars)
+    else:
+        made, _ = run_study(config, home, LineProgress())
+    print_arms(Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140), home, made)
+
+
+@app.command()
 def doctor(
     config: Config = "offline",
     lake: LakeRoot = "data_lake",

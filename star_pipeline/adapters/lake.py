@@ -20,6 +20,7 @@ from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.records import CatalogEntry
+from star_pipeline.core.study.tables import STUDY_TABLES
 from star_pipeline.core.table_spec import AnyTable, TableSpec
 from star_pipeline.core.tables import (
     COST_COLUMNS,
@@ -43,6 +44,7 @@ class _CatalogShard(NamedTuple):
 
 _WHOLE = {spec.name for spec in (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, LEFT_OUT_ROWS)}
 """The tables of which there is one, and not one a shard, beside the final data set."""
+_STUDY = {spec.name for spec in STUDY_TABLES}
 
 _ROW_GROUP = 4096
 """Rows that a reader of a table has to hold at least, compressed."""
@@ -152,6 +154,14 @@ class Lake:
         return self.root / "calibration"
 
     @property
+    def study(self) -> UPath:
+        return self.root / "study"
+
+    def arm(self, name: str) -> UPath:
+        """The training set of a study's arm."""
+        return self.study / "arms" / f"{name}.parquet"
+
+    @property
     def inspection(self) -> UPath:
         return self.root / "inspect.duckdb"
 
@@ -207,6 +217,8 @@ class Lake:
         """The Parquet file of a table; ``shard`` is None for the tables of which there is one."""
         if spec.name == STAR_DATASET.name:
             return self.root / "star_dataset" / "star_dataset.parquet"
+        if spec.name in _STUDY:
+            return self.study / f"{spec.name}.parquet"
         if spec.name in _WHOLE:
             return self.root / "tables" / f"{spec.name}.parquet"
         if shard is None:
@@ -316,8 +328,10 @@ class Lake:
         if self.root.protocol in ("", "file"):  # object stores put whole objects
             root = Path(self.local(self.root))
             tables = root / "tables"
-            places = (root / name for name in ("seeds", "star_dataset", "journal", "dagster_home", "calibration"))
-            for folder in (root, *places, tables, *tables.glob("*")):
+            places = (
+                root / name for name in ("seeds", "star_dataset", "journal", "dagster_home", "calibration", "study")
+            )
+            for folder in (root, *places, root / "study" / "arms", tables, *tables.glob("*")):
                 sweep(folder)
 
     def catalog_rows(self) -> Sequence[CatalogEntry]:

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import dagster as dg
 
+from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import StarError
-from star_pipeline.defs.assets import ALL_ASSETS
+from star_pipeline.defs.assets import ALL_ASSETS, STUDY_ASSETS
 from star_pipeline.defs.io_manager import LakeTables
 from star_pipeline.defs.jobs import make_jobs
 from star_pipeline.defs.partitions import external_assets
@@ -64,9 +65,12 @@ def build_defs(
         "io_manager": LakeTables(lake=root),
         **overrides,
     }
-    shown, jobs = _presentation(settings), make_jobs(scope)
+    configured = _configured(settings)
+    shown, jobs = _presentation(configured), make_jobs(scope)
+    # a study takes hours: "Materialize all" must not begin one that nobody has asked for
+    assets = [*ALL_ASSETS, *(STUDY_ASSETS if configured and configured.study else ())]
     return dg.Definitions(
-        assets=[*external_assets(scope, shown), *(asset.build(scope, shown) for asset in ALL_ASSETS)],
+        assets=[*external_assets(scope, shown), *(asset.build(scope, shown) for asset in assets)],
         jobs=jobs,
         sensors=[seed_files_sensor(scope, jobs), publish_follows(scope)],
         schedules=[nightly(scope)],
@@ -76,13 +80,19 @@ def build_defs(
     )
 
 
-def _presentation(settings: SettingsResource) -> Presentation:
-    """Owners and freshness as configured; a configuration that cannot be read must not keep the UI from loading."""
+def _configured(settings: SettingsResource) -> StarConfig | None:
+    """The configuration; None where it cannot be read, which must not keep the UI from loading."""
     try:
-        knobs = settings.load().ui
+        return settings.load()
     except StarError as error:
         logging.getLogger(__name__).warning("%s", error)
+        return None
+
+
+def _presentation(configured: StarConfig | None) -> Presentation:
+    """Owners and freshness as configured."""
+    if configured is None:
         return Presentation()
-    hours = knobs.fresh_within_hours
+    hours = configured.ui.fresh_within_hours
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours)) if hours else None
-    return Presentation(knobs.owners, policy)
+    return Presentation(configured.ui.owners, policy)

@@ -1,67 +1,8 @@
-"""The selected rows of all shards that are done: what the final data set, and all that describes it, is made of."""
+"""What an asset depends on that asks for ``selected_rows``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from star_pipeline.adapters.consistency import misfits
-from star_pipeline.adapters.lake import Lake
-from star_pipeline.core.errors import LakeError
-from star_pipeline.core.planning.consistency import JOINED, Misfit, refusal
-from star_pipeline.core.publishing.rows import star_rows
-from star_pipeline.core.records import CatalogEntry, StarRow
-from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, JUDGE_VERDICTS, SEED_SHARDS
+from star_pipeline.adapters.selected_rows import OF_CANDIDATES
+from star_pipeline.core.tables import SEED_SHARDS
 from star_pipeline.defs.asset_factory import AllShards
 
-_OF_CANDIDATES = (CANDIDATES, IFD_SCORES, COMPOSITE_SCORES)
-_PARTS = (SEED_SHARDS, *_OF_CANDIDATES, JUDGE_VERDICTS)
-SELECTED_ROWS_DEPS = [AllShards(spec.name) for spec in (SEED_SHARDS, *_OF_CANDIDATES)]
-"""What an asset depends on that asks for ``selected_rows``, beside the catalogue."""
-
-
-@dataclass(frozen=True)
-class SelectedRows:
-    """A row for each live seed of the shards that are ``done``, in the order of the catalogue's ``shards`` and their seeds."""
-
-    rows: list[StarRow]
-    entries: Mapping[str, CatalogEntry]
-    shards: tuple[str, ...]
-    done: tuple[str, ...]
-
-    @property
-    def live(self) -> set[str]:
-        """seed_ids that the seed files still hold."""
-        return {seed_id for seed_id, entry in self.entries.items() if entry.live}
-
-
-def selected_rows(lake: Lake) -> SelectedRows:
-    """Read the selected rows. A shard that lacks a table is not done.
-
-    Raises LakeError, naming shards, tables and the remedy, where the tables of a shard do not belong together, as when one was made
-    again alone: a row would be joined from values that contradict each other.
-    """
-    entries = {entry.seed_id: entry for entry in lake.catalog_rows()}
-    shards = tuple(sorted({entry.shard for entry in entries.values()}))
-    done: list[str] = []
-    rows: list[StarRow] = []
-    apart: list[Misfit] = []
-    for shard in shards:
-        if not all(lake.has_table(spec, shard) for spec in _PARTS):
-            continue
-        found = [misfit for misfit in misfits(lake, shard) if misfit.table in JOINED]
-        apart += found
-        if found:
-            continue
-        done.append(shard)
-        candidates, scores, composite = (lake.read_arrow(spec, shard) for spec in _OF_CANDIDATES)
-        chosen = composite.column("selected")
-        rows += star_rows(
-            shard,
-            lake.read_table(SEED_SHARDS, shard),
-            entries,
-            CANDIDATES.from_arrow(candidates.filter(chosen)),
-            COMPOSITE_SCORES.from_arrow(composite.filter(chosen)),
-            IFD_SCORES.from_arrow(scores.filter(chosen)),
-        )
-    if apart:
-        raise LakeError(refusal(apart))
-    return SelectedRows(rows, entries, shards, tuple(done))
+SELECTED_ROWS_DEPS = [AllShards(spec.name) for spec in (SEED_SHARDS, *OF_CANDIDATES)]
+"""Beside the catalogue."""

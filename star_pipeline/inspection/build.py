@@ -18,6 +18,7 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.health.examination import SIGNATURES
 from star_pipeline.core.planning.consistency import STALE_TABLES, StaleTable
 from star_pipeline.core.records import AgentSpend, HealthLine
+from star_pipeline.core.study.tables import STUDY_TABLES
 from star_pipeline.core.table_spec import AnyTable, Column
 from star_pipeline.core.tables import (
     CONFIGS,
@@ -37,7 +38,10 @@ from star_pipeline.inspection.shipped import STORED, in_order_of_use, statements
 if TYPE_CHECKING:
     import duckdb  # here, since DuckDB complains of leaks at exit when it is imported before the models
 
-_WHOLE_TABLES = (SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS)
+_WHOLE_TABLES: tuple[AnyTable, ...] = (
+    *(SEED_CATALOG, REJECTED_ROWS, TASK_DOMAINS, STAR_DATASET, LEFT_OUT_ROWS),
+    *STUDY_TABLES,
+)
 _CALIBRATION = replace(FINDINGS, name="calibration")
 _TABLES: tuple[AnyTable, ...] = (
     *(*SHARD_TABLES, *_WHOLE_TABLES),
@@ -201,10 +205,10 @@ def query_columns() -> dict[str, list[QueryColumn]]:
 
 
 def _known_columns() -> dict[str, str]:
-    """What a column of this name holds, where all tables that have one say the same."""
+    """What a column of this name holds, where all tables that have one say the same, a study's left aside."""
     said: dict[str, set[str]] = {}
     for spec in _TABLES:
-        for column in _columns(spec):
+        for column in _columns(spec) if spec not in STUDY_TABLES else ():
             said.setdefault(column.name, set()).add(column.description)
     return {name: texts.pop() for name, texts in said.items() if len(texts) == 1}
 

@@ -17,6 +17,7 @@ from star_pipeline.adapters.dataset_files import (
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
+from star_pipeline.adapters.selected_rows import SelectedRows, selected_rows
 from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.checks import CORRECT, listed
@@ -39,7 +40,7 @@ from star_pipeline.defs.asset_factory import SIMILARITY, AllShards, blocking, co
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
-from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, SelectedRows, selected_rows
+from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS
 from star_pipeline.inspection.build import health_before_publishing
 
 _TOLD = (SAMPLING_PLAN, JUDGE_VERDICTS, AGENT_PAIR_PROBABILITIES)

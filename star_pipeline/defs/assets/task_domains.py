@@ -6,6 +6,7 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 
+from star_pipeline.adapters.selected_rows import selected_rows
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.checks import CORRECT
 from star_pipeline.core.ports import Embedder, MemoryBank
@@ -16,7 +17,7 @@ from star_pipeline.core.tables import TASK_DOMAINS
 from star_pipeline.defs.asset_factory import AllShards, counts, covers, lake_asset, plot, table_result
 from star_pipeline.defs.automation import once_settled
 from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
-from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS, selected_rows
+from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS
 from star_pipeline.figures import asset_figures
 
 

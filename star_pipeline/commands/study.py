@@ -1,0 +1,113 @@
+"""``star-pipeline study``: training sets from the lake's tables, models tuned on them, and what those are worth."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import read_spend
+from star_pipeline.adapters.lock import hold_publishing
+from star_pipeline.adapters.snapshots import stale_tables
+from star_pipeline.adapters.study_arms import MadeArms, make_arms, study_of
+from star_pipeline.adapters.study_files import write_study_rows
+from star_pipeline.config import StarConfig, load_config
+from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.ports import Progress
+from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner, carry_out, trainings
+from star_pipeline.core.study.names import SEEDS
+from star_pipeline.core.study.records import StudyArm
+from star_pipeline.core.study.tables import STUDY_GRADES, STUDY_LOSSES, STUDY_RESULTS, STUDY_TASKS, STUDY_WINS
+from star_pipeline.inspection.build import build_inspection
+
+_OWNER = "star-pipeline study"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What comes after the arms: how models are tuned, and what is measured of them."""
+
+    tuner: Tuner
+    evaluations: Sequence[Evaluation]
+
+
+StagesOf = Callable[[Lake, StarConfig, Progress], Stages]
+
+
+def run_study(
+    config: str, lake: Lake, progress: Progress, stages_of: StagesOf | None = None
+) -> tuple[MadeArms, StudyOutcome]:
+    """Make the arms; with ``stages_of`` tune a model on each, measure, compare, and keep it all in the lake's ``study/``.
+
+    Raises StarError in one line. What is done stays: the same command goes on.
+    """
+    settings = load_config(config)
+    study = study_of(settings)
+    try:
+        targets = [str(model) for model in study.models(settings.scoring.small)] if stages_of else []
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with hold_publishing(lake, _OWNER):
+        made = make_arms(lake, settings, progress)
+    outcome = StudyOutcome()
+    if stages_of:
+        stages = stages_of(lake, settings, progress)
+        planned = trainings(targets, [(arm.arm, arm.digest) for arm in made.arms], study.seeds)
+        baseline = SEEDS if SEEDS in study.arms else study.arm_names[0]
+        outcome = carry_out(planned, stages.tuner, stages.evaluations, baseline)
+        _keep(lake, outcome)
+    _inspect(lake, settings)
+    return made, outcome
+
+
+def _keep(lake: Lake, outcome: StudyOutcome) -> None:
+    """The results come last: where they are, what they were made from is there too."""
+    found = outcome.measured
+    write_study_rows(lake, STUDY_LOSSES, found.losses)
+    write_study_rows(lake, STUDY_WINS, found.wins)
+    write_study_rows(lake, STUDY_GRADES, found.grades)
+    write_study_rows(lake, STUDY_TASKS, found.tasks)
+    write_study_rows(lake, STUDY_RESULTS, outcome.results)
+
+
+def _inspect(lake: Lake, settings: StarConfig) -> None:
+    with hold_publishing(lake, _OWNER):
+        spend = read_spend(lake.journal_folder(settings.journal), lake.lake_id)
+        build_inspection(lake, spend, list(stale_tables(lake)))
+
+
+def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
+    """A row an arm, and what was left out of all of them."""
+    shown = Table(box=None, padding=(0, 2), pad_edge=False)
+    shown.add_column("arm")
+    for name in ("rows", "tokens", "tokens a row", "by fallback", "seed's own", "same as star"):
+        shown.add_column(name, justify="right")
+    for arm in made.arms:
+        shown.add_row(*_cells(arm))
+    console.print(shown)
+    counts = {
+        "overlap with the evaluation's questions": sum(row.reason == "overlap" for row in made.left_out),
+        "have an empty response": sum(row.reason == "empty_response" for row in made.left_out),
+        "are not selected in every lake": sum(row.reason == "not_in_lake" for row in made.left_out),
+    }
+    looked = f"{made.questions:,} question{'' if made.questions == 1 else 's'} looked for"
+    said = ", ".join(f"{count:,} {words}" for words, count in counts.items() if count) or "none"
+    console.print(
+        f"seeds left out of every arm: {said} ({looked}; listed in study_left_out)", markup=False, soft_wrap=True
+    )
+    if cut := [f"{arm.left_out_tokens:,} of {arm.arm}" for arm in made.arms if arm.left_out_tokens]:
+        console.print(f"rows left out for equal tokens: {', '.join(cut)}", markup=False, soft_wrap=True)
+    if made.shards < made.of:
+        console.print(
+            f"{made.of - made.shards:,} of {made.of:,} shards are not done, and their seeds are in no arm; run: star-pipeline run",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"training sets in {lake.study / 'arms'}", markup=False, soft_wrap=True)
+
+
+def _cells(arm: StudyArm) -> list[str]:
+    each = arm.tokens / arm.rows if arm.rows else 0
+    alike = "" if arm.as_star is None else f"{arm.as_star:,}"
+    return [arm.arm, f"{arm.rows:,}", f"{arm.tokens:,}", f"{each:,.0f}", f"{arm.fallbacks:,}", f"{arm.own:,}", alike]
