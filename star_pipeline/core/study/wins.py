@@ -65,14 +65,18 @@ def length_controlled(
     draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), size=RESAMPLES)
     drawn = _fit(x, y, draws[:, cluster].astype(np.float64), found)[:, 0]
     drawn = drawn[np.isfinite(drawn)]
-    boot = np.quantile(_odds(drawn), (LEVEL / 2, 1 - LEVEL / 2)) if len(drawn) > RESAMPLES / 2 else (None, None)
+    several = len(drawn) > RESAMPLES / 2
+    boot_low, boot_high = np.quantile(_odds(drawn), (LEVEL / 2, 1 - LEVEL / 2)) if several else (None, None)
+    low, high = _interval(float(found[0]), error, len(names) - 1)
     return LengthControlled(
-        float(_odds(found[:1])[0]),
-        *_interval(float(found[0]), error, len(names) - 1),
-        *(None if end is None else float(end) for end in boot),
-        _p(float(found[0]), error, len(names) - 1),
-        float(found[1]),
-        len(names),
+        rate=float(_odds(found[:1])[0]),
+        low=low,
+        high=high,
+        boot_low=None if boot_low is None else float(boot_low),
+        boot_high=None if boot_high is None else float(boot_high),
+        p=_p(float(found[0]), error, len(names) - 1),
+        slope=float(found[1]),
+        n=len(names),
     )
 
 
