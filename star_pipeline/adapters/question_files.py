@@ -100,7 +100,7 @@ def _hub_records(name: str) -> Iterator[tuple[int, object]]:
         import datasets
     except ImportError as error:
         raise SeedError(
-            f"{name}: no such file, and a data set by hub name needs the package datasets; run: pip install datasets"
+            f"{name}: no such file, and a data set by hub name needs the package datasets; run: pip install 'star-pipeline[study]'"
         ) from error
     try:
         splits = datasets.get_dataset_split_names(hub)

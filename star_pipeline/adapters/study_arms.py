@@ -75,7 +75,12 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
         )
         progress.advance()
     rows, told = arms.finished(count or token_counter(settings.scoring.small, lake, progress))
-    if not all(arm.rows for arm in told):
+    if empty := [arm for arm in told if not arm.rows]:
+        if short := [arm.arm for arm in empty if arm.left_out_tokens]:
+            raise StarError(
+                f"study: of equal tokens {', '.join(short)} would have no row, since its first is longer than all of another arm; set "
+                "study.equalise: rows, or study more seeds"
+            )
         raise StarError(_nothing_left(arms.left_out))
     write_arms(lake, rows, told, arms.left_out)
     return MadeArms(told, arms.left_out, len(questions), len(done), len(shards))
@@ -129,7 +134,9 @@ def _tokenizer(model: AnyModel, lake: Lake, progress: Progress) -> Callable[[Seq
     from star_pipeline.adapters.scoring import model_source
     from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
 
-    served = isinstance(model, ServedModel)
-    source = model.tokenizer_source if served else model_source(str(model), lake, progress)
+    if isinstance(model, ServedModel):
+        source = model.tokenizer_source
+    else:
+        source = model_source(str(model), lake, progress)
     tokenizer = load_tokenizer(source).tokenizer
     return lambda texts: [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
