@@ -55,9 +55,7 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
     shards = sorted({entry.shard for entry in entries.values()})
     done = done_shards(lake, shards)
     if not done:
-        raise LakeError(
-            f"{lake.root} has no shard that is done, so there is nothing to choose rows from; run: star-pipeline run"
-        )
+        raise never_run(lake)
     elsewhere = {name: _selected(name, root) for name, root in study.lakes.items()}
     arms = Arms(Asked(study.arms, elsewhere, settings.sampling.seed, study.equalise, Overlaps(questions)))
     progress.stage("study arms", len(done))
@@ -84,6 +82,12 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
         raise StarError(_nothing_left(arms.left_out))
     write_arms(lake, rows, told, arms.left_out)
     return MadeArms(told, arms.left_out, len(questions), len(done), len(shards))
+
+
+def never_run(lake: Lake) -> LakeError:
+    return LakeError(
+        f"{lake.root} has no shard that is done, so there is nothing to choose rows from; run: star-pipeline run"
+    )
 
 
 def evaluated(settings: StarConfig) -> list[Question]:
@@ -134,9 +138,6 @@ def _tokenizer(model: AnyModel, lake: Lake, progress: Progress) -> Callable[[Seq
     from star_pipeline.adapters.scoring import model_source
     from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
 
-    if isinstance(model, ServedModel):
-        source = model.tokenizer_source
-    else:
-        source = model_source(str(model), lake, progress)
+    source = model.tokenizer_source if isinstance(model, ServedModel) else model_source(str(model), lake, progress)
     tokenizer = load_tokenizer(source).tokenizer
     return lambda texts: [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]

@@ -10,7 +10,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold_publishing
 from star_pipeline.adapters.snapshots import stale_tables
-from star_pipeline.adapters.study_arms import MadeArms, make_arms, study_of
+from star_pipeline.adapters.study_arms import MadeArms, make_arms, never_run, study_of
 from star_pipeline.adapters.study_files import write_study_rows
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError
@@ -48,6 +48,8 @@ def run_study(
         targets = [str(model) for model in study.models(settings.scoring.small)] if stages_of else []
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if not lake.root.exists():  # holding it would make it
+        raise never_run(lake)
     with hold_publishing(lake, _OWNER):
         made = make_arms(lake, settings, progress)
     outcome = StudyOutcome()

@@ -311,6 +311,9 @@ def test_without_a_study_or_a_lake_that_was_run_one_line_says_what_to_do(home, t
         run_study("offline", Lake.at(tmp_path), LineProgress())
     with pytest.raises(LakeError, match=r"no shard that is done.*run: star-pipeline run"):
         run_study(configured(home[0], "e"), Lake.at(tmp_path), LineProgress())
+    with pytest.raises(LakeError, match="no shard that is done"):
+        run_study(configured(home[0], "e"), Lake.at(tmp_path / "none"), LineProgress())
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_changed_arm_is_not_trained_on(made):

@@ -37,7 +37,7 @@ def question_of(raw: object, source: str, row: int, fields: Mapping[str, str]) -
     name = next((str(raw[field]) for field in _OWN_NAMES if _names(raw.get(field))), "")
     if raw.get("choices") is not None:
         return References(_required(name, "question_id"), _answers(raw["choices"]))
-    category = next((raw[field] for field in _CATEGORIES if isinstance(raw.get(field), str) and raw[field]), None)
+    category = next((str(raw[field]) for field in _CATEGORIES if _names(raw.get(field))), None)
     own = fields if all(fields[field] in raw for field in _ASKED if field in fields) else {}
     if raw.get("turns") is not None:
         turns = _texts(raw["turns"], "turns")
@@ -107,7 +107,8 @@ def _filled(references: Sequence[str | None], count: int) -> tuple[str | None, .
 
 
 def _names(value: object) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    named = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    return named and identity.is_unicode(str(value))
 
 
 def _required(name: str, field: str) -> str:
