@@ -22,8 +22,24 @@ TEXTS = st.text(max_size=12)
 PLAIN = st.none() | st.booleans() | st.integers(-5, 200) | TEXTS
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
 NAMES = st.sampled_from(
-    "question_id idx id turns choices reference category Instruction prompt instruction output input history messages conversations "
-    "system".split()
+    [
+        "question_id",
+        "idx",
+        "id",
+        "turns",
+        "choices",
+        "reference",
+        "category",
+        "Instruction",
+        "prompt",
+        "instruction",
+        "output",
+        "input",
+        "history",
+        "messages",
+        "conversations",
+        "system",
+    ]
 )
 TURNS = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": TEXTS}), max_size=4
