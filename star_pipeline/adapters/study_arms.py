@@ -24,13 +24,14 @@ _TOKENIZED = 1024
 
 @dataclass(frozen=True)
 class MadeArms:
-    """``shards`` were done, of ``of``; ``questions`` were looked for in the rows."""
+    """``shards`` were done, of ``of``; ``questions`` were looked for in the rows, those of the tasks ``unseen`` were not."""
 
     arms: Sequence[StudyArm]
     left_out: Sequence[StudyLeftOut]
     questions: int
     shards: int
     of: int
+    unseen: Sequence[str] = ()
 
 
 def study_of(settings: StarConfig) -> StudyConfig:
@@ -81,7 +82,8 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
             )
         raise StarError(_nothing_left(arms.left_out))
     write_arms(lake, rows, told, arms.left_out)
-    return MadeArms(told, arms.left_out, len(questions), len(done), len(shards))
+    tasks = study.evaluate.lm_eval.tasks if study.evaluate.lm_eval else ()
+    return MadeArms(told, arms.left_out, len(questions), len(done), len(shards), tasks)
 
 
 def never_run(lake: Lake) -> LakeError:

@@ -5,12 +5,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.study.arms import content
 from star_pipeline.core.study.records import ArmRow, StudyArm, StudyLeftOut
-from star_pipeline.core.study.tables import ARM_ROWS, STUDY_ARMS, STUDY_LEFT_OUT
+from star_pipeline.core.study.tables import ARM_ROWS, STUDY_ARMS, STUDY_LEFT_OUT, STUDY_TABLES
 from star_pipeline.core.table_spec import TableSpec
 
 R = TypeVar("R")
@@ -49,6 +50,12 @@ def read_arm(lake: Lake, name: str) -> list[ArmRow]:
     if said.get(DIGEST, b"").decode() != content(rows):
         raise LakeError(f"{path}: its rows are not those that it was written with; {_REMEDY}")
     return rows
+
+
+def studied_since(lake: Lake, made: UPath) -> bool:
+    """Whether a table of a study was written after this file."""
+    tables = [lake.table(spec) for spec in STUDY_TABLES if lake.has_table(spec)]
+    return any(table.stat().st_mtime > made.stat().st_mtime for table in tables)
 
 
 def study_rows(lake: Lake, spec: TableSpec[R]) -> list[R]:

@@ -21,6 +21,7 @@ from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import taking_in
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
+from star_pipeline.adapters.study_files import studied_since
 from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
@@ -233,9 +234,10 @@ class _Work:
             self._ahead.close()
 
     def publish(self) -> bool:
-        """Rebuild what is made of all shards where a table, a calibration, a ``dataset`` setting or this program has changed."""
+        """Rebuild what is made of all shards where a table, a calibration, a study, a ``dataset`` setting or this program changed."""
         there = self._lake.has_table(TASK_DOMAINS) and is_current(self._lake) and self._lake.report.exists()
         there = there and not calibrated_since(self._lake, self._lake.report)
+        there = there and not studied_since(self._lake, self._lake.report)
         if there and is_published(self._lake, self._settings.dataset_fingerprint) and self._published_these():
             return False
         self._progress.note("publishing the final data set, the inspection file and the report")

@@ -98,6 +98,12 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
     console.print(
         f"seeds left out of every arm: {said} ({looked}; listed in study_left_out)", markup=False, soft_wrap=True
     )
+    if made.unseen:
+        console.print(
+            f"not looked for: the questions of lm-eval's {', '.join(made.unseen)}, which come with lm-eval",
+            markup=False,
+            soft_wrap=True,
+        )
     if cut := [f"{arm.left_out_tokens:,} of {arm.arm}" for arm in made.arms if arm.left_out_tokens]:
         console.print(f"rows left out for equal tokens: {', '.join(cut)}", markup=False, soft_wrap=True)
     if made.shards < made.of:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import LineProgress
 from star_pipeline.adapters.study_arms import make_arms
-from star_pipeline.adapters.study_files import read_arm, study_rows
+from star_pipeline.adapters.study_files import read_arm, studied_since, study_rows
 from star_pipeline.cli import app
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.commands.study import Stages, run_study
@@ -289,7 +289,10 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
     folder, lake = home
     asked = str(folder / "asked.jsonl")
     config = configured(
-        folder, "cli", arms=["seeds", "longest", "star"], evaluate={"held_out": [], "answers": {"questions": [asked]}}
+        folder,
+        "cli",
+        arms=["seeds", "longest", "star"],
+        evaluate={"lm_eval": {"tasks": ["arc_easy"]}, "answers": {"questions": [asked]}},
     )
     said = CliRunner().invoke(app, ["study", "--config", config, "--lake", str(lake.root)], catch_exceptions=False)
     assert said.exit_code == 0
@@ -298,6 +301,8 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
         "seeds left out of every arm: 2 overlap with the evaluation's questions, 1 have an empty response (2 questions"
         in said.stdout
     )
+    assert "not looked for: the questions of lm-eval's arc_easy" in said.stdout
+    assert studied_since(lake, lake.report)  # so that the next run makes the page again
     with open_inspection(lake) as database:
         assert database.execute("SELECT arm, rows FROM study_arms").fetchall() == [
             (arm, len(SEEDS) - 3) for arm in ("seeds", "longest", "star")

@@ -34,6 +34,7 @@ def study_arms(
         {
             "seeds_left_out": len(made.left_out),
             "questions": made.questions,
+            "tasks_not_looked_for": ", ".join(made.unseen) or "none",
             "shards": made.shards,
             "shards_not_done": made.of - made.shards,
             "path": dg.MetadataValue.path(str(home.study / "arms")),
