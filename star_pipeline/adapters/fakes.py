@@ -7,7 +7,7 @@ import numpy as np
 
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import CallError
-from star_pipeline.core.ports import ChatReply, ChatRequest, ModelFit, ResponseLoss, ScoringSample
+from star_pipeline.core.ports import ChatReply, ChatRequest, Heard, ModelFit, ResponseLoss, ScoringSample
 from star_pipeline.core.records import MemoryEntry, Neighbour
 
 
@@ -52,7 +52,9 @@ class HashScorer:
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return [ModelFit("ok" if sample.response else "empty_response", len(sample.response)) for sample in samples]
 
-    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+    def losses(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+    ) -> list[ResponseLoss]:
         found = []
         for sample, kept in zip(samples, kept_chars, strict=True):
             text = sample.response[:kept]

@@ -3,7 +3,7 @@
 The same functions, so that what was computed ahead is what the asset needs, to the byte.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.snapshots import prior_snapshot, remembered_before
@@ -53,11 +53,24 @@ def generator(config: StarConfig, chat: ChatModel) -> Generator:
 
 
 def score(
-    config: StarConfig, candidates: Sequence[Candidate], seeds: Sequence[Seed], small: Scorer, large: Scorer
+    config: StarConfig,
+    candidates: Sequence[Candidate],
+    seeds: Sequence[Seed],
+    small: Scorer,
+    large: Scorer,
+    scored: Callable[[IfdScore], None] | None = None,
 ) -> list[IfdScore]:
-    """Eq. 4 for a whole shard: batches are formed, and gaps calibrated, over all its candidates."""
-    knobs = config.scoring
-    return score_candidates(candidates, seeds, lambda: small, lambda: large, knobs.calibration, knobs.least_tokens)
+    """Eq. 4 for a whole shard: batches are formed, and gaps calibrated, over all its candidates.
+
+    ``scored`` may be told rows, without their calibrated gaps, before all are there.
+    """
+    knobs, models = config.scoring, (lambda: small, lambda: large)
+    return score_candidates(candidates, seeds, *models, knobs.calibration, knobs.least_tokens, scored)
+
+
+def judging(config: StarConfig, chat: ChatModel) -> Judge:
+    """Makes verdicts as configured (Eq. 6)."""
+    return Judge(chat, config.prompt_library, config.judge_rules)
 
 
 async def judge(
@@ -69,4 +82,4 @@ async def judge(
     progress: Progress,
 ) -> list[JudgeVerdict]:
     """Eq. 6 for a whole shard."""
-    return await Judge(chat, config.prompt_library, config.judge_rules).verdicts(candidates, seeds, scores, progress)
+    return await judging(config, chat).verdicts(candidates, seeds, scores, progress)

@@ -8,8 +8,9 @@ materialised by its own step, in order: it asks and computes all anew, and finds
 costs what it always did; tables, checks, lock, budget, resume and UI are those of a run that does one thing after the other.
 
 * Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
-* A shard is scored when all its candidates are there, and judged when all its scores are: its batches are formed over all its
-  candidates, and a calibrated gap is among them; others would give other bits. Meanwhile the shards before and after it ask.
+* What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, and a seed is
+  judged as soon as its candidates are scored, but for a calibrated gap. Models in this process wait for the shard's last candidate:
+  their batches are formed over all, and others would give other bits. Meanwhile the shards before and after it ask.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
 * With a budget, which is to end with whole shards, and with an agent that asks in batches nothing is done ahead.
@@ -18,11 +19,12 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
 """
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 
@@ -33,8 +35,10 @@ from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import open_scorer
-from star_pipeline.adapters.shared_models import SharedModels
+from star_pipeline.adapters.shared_models import Known, SharedModels
+from star_pipeline.commands.early import EarlyJudging, EarlyScoring, candidates_by_seed
 from star_pipeline.config import StarConfig
+from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
@@ -50,7 +54,6 @@ from star_pipeline.defs.resources import (
     open_chat,
 )
 
-T = TypeVar("T")
 COSTLY = frozenset({CANDIDATES.name, IFD_SCORES.name, JUDGE_VERDICTS.name})
 """What is paid for, or slow."""
 
@@ -71,7 +74,10 @@ class Ahead:
         self._config, self._lake, self._progress, self._replaced = config, lake, progress, replaced
         self._lag = config.evolution.lag
         self._models = SharedModels(progress, self._lag + 3)
-        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring ahead")
+        served = "scorer" not in replaced and all(isinstance(one, ServedModel) for one in config.scoring.models)
+        self._served = served
+        # one shard is scored at a time; servers are asked about what has arrived and about what is left of each shard in work
+        self._scoring = ThreadPoolExecutor(2 * (self._lag + 1) if served else 1, thread_name_prefix="scoring ahead")
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._chat: SharedChat | None = None
         self._said: list[str] = []
@@ -154,13 +160,14 @@ class Ahead:
         assert self._chat
         return StepChat(self._chat, closed)
 
-    def _scorer(self, role: str, listener: Progress | None) -> Scorer:
+    def _scorer(self, role: str, listener: Progress | None, known: Known | None = None, part: bool = False) -> Scorer:
         if given := self._replaced.get("scorer"):
             scorer: Scorer = getattr(given, role)()
             return self._models.scorer(role, lambda progress: scorer, listener)
         scoring = self._config.scoring
         model = scoring.small if role == "small" else scoring.large
-        return self._models.scorer(role, lambda progress: open_scorer(model, scoring, self._lake, progress), listener)
+        opened = functools.partial(open_scorer, model, scoring, self._lake)
+        return self._models.scorer(role, opened, listener, known, part)
 
     def _embedder(self) -> Embedder:
         if given := self._replaced.get("embedder"):
@@ -220,25 +227,65 @@ class Ahead:
 
     async def _whole(self, work: Upcoming, chat: AheadChat) -> None:
         """All of the shard that is paid or slow."""
-        make, lake, silent = work.assets_to_make, self._lake, SilentProgress()
         seeds = await asyncio.to_thread(self._seeds, work)
-        if CANDIDATES.name in make:
-            plan = await asyncio.to_thread(self._plan, work, seeds)
-            candidates = await stages.generator(self._config, chat).candidates(plan, seeds, silent)
-        else:
-            candidates = await asyncio.to_thread(lake.read_table, CANDIDATES, work.shard)
-        if not make & {IFD_SCORES.name, JUDGE_VERDICTS.name}:
-            return
-        if IFD_SCORES.name in make:
-            scores = await self._in_turn(lambda: self._score(candidates, seeds))
-        else:
-            scores = await asyncio.to_thread(lake.read_table, IFD_SCORES, work.shard)
-        if JUDGE_VERDICTS.name in make:
-            await stages.judge(self._config, chat, candidates, seeds, scores, silent)
+        judging = EarlyJudging(stages.judging(self._config, chat), seeds)
+        known: tuple[Known, Known] = {}, {}
+        early = EarlyScoring(lambda some: self._score(work, some, seeds, judging, known, part=True))
+        try:
+            candidates = await self._candidates(work, chat, seeds, judging, early)
+            early.end()
+            if IFD_SCORES.name in work.assets_to_make:
+                scores = await self._score(work, candidates, seeds, judging, known)
+            elif JUDGE_VERDICTS.name in work.assets_to_make:
+                scores = await asyncio.to_thread(self._lake.read_table, IFD_SCORES, work.shard)
+            if JUDGE_VERDICTS.name in work.assets_to_make:
+                for row in scores:
+                    judging.scored(row)
+                await judging.done()
+        finally:
+            early.end()
+            await judging.cancel()
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
-        """One shard is scored at a time."""
-        return await asyncio.get_running_loop().run_in_executor(self._scoring, work)
+    async def _candidates(
+        self, work: Upcoming, chat: AheadChat, seeds: Sequence[Seed], judging: EarlyJudging, early: EarlyScoring
+    ) -> list[Candidate]:
+        if CANDIDATES.name not in work.assets_to_make:
+            found = await asyncio.to_thread(self._lake.read_table, CANDIDATES, work.shard)
+            judging.made(found)
+            return found
+
+        def made(some: Sequence[Candidate]) -> None:
+            judging.made(some)
+            if self._served and IFD_SCORES.name in work.assets_to_make:
+                early.made(some)
+
+        plan = await asyncio.to_thread(self._plan, work, seeds)
+        return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
+
+    async def _score(
+        self,
+        work: Upcoming,
+        candidates: Sequence[Candidate],
+        seeds: Sequence[Seed],
+        judging: EarlyJudging,
+        known: tuple[Known, Known],
+        part: bool = False,
+    ) -> list[IfdScore]:
+        """``part`` of the shard's candidates, or all of them; what is scored is judged."""
+        loop = asyncio.get_running_loop()
+
+        def scored(row: IfdScore) -> None:
+            loop.call_soon_threadsafe(judging.scored, row)
+
+        def score() -> list[IfdScore]:
+            models = [
+                self._scorer(role, None, of if self._served else None, part)
+                for role, of in zip(("small", "large"), known, strict=True)
+            ]
+            tell = JUDGE_VERDICTS.name in work.assets_to_make and self._config.scoring.calibration == "none"
+            return stages.score(self._config, candidates, seeds, models[0], models[1], scored if tell else None)
+
+        return await loop.run_in_executor(self._scoring, score)
 
     # what follows runs in threads beside it
 
@@ -257,10 +304,6 @@ class Ahead:
         if SAMPLING_PLAN.name not in work.assets_to_make:
             return self._lake.read_table(SAMPLING_PLAN, work.shard)
         return stages.draw_plan(self._config, self._lake, work.shard, seeds, self._embedder(), self._bank())[1]
-
-    def _score(self, candidates: Sequence[Candidate], seeds: Sequence[Seed]) -> list[IfdScore]:
-        small, large = (self._scorer(role, None) for role in ("small", "large"))
-        return stages.score(self._config, candidates, seeds, small, large)
 
 
 def _failed(task: "asyncio.Task[None]") -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import dagster as dg
 from star_pipeline.adapters.calibration_files import calibrated_since
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
+from star_pipeline.adapters.interrupts import noticed
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
@@ -91,7 +92,7 @@ def run_pipeline(
     began = time.monotonic()
     settings = load_config(config)
     lake.prepare()
-    with hold(lake, "star-pipeline run"):
+    with hold(lake, "star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True)
         with instance:
             lake.sweep()
@@ -106,7 +107,7 @@ def run_pipeline(
                 progress.note(others)
             for name in before.intersection(given):
                 progress.note(f"seeds/{name} was there with other content and has been replaced")
-            work = _Work(config, settings, lake, instance, progress, resource_overrides or {}, ahead)
+            work = _Work(config, settings, lake, instance, progress, resource_overrides or {}, ahead, interrupted)
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
             work.take_in(update, shards)
@@ -130,6 +131,7 @@ class _Work:
         progress: Progress,
         overrides: Mapping[str, object],
         ahead: bool,
+        interrupted: Callable[[], bool],
     ) -> None:
         class Told(ProgressResource):
             def progress(self) -> Progress:
@@ -142,7 +144,7 @@ class _Work:
                 return settings
 
         self._settings = settings
-        self._replaced = set(overrides)
+        self._replaced, self._interrupted = set(overrides), interrupted
         self._checked = False
         self._had_bank = bool(lake.memory_bank.exists())
         told, fixed = Told(), Fixed(config=config)
@@ -340,6 +342,7 @@ class _Work:
     def _execute(
         self, job: str, shard: str | None = None, assets: Sequence[str] = (), tags: Mapping[str, str] | None = None
     ) -> None:
+        self._stop_if_interrupted()
         result = self._defs.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             partition_key=shard,
@@ -349,6 +352,7 @@ class _Work:
             run_config=_QUIET,
             raise_on_error=False,
         )
+        self._stop_if_interrupted()
         for found in result.get_asset_check_evaluations():
             if not found.passed and found.severity == dg.AssetCheckSeverity.WARN:
                 where = f"shard {shard}: " if shard else ""
@@ -356,10 +360,11 @@ class _Work:
                     f"{where}{found.description}"
                 )
         if not result.success:
-            reason = _reason(result)
-            if "DagsterExecutionInterruptedError" in reason:
-                raise KeyboardInterrupt
-            raise RunFailed(reason)
+            raise RunFailed(_reason(result))
+
+    def _stop_if_interrupted(self) -> None:
+        if self._interrupted():
+            raise KeyboardInterrupt
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

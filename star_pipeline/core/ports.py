@@ -1,6 +1,6 @@
 """Ports: a Protocol for every outside thing. Adapters make them real; ``adapters.fakes`` holds fakes for tests and trials."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,6 +89,10 @@ class ResponseLoss:
     nll_alone: float
 
 
+Heard = Callable[[int, ResponseLoss], None]
+"""Told a sample's number and its loss, from whatever thread computed it."""
+
+
 class Scorer(Protocol):
     """One causal LM that tells how hard a response is for it."""
 
@@ -101,8 +105,13 @@ class Scorer(Protocol):
         """How many characters of each response fit into the model's limit beside the prompt."""
         ...
 
-    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
-        """Losses of each response cut to its first ``kept_chars`` characters (at most what ``fit`` told)."""
+    def losses(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+    ) -> list[ResponseLoss]:
+        """Losses of each response cut to its first ``kept_chars`` characters (at most what ``fit`` told).
+
+        ``heard`` may be told some of them before all are there.
+        """
         ...
 
 

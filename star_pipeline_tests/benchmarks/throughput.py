@@ -29,7 +29,7 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import open_scorer
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.config import load_config
-from star_pipeline.core.ports import ModelFit, ResponseLoss, Scorer, ScoringSample
+from star_pipeline.core.ports import Heard, ModelFit, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.defs.resources import LakeResource, ProgressResource, ScorerResource, SettingsResource
 
 Spans = list[tuple[float, float]]
@@ -97,10 +97,12 @@ class TimedScorer:
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return self._scorer.fit(samples)
 
-    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
+    def losses(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+    ) -> list[ResponseLoss]:
         began = time.monotonic()
         try:
-            return self._scorer.losses(samples, kept_chars)
+            return self._scorer.losses(samples, kept_chars, heard)
         finally:
             self._spans.append((began, time.monotonic()))
 

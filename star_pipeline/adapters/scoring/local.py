@@ -1,20 +1,20 @@
 """The port's scorer over a model in this process: few tokens, full batches, every device."""
 
-import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
+from star_pipeline.adapters.scoring.paired_losses import PairedLosses
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.config.scoring import KeepLoaded
 from star_pipeline.core.equations.ifd_templates import Start
 from star_pipeline.core.errors import ModelError
-from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
+from star_pipeline.core.ports import Heard, ModelFit, Progress, ResponseLoss, ScoringSample
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """More bring a processor nothing; a GPU wants more to do."""
@@ -51,26 +51,22 @@ class LocalScorer:
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return self._maker.fit(samples)
 
-    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
-        pairs = self._maker.passes(samples, kept_chars)
-        # equal passes, such as the same response under two candidates, are computed once
-        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
-        means = dict(zip(distinct, self._means(list(distinct.values())), strict=True))
-        return [
-            ResponseLoss(given.scored, means.get(given.key, math.nan), means.get(alone.key, math.nan))
-            for given, alone in pairs
-        ]
+    def losses(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+    ) -> list[ResponseLoss]:
+        found = PairedLosses(self._maker.passes(samples, kept_chars), heard)
+        if found.passes:
+            self._compute(found.passes, found.done)
+        return found.all()
 
-    def _means(self, passes: Sequence[ForwardPass]) -> list[float]:
-        """The mean loss of each pass; every device takes the next batch when it is done with one."""
-        if not passes:
-            return []
+    def _compute(self, passes: Sequence[ForwardPass], done: Callable[[int, float], None]) -> None:
+        """Tell the mean loss of each pass; every device takes the next batch when it is done with one."""
         with self._numerics.in_force():
             models = model_cache.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
             if self._progress:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)
-            work = _Work(passes, models[0].plan(passes, self._budget))
+            work = _Work(passes, models[0].plan(passes, self._budget), done)
         if len(models) == 1:
             self._drain(models[0], work)
         else:
@@ -78,7 +74,6 @@ class LocalScorer:
                 for done in [pool.submit(self._drain, model, work) for model in models]:
                     done.result()
         self._budget = min(self._budget, work.limit or self._budget)
-        return [work.means[number] for number in range(len(passes))]
 
     def _drain(self, model: CausalLM, work: "_Work") -> None:
         while members := work.next():
@@ -101,11 +96,12 @@ class LocalScorer:
 
 
 class _Work:
-    """Batches to do and means found, shared between devices. No batch is larger than ``limit`` tokens once memory ran out."""
+    """Batches to do, shared between devices; ``told`` hears of means. No batch is larger than ``limit`` tokens once memory ran out."""
 
-    def __init__(self, passes: Sequence[ForwardPass], batches: Iterable[list[int]]) -> None:
-        self.passes = passes
-        self.means: dict[int, float] = {}
+    def __init__(
+        self, passes: Sequence[ForwardPass], batches: Iterable[list[int]], told: Callable[[int, float], None]
+    ) -> None:
+        self.passes, self._told = passes, told
         self.limit: int | None = None
         self._todo = deque(batches)
         self._lock = threading.Lock()
@@ -125,8 +121,8 @@ class _Work:
             return members
 
     def done(self, means: dict[int, float]) -> None:
-        with self._lock:
-            self.means.update(means)
+        for number, mean in means.items():
+            self._told(number, mean)
 
     def halve(self, members: list[int]) -> None:
         """Put a batch back that memory did not suffice for."""

@@ -2,19 +2,18 @@
 
 import asyncio
 import functools
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from star_pipeline.adapters import event_loop
 from star_pipeline.adapters.scoring.completions import CompletionsServer
-from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.adapters.scoring.paired_losses import PairedLosses
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, ScoringTokenizer, load_tokenizer
 from star_pipeline.adapters.scoring.weights import served_weights
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.equations.ifd_templates import Start
 from star_pipeline.core.errors import ModelError
-from star_pipeline.core.ports import ModelFit, Progress, ResponseLoss, ScoringSample
+from star_pipeline.core.ports import Heard, ModelFit, Progress, ResponseLoss, ScoringSample
 
 
 class ServedScorer:
@@ -45,31 +44,23 @@ class ServedScorer:
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         return self._maker.fit(samples)
 
-    def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
-        pairs = self._maker.passes(samples, kept_chars)
-        # equal passes, such as the same response under two candidates, are asked once
-        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
-        means = self._means(list(distinct.values()))
-        return [
-            ResponseLoss(given.scored, means.get(given.key, math.nan), means.get(alone.key, math.nan))
-            for given, alone in pairs
-        ]
-
-    def _means(self, passes: Sequence[ForwardPass]) -> dict[tuple[bytes, int], float]:
-        """The mean loss of each pass by its key."""
-        means: dict[tuple[bytes, int], float] = {}
+    def losses(
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+    ) -> list[ResponseLoss]:
+        found = PairedLosses(self._maker.passes(samples, kept_chars), heard)
+        passes = found.passes
         if self._progress:
             total = sum(len(item.tokens) for item in passes)
             self._progress.stage(f"scoring under {self._served.model.rsplit('/', 1)[-1]} (tokens)", total)
 
         def done(number: int, values: list[float]) -> None:
             item = passes[number]
-            means[item.key] = -sum(values[-item.scored :]) / item.scored
+            found.done(number, -sum(values[-item.scored :]) / item.scored)
             if self._progress:
                 self._progress.advance(len(item.tokens))
 
         event_loop.run(self._server.ask([item.tokens.tolist() for item in passes], done))
-        return means
+        return found.all()
 
 
 def served_tokenizer(served: ServedModel) -> ScoringTokenizer:

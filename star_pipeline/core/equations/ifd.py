@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from star_pipeline.core.equations.calibration import Calibration, calibrated
-from star_pipeline.core.ports import ModelFit, ResponseLoss, Scorer, ScoringSample
+from star_pipeline.core.ports import Heard, ModelFit, ResponseLoss, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, IfdStatus, Seed
 
 
@@ -29,10 +29,12 @@ def score_candidates(
     large: Callable[[], Scorer],
     calibration: Calibration = "none",
     least_tokens: int = 1,
+    scored: Callable[[IfdScore], None] | None = None,
 ) -> list[IfdScore]:
     """One row a candidate, in its order (Eq. 4); ``small`` and ``large`` make the scorers.
 
     ``calibration`` is among these candidates; a response of fewer than ``least_tokens`` under either model has no gap.
+    ``scored`` may be told rows before all are there; without a calibration they are what they will be.
     """
     seed_by_id = {seed.seed_id: seed for seed in seeds}
     samples: list[ScoringSample | None] = []
@@ -44,11 +46,13 @@ def score_candidates(
             if usable
             else None
         )
-    scores = calibrated(score_samples(samples, small, large, least_tokens), calibration)
-    return [
-        replace(score, candidate_id=candidate.candidate_id, seed_id=candidate.seed_id)
-        for candidate, score in zip(candidates, scores, strict=True)
-    ]
+
+    def named(number: int, score: IfdScore) -> IfdScore:
+        return replace(score, candidate_id=candidates[number].candidate_id, seed_id=candidates[number].seed_id)
+
+    tell = (lambda number, score: scored(named(number, score))) if scored else None
+    scores = calibrated(score_samples(samples, small, large, least_tokens, tell), calibration)
+    return [named(number, score) for number, score in enumerate(scores)]
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,27 @@ def score_samples(
     small: Callable[[], Scorer],
     large: Callable[[], Scorer],
     least_tokens: int = 1,
+    tell: Callable[[int, IfdScore], None] | None = None,
 ) -> list[IfdScore]:
-    """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``."""
+    """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``.
+
+    ``tell`` hears of samples, by number, whose scores are there before all are.
+    """
     scorers = small(), large()
     fits = fit_samples(samples, *scorers)
-    losses_small, losses_large = (losses_of(samples, fits, scorer) for scorer in scorers)
+    losses_small = losses_of(samples, fits, scorers[0])
+    if tell is None:
+        losses_large = losses_of(samples, fits, scorers[1])
+    else:
+
+        def both(number: int, loss: ResponseLoss | None) -> None:
+            some = [samples[number]], [fits[number]], [losses_small[number]], [loss]
+            tell(number, score_rows(*some, least_tokens)[0])
+
+        for number, fit in enumerate(fits):
+            if fit.status != "ok":
+                both(number, None)
+        losses_large = losses_of(samples, fits, scorers[1], both)
     return score_rows(samples, fits, losses_small, losses_large, least_tokens)
 
 
@@ -88,11 +108,16 @@ def fit_samples(samples: Sequence[ScoringSample | None], small: Scorer, large: S
 
 
 def losses_of(
-    samples: Sequence[ScoringSample | None], fits: Sequence[Fit], scorer: Scorer
+    samples: Sequence[ScoringSample | None], fits: Sequence[Fit], scorer: Scorer, heard: Heard | None = None
 ) -> list[ResponseLoss | None]:
-    """Losses under one model; None for what cannot be scored."""
-    inputs = [(s, fit.kept_chars) for s, fit in zip(samples, fits, strict=True) if s is not None and fit.status == "ok"]
-    losses = iter(scorer.losses([sample for sample, _ in inputs], [chars for _, chars in inputs]))
+    """Losses under one model; None for what cannot be scored. ``heard`` may be told of some of ``samples`` before all are there."""
+    places = [number for number, fit in enumerate(fits) if fit.status == "ok"]
+    chosen = [sample for number in places if (sample := samples[number]) is not None]
+    kept = [fits[number].kept_chars for number in places]
+    if heard is None:
+        losses = iter(scorer.losses(chosen, kept))
+    else:
+        losses = iter(scorer.losses(chosen, kept, lambda number, loss: heard(places[number], loss)))
     return [next(losses) if fit.status == "ok" else None for fit in fits]
 
 

@@ -1,0 +1,46 @@
+"""Losses of samples from the mean losses of their passes, which come in any order; equal passes are asked for once."""
+
+import math
+import threading
+from collections.abc import Sequence
+
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.core.ports import Heard, ResponseLoss
+
+
+class PairedLosses:
+    """``pairs`` are each sample's passes, with its prompt and alone; ``heard`` is called with each sample's loss once both are there.
+
+    ``done`` may be called from several threads.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[ForwardPass, ForwardPass]], heard: Heard | None = None) -> None:
+        self._pairs, self._heard = pairs, heard
+        self._means: dict[tuple[bytes, int], float] = {}
+        self._lock = threading.Lock()
+        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
+        self.passes = list(distinct.values())
+        """What is to be computed."""
+        self._of: dict[tuple[bytes, int], list[int]] = {}
+        self._lacking = [len({item.key for item in pair if item.scored}) for pair in pairs]
+        for number, pair in enumerate(pairs if heard else ()):
+            for key in {item.key for item in pair if item.scored}:
+                self._of.setdefault(key, []).append(number)
+
+    def done(self, number: int, mean: float) -> None:
+        """The mean loss, in nats, of the pass of this number."""
+        key = self.passes[number].key
+        with self._lock:
+            self._means[key] = mean
+            for sample in self._of.get(key, ()):
+                self._lacking[sample] -= 1
+                if self._heard and not self._lacking[sample]:
+                    self._heard(sample, self._loss(sample))
+
+    def all(self) -> list[ResponseLoss]:
+        """One a sample, in their order; NaN where there was nothing to score."""
+        return [self._loss(sample) for sample in range(len(self._pairs))]
+
+    def _loss(self, sample: int) -> ResponseLoss:
+        given, alone = self._pairs[sample]
+        return ResponseLoss(given.scored, self._means.get(given.key, math.nan), self._means.get(alone.key, math.nan))
