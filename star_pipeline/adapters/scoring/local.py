@@ -59,14 +59,14 @@ class LocalScorer:
             self._compute(found.passes, found.done)
         return found.all()
 
-    def _compute(self, passes: Sequence[ForwardPass], done: Callable[[int, float], None]) -> None:
+    def _compute(self, passes: Sequence[ForwardPass], told: Callable[[int, float], None]) -> None:
         """Tell the mean loss of each pass; every device takes the next batch when it is done with one."""
         with self._numerics.in_force():
             models = model_cache.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
             if self._progress:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)
-            work = _Work(passes, models[0].plan(passes, self._budget), done)
+            work = _Work(passes, models[0].plan(passes, self._budget), told)
         if len(models) == 1:
             self._drain(models[0], work)
         else:
