@@ -16,6 +16,7 @@ from typing import Any
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
+from star_pipeline.config import load_config
 
 FAKES = "star_pipeline_tests.fake_definitions"
 
@@ -125,7 +126,7 @@ def dagster_ui(
     """Webserver and daemon on the lake while the block runs: ``command``, or what ``dev`` becomes on the definitions of ``module``."""
     port = free_port()
     if command is None:
-        prepare_instance(lake)
+        prepare_instance(lake, load_config(str(config)).shards_at_once)
         command = dg_dev("127.0.0.1", port, module)
     else:
         command = [*command, "--port", str(port)]

@@ -17,12 +17,12 @@ from star_pipeline.core.errors import LakeBusy
 
 
 @contextmanager
-def hold(lake: Lake, owner: str) -> Iterator[None]:
+def hold(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold the lake while the block runs. Within one process it may be taken again: the ``run`` command holds it for its runs.
 
-    Raises LakeBusy at once, never waits: a waiting run would keep the slot that the first one needs.
+    Raises LakeBusy, at once unless it is known that the holder is about to let go, or at least needs no slot that this one has.
     """
-    with _held(lake, lake.lock, owner, 0.0, "is in use by"):
+    with _held(lake, lake.lock, owner, patience_s, "is in use by"):
         yield
 
 

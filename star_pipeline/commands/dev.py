@@ -21,7 +21,7 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
 
     Raises LakeError where another ``dev`` serves this lake: two daemons would launch each other's runs.
     """
-    load_config(config)
+    settings = load_config(config)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,16 +38,16 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
         )
     lake.prepare()
     hold_for_good(lake, f"star-pipeline dev at http://{host}:{port}")
-    prepare_instance(lake)
+    prepare_instance(lake, settings.shards_at_once)
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(sys.executable, dg_dev(host, port), environment(config, lake))
 
 
-def prepare_instance(lake: Lake) -> None:
+def prepare_instance(lake: Lake, shards_at_once: int) -> None:
     """Settings and pool limit before anything can start; what was killed with the last ``dev`` is marked as failed."""
-    with open_instance(lake) as instance:
+    with open_instance(lake, at_once=shards_at_once) as instance:
         for run_id in fail_dead_runs(instance):
             print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
 

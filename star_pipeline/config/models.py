@@ -285,6 +285,13 @@ class StarConfig(Section):
         return {name: agent for name, agent in self.agents.items() if name in needed}
 
     @property
+    def shards_at_once(self) -> int:
+        """How many runs of the daemon may be in work at once: as many as the lag lets, and as the agents' limits can be parted among."""
+        agents = self.agents_in_use.values()
+        limits = [limit for one in agents for limit in (one.max_concurrency, one.requests_per_minute) if limit]
+        return max(1, min(1 + self.evolution.lag, *limits)) if limits else 1 + self.evolution.lag
+
+    @property
     def sampling_rules(self) -> SamplingRules:
         return SamplingRules(
             sampled=self.pairs.sampled_pairs,

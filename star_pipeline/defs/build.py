@@ -15,6 +15,7 @@ from star_pipeline.defs.io_manager import LakeTables
 from star_pipeline.defs.jobs import make_jobs
 from star_pipeline.defs.partitions import external_assets
 from star_pipeline.defs.resources import (
+    ChatResource,
     EmbedderResource,
     LakeLockResource,
     LakeResource,
@@ -22,6 +23,7 @@ from star_pipeline.defs.resources import (
     ProgressResource,
     ScorerResource,
     SettingsResource,
+    SharedLakeResource,
     ToldChatResource,
 )
 from star_pipeline.defs.schedules import nightly, publish_follows
@@ -56,7 +58,6 @@ def build_defs(
     resources: dict[str, object] = {
         "lake": root,
         "settings": settings,
-        "lake_lock": LakeLockResource(lake=root),
         "chat": ToldChatResource(settings=settings, lake=root, progress=progress),
         "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
         "embedder": EmbedderResource(settings=settings),
@@ -65,6 +66,7 @@ def build_defs(
         "io_manager": LakeTables(lake=root),
         **overrides,
     }
+    lock = _lock(root, settings, resources)
     configured = _configured(settings)
     shown, jobs = _presentation(configured), make_jobs(scope)
     # a study takes hours: "Materialize all" must not begin one that nobody has asked for
@@ -74,10 +76,18 @@ def build_defs(
         jobs=jobs,
         sensors=[seed_files_sensor(scope, jobs), publish_follows(scope)],
         schedules=[nightly(scope)],
-        resources={scope.name(name): resource for name, resource in resources.items()},
+        resources={scope.name(name): resource for name, resource in {"lake_lock": lock, **resources}.items()},
         # a team's own project has its own executor
         executor=None if prefix else dg.in_process_executor,
     )
+
+
+def _lock(lake: LakeResource, settings: SettingsResource, resources: Mapping[str, object]) -> LakeLockResource:
+    """With agents and embeddings that it can ask ahead; any other is not known."""
+    chat, embedder = resources["chat"], resources["embedder"]
+    if isinstance(chat, ChatResource) and isinstance(embedder, EmbedderResource):
+        return SharedLakeResource(lake=lake, settings=settings, chat=chat, embedder=embedder)
+    return LakeLockResource(lake=lake)
 
 
 def _configured(settings: SettingsResource) -> StarConfig | None:

@@ -1,15 +1,17 @@
 """What the assets are given. Resources only construct; the work is in the adapters. Each can be replaced in ``build_defs``."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from star_pipeline.adapters.asking_ahead import asking_for_candidates
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.lock import command_at_work, hold
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import AnyModel
@@ -17,12 +19,18 @@ from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.scoring import ModelKind
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
-from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, SAMPLING_PLAN
 from star_pipeline.instance.processes import process_tags
-from star_pipeline.instance.queue import wait_for_turn
+from star_pipeline.instance.queue import runs_at_once, wait_for_turn
+from star_pipeline.instance.scopes import scope_of
+from star_pipeline.instance.tags import PARTITION
 
 if TYPE_CHECKING:
     from star_pipeline.adapters.llm.chat import AgentChat
+
+_HANDED_ON_WITHIN_S, _SHARDS_WITHIN_S = 60.0, 3600.0
+"""A run is over for Dagster a moment before it lets go of the lake, and snapshots may be folded anew in between; a run that works on
+no shard lets those that have begun go first."""
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
@@ -55,15 +63,21 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     lake: LakeResource
     _refused: LakeError | None = PrivateAttr(default=None)
 
+    def wait_for_turn(self, instance: dg.DagsterInstance, run_id: str) -> float:
+        """Wait until the run may have the lake; returns how long, in s, it may take its predecessor to let go of it."""
+        if not command_at_work(self.lake.open()):  # a command does all shards itself, in order
+            wait_for_turn(instance, run_id)
+        return 0.0
+
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
-        instance, run_id = context.instance, context.run_id
+        instance, run_id, patience_s = context.instance, context.run_id, 0.0
         recorded = instance is not None and run_id is not None and instance.has_run(run_id)
         if instance and run_id and recorded:
-            wait_for_turn(instance, run_id)
+            patience_s = self.wait_for_turn(instance, run_id)
         with ExitStack() as stack:
             try:
-                stack.enter_context(hold(self.lake.open(), f"run {(run_id or 'of Dagster')[:8]}"))
+                stack.enter_context(hold(self.lake.open(), f"run {(run_id or 'of Dagster')[:8]}", patience_s))
             except LakeError as error:
                 self._refused = error
             else:
@@ -178,3 +192,33 @@ class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
 
         lake = self.lake.open()
         return LanceMemoryBank(lake.local(lake.memory_bank), self.settings.load().memory.embedding)
+
+
+class SharedLakeResource(LakeLockResource):
+    """The same in an instance that has several runs of the loop under way at once: the lake goes from one to the next, and a run that
+    waits for it asks for its shard's candidates, where the lag of the configuration lets its plan be drawn."""
+
+    settings: SettingsResource
+    chat: ChatResource
+    embedder: EmbedderResource
+
+    def wait_for_turn(self, instance: dg.DagsterInstance, run_id: str) -> float:
+        run = instance.get_run_by_id(run_id)
+        at_once = runs_at_once(instance, scope_of(run)) if run else None
+        lake = self.lake.open()
+        if run is None or at_once in (None, 1) or command_at_work(lake):
+            return super().wait_for_turn(instance, run_id)
+        from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
+
+        OF_THIS_PROCESS.share = at_once or 1
+        config, shard = self.settings.load(), run.tags.get(PARTITION, "")
+        to_make = {key.path[-1] for key in run.asset_selection or ()} or {SAMPLING_PLAN.name, CANDIDATES.name}
+
+        def asking() -> AbstractContextManager[None]:
+            if not shard or (at_once or 1) > config.shards_at_once:
+                return nullcontext()
+            log = logging.getLogger(__name__).warning
+            return asking_for_candidates(config, lake, shard, to_make, self.chat.chat, self.embedder.embedder, log)
+
+        wait_for_turn(instance, run_id, asking)
+        return _HANDED_ON_WITHIN_S if shard else _SHARDS_WITHIN_S

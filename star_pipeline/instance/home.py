@@ -14,7 +14,7 @@ import yaml
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import console
 from star_pipeline.instance.private import InstanceRef, NoOpComputeLogManager
-from star_pipeline.instance.queue import ShardQueue, keep_one_at_a_time
+from star_pipeline.instance.queue import ShardQueue, limit_runs
 from star_pipeline.instance.storage import KeptEngines, Runs, Schedules
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml").read_text("utf-8")
@@ -32,11 +32,12 @@ _STORAGES: dict[str, type[KeptEngines | Runs | Schedules]] = {
 }
 
 
-def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstance:
+def open_instance(lake: Lake, at_the_console: bool = False, at_once: int | None = None) -> dg.DagsterInstance:
     """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start.
 
     ``at_the_console`` is for a command that executes many runs in its own process. No helper processes copy the steps'
-    output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own.
+    output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own. ``at_once`` sets how many
+    runs of the loop the daemon has under way at once.
     """
     lake.prepare()
     home = lake.local(lake.dagster_home)
@@ -56,7 +57,7 @@ def open_instance(lake: Lake, at_the_console: bool = False) -> dg.DagsterInstanc
             overrides[key] = {**named, "config": {"base_dir": os.path.join(home, *storage.BELOW_HOME)}}
     ref = InstanceRef.from_dir(home, overrides=overrides)
     instance = dg.DagsterInstance.from_ref(console.at_the_console(ref) if at_the_console else ref)
-    keep_one_at_a_time(instance)
+    limit_runs(instance, at_once=at_once)
     return instance
 
 

@@ -5,6 +5,8 @@ shards behind it would start without their predecessor, and be refused. A backfi
 """
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,9 +30,15 @@ from star_pipeline.instance.tags import BACKFILL, PARTITION, PRIORITY
 _LOOK_AGAIN_S = 0.5
 
 
-def keep_one_at_a_time(instance: dg.DagsterInstance, scope: str = "") -> None:
-    """Set the limit of the pool of a scope's loop: the default limit of the settings alone would let the first runs through together."""
-    instance.event_log_storage.set_concurrency_slots(pool_of(scope), 1)
+def limit_runs(instance: dg.DagsterInstance, scope: str = "", at_once: int | None = None) -> None:
+    """Set the limit of the pool of a scope's loop: the default limit of the settings alone would let the first runs through together.
+
+    ``at_once`` None: one, unless a limit is set already.
+    """
+    storage = instance.event_log_storage
+    if at_once is None and any(pool.name == pool_of(scope) for pool in storage.get_pool_limits()):
+        return
+    storage.set_concurrency_slots(pool_of(scope), at_once or 1)
 
 
 def place(run: dg.DagsterRun) -> int | None:
@@ -84,45 +92,65 @@ def still_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | Non
     return min(earlier, default=None)
 
 
-def wait_for_turn(instance: dg.DagsterInstance, run_id: str) -> None:
+def wait_for_turn(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
     """Wait until the runs of earlier shards that are under way have ended, where the instance lets runs start together.
 
-    The lake's own instance does not, and there a waiting run would hold the slot that its predecessor needs. Any other one, such
-    as a plain ``dg dev`` makes for the occasion, begins up to ten at once, the earliest first.
+    The lake's own instance does so with a lag, as many as that lets be in work at once, and any other one, such as a plain ``dg dev``
+    makes for the occasion, up to ten; the earliest first. Where it does not, nobody waits: a waiting run would hold the slot that its
+    predecessor needs. Of several that are in work the first never waits, and where one was killed its slot is kept for its next try:
+    the launcher puts later shards back until that has begun. ``meanwhile`` is entered while there is something to wait for.
     """
     run = instance.get_run_by_id(run_id)
     number = place(run) if run else None
-    if run is None or number is None or _one_run_at_a_time(instance, scope_of(run)):
+    if run is None or number is None or runs_at_once(instance, scope_of(run)) == 1:
         return
-    told = False
-    while first := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number):
-        if not told:
-            instance.report_engine_event(f"Waits for shard {first}: one works at a time.", run)
-            # a step in a process of its own may hold a slot of the pool, which the earlier run needs
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
-            told = True
-        time.sleep(_LOOK_AGAIN_S)
+    with ExitStack() as waiting:
+        told = False
+        while first := _awaited(instance, run, number):
+            if not told:
+                instance.report_engine_event(f"Waits for shard {first}: one works at a time.", run)
+                # a step in a process of its own may hold a slot of the pool, which the earlier run needs
+                instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+                waiting.enter_context(meanwhile())
+                told = True
+            time.sleep(_LOOK_AGAIN_S)
 
 
-def _one_run_at_a_time(instance: dg.DagsterInstance, scope: str) -> bool:
-    """Whether the instance begins no second run of the scope's pool while a first one is under way."""
+def runs_at_once(instance: dg.DagsterInstance, scope: str) -> int | None:
+    """How many runs of the scope's pool the instance has under way at once; None where it does not count runs."""
     config = instance.get_concurrency_config().pool_config
     if config.pool_granularity is None or config.pool_granularity.value != "run":
-        return False
+        return None
     set_to = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
-    return set_to.get(pool_of(scope), config.default_pool_limit) == 1
+    return set_to.get(pool_of(scope), config.default_pool_limit)
+
+
+def _awaited(instance: dg.DagsterInstance, run: dg.DagsterRun, number: int) -> str | None:
+    """The earlier shard that is in work, or is about to be (again)."""
+    if shard := still_to_come(instance, run) or _under_way_before(instance, scope_of(run), number):
+        return shard
+    failed = tried_again_before(instance, run)
+    return failed.tags[PARTITION] if failed else None
 
 
 def _under_way_before(instance: dg.DagsterInstance, scope: str, number: int) -> str | None:
+    # a dead run is soon marked as failed, and then tried again, where the instance looks after its runs
+    looked_after = instance.run_monitoring_enabled and instance.run_retries_enabled
     for other in instance.get_runs(RunsFilter(statuses=RUNNING)):
         other_number = place(other) if scope_of(other) == scope else None
-        if other_number is not None and other_number < number and why_dead(instance, other) is None:
+        if other_number is None or other_number >= number:
+            continue
+        if looked_after or why_dead(instance, other) is None:
             return other.tags[PARTITION]
     return None
 
 
 class ShardQueue(QueuedRunCoordinator):
-    """Dagster's run queue, where the lower shard goes first, and one at a time."""
+    """Dagster's run queue, where the lower shard goes first, and without a lag one at a time."""
 
     def __init__(self, *settings: Any, **named: Any) -> None:  # as Dagster's own, handed on as they come
         super().__init__(*settings, **named)
@@ -132,7 +160,7 @@ class ShardQueue(QueuedRunCoordinator):
         run, scope = context.dagster_run, scope_of(context.dagster_run)
         # an instance that nobody has opened for the lake before: a lake of a team's own project, `dg dev` without a DAGSTER_HOME
         if scope not in self._limited and (place(run) is not None or SCOPE_TAG in run.tags):
-            keep_one_at_a_time(self._instance, scope)
+            limit_runs(self._instance, scope)
             self._limited.add(scope)
         # a run that is tried again inherits the tags of the one that was killed
         tags = dict.fromkeys(set(PROCESS_TAGS).intersection(run.tags), "")

@@ -157,7 +157,7 @@ def test_lakes_that_share_an_instance_do_not_wait_for_each_others_shards(instanc
 
 def test_a_run_that_waits_gives_its_slot_to_the_one_it_waits_for(tmp_path, monkeypatch):
     with dg.DagsterInstance.local_temp(str(tmp_path)) as plain:
-        queue.keep_one_at_a_time(plain)
+        queue.limit_runs(plain)
         first = run_of(plain, 1, Status.STARTED)
         plain.add_run_tags(first.run_id, process_tags())
         second = run_of(plain, 2, Status.STARTED)

@@ -15,9 +15,12 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core import tables
+from star_pipeline.defs.jobs import LOOP
 from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.daemon import dagster_ui, free_port
+from star_pipeline_tests.integration.test_ahead import questions
 from star_pipeline_tests.llm_server import Reply, chat_server
 
 FIRST = seed_rows(8)
@@ -31,10 +34,10 @@ def answers(asked):
     return Reply(f"{asked['model']} says {text[-120:]}", delay_s=0.1)
 
 
-def configuration(folder, url):
+def configuration(folder, url, **changes):
     agents = {name: {"model": f"hosted_vllm/{name}", "api_base": url} for name in "ab"}
     path = folder / "config.yaml"
-    path.write_text(json.dumps({**CONFIG, "agents": agents, "sensor": {"settle_s": 1}}))
+    path.write_text(json.dumps({**CONFIG, "agents": agents, "sensor": {"settle_s": 1}, **changes}))
     return path
 
 
@@ -160,3 +163,64 @@ os.execv(sys.executable, [sys.executable, "-c", "print('serving', flush=True); i
         assert "the UI comes up" in third.stderr.readline()
         third.send_signal(signal.SIGTERM)
         third.communicate(timeout=60)
+
+
+LAG = 2
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory):
+    """A backfill with a lag, its third shard killed while it works or waits: what happened, beside the same in one process."""
+    folder = tmp_path_factory.mktemp("lag")
+    rows = seed_rows(20)
+    rows += [{**row, "output": f"Otherwise. {row['output']}"} for row in rows[:3]]
+    with chat_server(answers) as server:
+        config = configuration(folder, server.url, evolution={"rate": 0.8, "lag": LAG})
+        calm, lake = Lake.at(folder / "calm"), Lake.at(folder / "lake")
+        for each in (calm, lake):
+            put_seeds(each, rows)
+        fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(calm.root)), ease=1.0)
+        models = {name: fakes[name] for name in ("scorer", "embedder")}
+        run_pipeline(str(config), calm, [], SilentProgress(), models, ahead=False)
+        needed = questions(server.requests)
+        server.requests.clear()
+        with dagster_ui(lake, config, folder / "log") as daemon:
+            assert daemon.finish(daemon.launch("take_in_seeds")) == "SUCCESS"
+            backfill = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
+
+            def begun():
+                found = [run for run in daemon.runs() if run["partition"] == lake.catalog_shards()[2]]
+                return found and found[0]["status"] == "STARTED" and daemon.process(found[0]["runId"]) and found[0]
+
+            victim = daemon.until("run of shard 3", begun)
+            os.kill(daemon.process(victim["runId"]), signal.SIGKILL)
+            status = daemon.finish_backfill(backfill)
+            runs = [run for run in daemon.runs() if run["partition"]]
+        yield {"lake": lake, "calm": calm, "runs": runs, "victim": victim, "status": status,
+               "needed": needed, "asked": questions(server.requests), "log": folder / "log"}  # fmt: skip  # read as a table
+
+
+@pytest.mark.slow
+def test_with_a_lag_several_shards_are_in_work_at_once_and_begin_in_order(overlapping):
+    runs, shards = overlapping["runs"], overlapping["lake"].catalog_shards()
+    assert overlapping["status"] == "COMPLETED_SUCCESS"
+    begun = [run["partition"] for run in runs]
+    assert list(dict.fromkeys(begun)) == shards
+    assert [run["status"] for run in runs].count("FAILURE") == 1
+    spans = [(run["startTime"], run["endTime"]) for run in runs]
+    most = max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
+    assert 2 <= most <= LAG + 1
+    ends = [run["endTime"] for run in runs if run["status"] == "SUCCESS"]
+    assert ends == sorted(ends)
+
+
+@pytest.mark.slow
+def test_they_give_the_same_bytes_as_one_after_the_other(overlapping):
+    assert differences(overlapping["calm"], overlapping["lake"]) == []
+
+
+@pytest.mark.slow
+def test_a_question_is_asked_again_only_where_it_was_under_way_when_the_process_was_killed(overlapping):
+    more = overlapping["asked"] - overlapping["needed"]
+    assert overlapping["asked"].keys() == overlapping["needed"].keys()
+    assert more.total() <= 2 * 16

@@ -35,10 +35,13 @@ class Servers:
     ) -> None:
         self.sleep, self.clock, self._pause = sleep, clock, pause
         self._known: dict[tuple[object, ...], Server] = {}
+        self.share = 1
+        """Of how many processes that ask at the same time this is one: each takes its part of the limits."""
         self._guard = threading.Lock()
 
     def of(self, name: str, agent: AgentConfig) -> Server:
         """The server of an agent; one that was given up is given another chance."""
+        agent = _part_of(agent, self.share)
         limits = (agent.max_concurrency, agent.requests_per_minute, agent.tokens_per_minute, agent.adaptive_concurrency)
         key = (name, agent.model, agent.api_base, agent.api_key_env, agent.patience_s, *limits)
         with self._guard:
@@ -48,6 +51,14 @@ class Servers:
             server = self._known[key]
         server.breaker.try_anew()
         return server
+
+
+def _part_of(agent: AgentConfig, share: int) -> AgentConfig:
+    names = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
+    limits = {name: limit for name in names if (limit := getattr(agent, name))}
+    if share == 1:
+        return agent
+    return agent.model_copy(update={name: max(1, limit // share) for name, limit in limits.items()})
 
 
 OF_THIS_PROCESS = Servers()
