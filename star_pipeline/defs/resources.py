@@ -63,9 +63,12 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     lake: LakeResource
     _refused: LakeError | None = PrivateAttr(default=None)
 
+    def home(self) -> Lake:
+        return self.lake.open()
+
     def wait_for_turn(self, instance: dg.DagsterInstance, run_id: str) -> float:
         """Wait until the run may have the lake; returns how long, in s, it may take its predecessor to let go of it."""
-        if not command_at_work(self.lake.open()):  # a command does all shards itself, in order
+        if not command_at_work(self.home()):  # a command does all shards itself, in order
             wait_for_turn(instance, run_id)
         return 0.0
 
@@ -77,7 +80,7 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
             patience_s = self.wait_for_turn(instance, run_id)
         with ExitStack() as stack:
             try:
-                stack.enter_context(hold(self.lake.open(), f"run {(run_id or 'of Dagster')[:8]}", patience_s))
+                stack.enter_context(hold(self.home(), f"run {(run_id or 'of Dagster')[:8]}", patience_s))
             except LakeError as error:
                 self._refused = error
             else:
@@ -205,7 +208,7 @@ class SharedLakeResource(LakeLockResource):
     def wait_for_turn(self, instance: dg.DagsterInstance, run_id: str) -> float:
         run = instance.get_run_by_id(run_id)
         at_once = runs_at_once(instance, scope_of(run)) if run else None
-        lake = self.lake.open()
+        lake = self.home()
         if run is None or at_once in (None, 1) or command_at_work(lake):
             return super().wait_for_turn(instance, run_id)
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
@@ -215,7 +218,9 @@ class SharedLakeResource(LakeLockResource):
         to_make = {key.path[-1] for key in run.asset_selection or ()} or {SAMPLING_PLAN.name, CANDIDATES.name}
 
         def asking() -> AbstractContextManager[None]:
-            if not shard or (at_once or 1) > config.shards_at_once:
+            # what is made again is not asked ahead: the old plan says nothing of the new one
+            again = any(spec.name in to_make and lake.has_table(spec, shard) for spec in (SAMPLING_PLAN, CANDIDATES))
+            if not shard or again or (at_once or 1) > config.shards_at_once:
                 return nullcontext()
             log = logging.getLogger(__name__).warning
             return asking_for_candidates(config, lake, shard, to_make, self.chat.chat, self.embedder.embedder, log)

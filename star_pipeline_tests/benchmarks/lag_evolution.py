@@ -4,11 +4,10 @@
 
 No LLM and no model: pairs have a quality of their own, and another one for each kind of instruction, which a candidate's pi follows with
 noise. Plans, folds and memory are the pipeline's own functions (Eq. 3 and 8, and an exact search). Beside each lag stands its difference
-from lag 0 over the same runs, with its standard error, and what drawing by equal probabilities without memory gives.
+from lag 0 over the same runs, with its interval, and at the end what drawing by equal probabilities without memory gives.
 """
 
 import argparse
-import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from star_pipeline.core.equations.evolution import (
     snapshot_of,
 )
 from star_pipeline.core.equations.sampling import SamplingRules, plan_shard
+from star_pipeline.core.intervals import mean
 from star_pipeline.core.records import CompositeScore, MemoryEntry, Pair, PlanRow, Seed
 
 KINDS = ("poem verse rhyme stanza", "sum digits add total", "code loop function bug", "letter polite reply office")
@@ -88,13 +88,17 @@ def main() -> None:
         return [simulate(run, lag, options.shards, options.size, rate, memory) for run in range(options.runs)]
 
     first = runs(0, options.rate, 1)
+    spread = statistics.stdev(first)
     for lag in options.lags:
         found = first if lag == 0 else runs(lag, options.rate, 1)
         apart = [one - other for one, other in zip(found, first, strict=True)]
-        error = statistics.stdev(apart) / math.sqrt(len(apart))
-        print(
-            f"lag {lag}: mean selected pi {statistics.fmean(found):.4f}, {statistics.fmean(apart):+.4f} ± {error:.4f} from lag 0"
-        )
+        said = f"lag {lag}: mean selected pi {statistics.fmean(found):.4f}"
+        if lag and (between := mean(apart)):
+            said += (
+                f"; from lag 0, run by run, {between.figure:+.4f}, 95% interval {between.low:+.4f} to {between.high:+.4f}, "
+                f"lower in {sum(one < 0 for one in apart)} of {len(apart)}; two runs differ by {spread:.4f} (standard deviation)"
+            )
+        print(said, flush=True)
     print(f"uniform: mean selected pi {statistics.fmean(runs(0, 0.0, 0)):.4f}")
 
 

@@ -1,0 +1,119 @@
+"""What need not wait for the whole of a shard does not, and the tables are those of one thing after the other."""
+
+import json
+import threading
+from collections import Counter
+
+import pytest
+
+from star_pipeline.adapters.fakes import HashScorer
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.commands.run import run_pipeline
+from star_pipeline.defs.resources import LakeResource, ProgressResource, ScorerResource, SettingsResource
+from star_pipeline_tests.benchmarks.kill_soak import differences
+from star_pipeline_tests.commands.test_run import Notes
+from star_pipeline_tests.completions_server import completions_server
+from star_pipeline_tests.conftest import fake_resources, seed_rows
+from star_pipeline_tests.integration.test_ahead import settings_of
+from star_pipeline_tests.integration.test_experiments import answer
+from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.tiny_models import save_gpt_neox
+
+pytestmark = pytest.mark.slow
+ROWS = seed_rows(4)
+LAST = ROWS[-1]["instruction"]
+PATIENCE_S = 60.0
+JUDGE = {"agent": "j", "skip_nonpositive_gap": False}
+
+
+class Told:
+    """A chat server's script that knows whether the judge has been asked; with ``waits`` one candidate's reply waits for that."""
+
+    def __init__(self):
+        self.judged, self.waits, self.in_time = threading.Event(), False, True
+
+    def __call__(self, asked):
+        if asked["model"] == "j":
+            self.judged.set()
+        elif self.waits and asked["messages"][-1]["content"] == LAST:
+            self.in_time = self.judged.wait(PATIENCE_S) and self.in_time
+        return answer(asked)
+
+
+def run(config, lake, scorer, ahead):
+    lake.write_bytes(lake.seeds / "seeds.json", json.dumps(ROWS).encode())
+    fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(lake.root)))
+    run_pipeline(str(config), lake, [], Notes(), {"embedder": fakes["embedder"], **scorer}, ahead=ahead)
+
+
+def test_models_on_servers_score_and_the_judge_judges_while_candidates_are_still_made(tmp_path):
+    folder = save_gpt_neox(tmp_path / "model", [json.dumps(row) for row in seed_rows(40)], seed=3, hidden=32, layers=2)
+    told = Told()
+    with chat_server(told) as server, completions_server(folder, "vllm") as models:
+        served = {"model": "m", "api_base": models.url, "tokenizer": str(folder)}
+        large = {**served, "template": "plain", "max_concurrency": 3}
+        scoring = {"small": served, "large": large, "template": "plain", "max_length": 200}
+        config = settings_of(tmp_path, server, "config", 0, judge=JUDGE, scoring=scoring)
+        lakes, asked = [], []
+        for name, ahead in (("after", False), ("early", True)):
+            told.waits = ahead
+            told.judged.clear()
+            models.requests.clear()
+            lakes.append(Lake.at(tmp_path / name))
+            run(config, lakes[-1], {}, ahead)
+            asked.append(Counter(tuple(one["prompt"]) for one in models.requests if len(one["prompt"]) > 2))
+    assert told.in_time
+    assert asked[1] == asked[0]
+    assert differences(*lakes) == []
+
+
+def test_the_judge_judges_while_the_second_model_in_this_process_still_scores(tmp_path):
+    told, waited = Told(), []
+
+    class Large(HashScorer):
+        """It tells of the first seed's candidates, and does not end before the judge has been asked."""
+
+        def losses(self, samples, kept_chars, heard=None):
+            found = super().losses(samples, kept_chars)
+            if heard:
+                for number, loss in enumerate(found[: len(found) // 2]):
+                    heard(number, loss)
+                waited.append(told.judged.wait(PATIENCE_S))
+            return found
+
+    with chat_server(told) as server:
+        config = settings_of(tmp_path, server, "config", 0, judge=JUDGE)
+        lakes = []
+        for name, ahead in (("after", False), ("early", True)):
+            told.judged.clear()
+            lakes.append(Lake.at(tmp_path / name))
+
+            class Scoring(ScorerResource):
+                def small(self):
+                    return HashScorer("small")
+
+                def large(self):
+                    return Large("large", 1.0)
+
+            parts = {"settings": SettingsResource(config=str(config)), "progress": ProgressResource()}
+            scoring = Scoring(lake=LakeResource(root=str(lakes[-1].root)), **parts)
+            run(config, lakes[-1], {"scorer": scoring}, ahead)
+    assert waited == [True]
+    assert differences(*lakes) == []
+
+
+def test_a_calibrated_gap_waits_for_the_whole_shard(tmp_path):
+    """Its rank is among all candidates: what the judge is not asked about is the same as one thing after the other."""
+    told = Told()
+    with chat_server(told) as server:
+        judge, scoring = {"agent": "j"}, {"small": "s", "large": "l", "template": "plain", "calibration": "rank"}
+        config = settings_of(tmp_path, server, "config", 0, judge=judge, scoring=scoring)
+        lakes, asked = [], []
+        for name, ahead in (("after", False), ("early", True)):
+            server.requests.clear()
+            lakes.append(Lake.at(tmp_path / name))
+            fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(lakes[-1].root)))
+            run(config, lakes[-1], {"scorer": fakes["scorer"]}, ahead)
+            asked.append(Counter(json.dumps(one["messages"]) for one in server.requests))
+    assert asked[1] == asked[0]
+    assert differences(*lakes) == []
