@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -109,6 +110,50 @@ def test_with_the_lakes_own_instance_nobody_waits_in_a_run(instance, monkeypatch
     )
     instance.add_run_tags(run_of(instance, 1, Status.STARTED).run_id, process_tags())
     queue.wait_for_turn(instance, run_of(instance, 2, Status.STARTED).run_id)
+
+
+def test_with_a_lag_a_run_waits_for_a_killed_one_until_that_has_been_tried_again(instance, monkeypatch):
+    """From when its process is gone, through all of Dagster's bookkeeping, to when its next try has ended; the first never waits."""
+    queue.limit_runs(instance, at_once=2)
+    killed = run_of(instance, 1, Status.STARTED)
+    instance.report_engine_event("Started process for run.", killed, EngineEventData.in_process(999_999_999))
+    waits, entered = run_of(instance, 2, Status.STARTED), []
+    again = []
+
+    def goes_on(step):
+        if step == 1:
+            instance.report_run_failed(killed)
+        elif step == 2:
+            again.append(run_of(instance, 1, Status.QUEUED))
+            told = {"dagster/will_retry": "true", "dagster/auto_retry_run_id": again[0].run_id}
+            instance.add_run_tags(killed.run_id, told)
+        elif step == 3:
+            instance.report_dagster_event(event(again[0], Event.RUN_STARTING), run_id=again[0].run_id)
+        else:
+            instance.report_run_canceled(again[0])
+
+    steps = iter(range(1, 9))
+    monkeypatch.setattr(queue.time, "sleep", lambda seconds: goes_on(next(steps)))
+
+    @contextmanager
+    def meanwhile():
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    queue.wait_for_turn(instance, waits.run_id, meanwhile)
+    assert next(steps) == 5
+    assert entered == ["in", "out"]
+    queue.wait_for_turn(instance, run_of(instance, 1, Status.STARTED).run_id, meanwhile)
+    assert entered == ["in", "out"]
+
+
+def test_a_limit_that_is_set_stays_until_another_one_is_wanted(tmp_path):
+    def limit_after(**opened):
+        with open_instance(Lake.at(tmp_path), **opened) as instance:
+            return queue.runs_at_once(instance, "")
+
+    assert [limit_after(**opened) for opened in ({}, {"at_once": 3}, {}, {"at_once": 1})] == [1, 3, 3, 1]
 
 
 def test_a_shard_waits_for_the_earlier_ones_of_its_backfill_until_they_are_queued(instance):

@@ -300,3 +300,14 @@ def test_an_agent_that_was_given_up_gets_another_chance_in_the_next_stage():
     assert servers.of("a", agent).breaker is breaker
     breaker.failed(Failure("connection", "reset", True), 1000.0)
     assert not breaker.suspect
+
+
+def test_several_processes_that_ask_at_once_part_the_limits():
+    servers = Servers()
+    agent = AgentConfig(model="openai/m", max_concurrency=8, requests_per_minute=90, adaptive_concurrency=False)
+    servers.share = 3
+    gate = servers.of("a", agent).gate
+    assert gate.slots.limit == 2
+    assert gate is servers.of("a", agent).gate
+    servers.share = 1
+    assert servers.of("a", agent).gate.slots.limit == 8
