@@ -23,6 +23,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,7 +276,8 @@ class Ahead:
         loop = asyncio.get_running_loop()
 
         def scored(row: IfdScore) -> None:
-            loop.call_soon_threadsafe(judging.scored, row)
+            with suppress(RuntimeError):  # the run has ended, and its loop with it
+                loop.call_soon_threadsafe(judging.scored, row)
 
         def score() -> list[IfdScore]:
             models = [

@@ -67,6 +67,7 @@ class EarlyJudging:
         self._made: dict[str, list[Candidate]] = {}
         self._scores: dict[str, dict[str, IfdScore]] = {}
         self._tasks: list[asyncio.Task[object]] = []
+        self._cancelled = False
 
     def made(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
@@ -74,7 +75,7 @@ class EarlyJudging:
 
     def scored(self, score: IfdScore) -> None:
         made, scores = self._made[score.seed_id], self._scores.setdefault(score.seed_id, {})
-        if score.candidate_id in scores:
+        if self._cancelled or score.candidate_id in scores:  # who scores in another thread may be late
             return
         scores[score.candidate_id] = score
         if len(scores) == len(made):
@@ -86,6 +87,7 @@ class EarlyJudging:
         await gather_all(self._tasks)
 
     async def cancel(self) -> None:
+        self._cancelled = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
