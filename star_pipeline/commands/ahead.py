@@ -42,7 +42,7 @@ from star_pipeline.config import StarConfig
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
-from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
+from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, JUDGE_VERDICTS, SAMPLING_PLAN, SHARD_MANIFEST
 from star_pipeline.defs.resources import (
@@ -76,7 +76,7 @@ class Ahead:
         self._lag = config.evolution.lag
         self._models = SharedModels(progress, self._lag + 3)
         served = "scorer" not in replaced and all(isinstance(one, ServedModel) for one in config.scoring.models)
-        self._served = served
+        self._served, self._to_load = served, not served and "scorer" not in replaced
         # one shard is scored at a time; servers are asked about what has arrived and about what is left of each shard in work
         self._scoring = ThreadPoolExecutor(2 * (self._lag + 1) if served else 1, thread_name_prefix="scoring ahead")
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -182,6 +182,9 @@ class Ahead:
 
     async def _begin(self, upcoming: Sequence[Upcoming], chat: SharedChat) -> None:
         first = upcoming[0].place
+        if self._to_load and {CANDIDATES.name, IFD_SCORES.name} <= upcoming[0].assets_to_make:
+            self._to_load = False
+            self._scoring.submit(self._load)
         for work in upcoming:
             determined = work.place <= first + self._lag
             kind, make = ("whole", self._whole) if determined else ("certain", self._certain)
@@ -301,6 +304,11 @@ class Ahead:
         """What the plan will look the seeds' neighbours up with."""
         if self._config.sampling.from_memory and seeds:
             stages.seed_vectors(seeds, self._embedder())
+
+    def _load(self) -> None:
+        """The model that scores first, while candidates are asked for: it may take a minute. What hinders it the step will meet."""
+        with suppress(StarError):
+            self._scorer("small", None).losses([ScoringSample(None, (), "Hello.", "Hello.")], [6])
 
     def _plan(self, work: Upcoming, seeds: Sequence[Seed]) -> list[PlanRow]:
         if SAMPLING_PLAN.name not in work.assets_to_make:

@@ -43,7 +43,7 @@ from star_pipeline.core.tables import (
 from star_pipeline.defs.assets.seed_catalog import scan_seed_files
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PAID_FOR, PARENTS, PUBLISHED
-from star_pipeline.defs.resources import ProgressResource, SettingsResource
+from star_pipeline.defs.resources import LakeLockResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
@@ -143,6 +143,14 @@ class _Work:
             def load(self) -> StarConfig:
                 return settings
 
+        class Stoppable(LakeLockResource):
+            """Each step asks it first: a Ctrl-C that was lost in the step before, or ahead of the first, stops the run here."""
+
+            def require(self) -> None:
+                if interrupted():
+                    raise KeyboardInterrupt
+                super().require()
+
         self._settings = settings
         self._replaced, self._interrupted = set(overrides), interrupted
         self._checked = False
@@ -153,7 +161,9 @@ class _Work:
         ahead = ahead and all(agent.mode == "live" for agent in settings.agents_in_use.values())
         self._ahead = Ahead(settings, lake, progress, overrides) if ahead else None
         shared = self._ahead.resources(fixed, told) if self._ahead else {}
-        self._defs = build_defs({"progress": told, "settings": fixed, **overrides, **shared}, config, str(lake.root))
+        lock = Stoppable(lake=LakeResource(root=str(lake.root)))
+        given = {"progress": told, "settings": fixed, "lake_lock": lock, **overrides, **shared}
+        self._defs = build_defs(given, config, str(lake.root))
         self._shards: Sequence[str] = ()
         self._lacking: dict[str, dict[str, Reason]] = {}
         self._lake, self._instance, self._progress = lake, instance, progress

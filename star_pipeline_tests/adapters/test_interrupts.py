@@ -9,10 +9,13 @@ import pytest
 from dagster._utils.interrupts import capture_interrupts
 
 from star_pipeline.adapters import event_loop
+from star_pipeline.adapters.fakes import HashScorer
 from star_pipeline.adapters.interrupts import noticed
+from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core import tables
-from star_pipeline_tests.commands.test_run import Lakeside
-from star_pipeline_tests.conftest import seed_rows
+from star_pipeline.defs.resources import LakeResource, ProgressResource, ScorerResource, SettingsResource
+from star_pipeline_tests.commands.test_run import Lakeside, Notes
+from star_pipeline_tests.conftest import fake_resources, seed_rows
 
 OTHERS = []
 """Tasks that nobody waits for."""
@@ -93,6 +96,37 @@ def test_what_dagster_forgets_is_noticed():
         assert has_come()
     with noticed() as has_come:
         assert not has_come()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_is_stopped_at_its_next_step_where_python_drops_the_exception(tmp_path):
+    """As it does in a ``__del__``: here of what the first shard's scores are made with."""
+    beside = Lakeside(tmp_path)
+    beside.seeds(seed_rows(8))
+
+    class Dropped:
+        def __del__(self):
+            interrupt()
+
+    class Small(HashScorer):
+        def losses(self, samples, kept_chars, heard=None):
+            Dropped()
+            return super().losses(samples, kept_chars)
+
+    class Scoring(ScorerResource):
+        def small(self):
+            return Small("small")
+
+        def large(self):
+            return HashScorer("large", 1.0)
+
+    settings, root = SettingsResource(config=str(beside.config)), LakeResource(root=str(beside.lake.root))
+    fakes = fake_resources(settings, root)
+    fakes["scorer"] = Scoring(settings=settings, lake=root, progress=ProgressResource())
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(str(beside.config), beside.lake, [], Notes(), fakes)
+    assert beside.lake.shards_of(tables.IFD_SCORES) == beside.lake.catalog_shards()[:1]
+    assert beside.lake.shards_of(tables.JUDGE_VERDICTS) == []
 
 
 def test_a_run_is_stopped_whatever_dagster_does_in_that_moment(tmp_path):

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import FILE
 from star_pipeline.core import tables
+from star_pipeline.core.table_spec import AnyTable
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import ChatServer, Reply, chat_server
 
@@ -107,10 +108,15 @@ def _replies(lake: Lake) -> int:
         return int(journal.execute("SELECT count(*) FROM reply").fetchone()[0])
 
 
-def differences(one: Lake, other: Lake, apart: Collection[str] = APART) -> list[str]:
+def differences(
+    one: Lake,
+    other: Lake,
+    apart: Collection[str] = APART,
+    specs: Sequence[AnyTable] = (*tables.SHARD_TABLES, tables.STAR_DATASET),
+) -> list[str]:
     """Columns, but for those ``apart``, that differ."""
     found = []
-    for spec in (*tables.SHARD_TABLES, tables.STAR_DATASET):
+    for spec in specs:
         shards = [None] if spec is tables.STAR_DATASET else one.shards_of(spec)
         for shard in shards:
             before, after = (

@@ -2,12 +2,14 @@
 
 import json
 import threading
+import time
 from collections import Counter
 
 import pytest
 
 from star_pipeline.adapters.fakes import HashScorer
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.defs.resources import LakeResource, ProgressResource, ScorerResource, SettingsResource
 from star_pipeline_tests.benchmarks.kill_soak import differences
@@ -100,6 +102,27 @@ def test_the_judge_judges_while_the_second_model_in_this_process_still_scores(tm
             run(config, lakes[-1], {"scorer": scoring}, ahead)
     assert waited == [True]
     assert differences(*lakes) == []
+
+
+def test_the_first_model_in_this_process_is_loaded_while_candidates_are_made(tmp_path):
+    texts, told, loaded = [json.dumps(row) for row in seed_rows(40)], Told(), []
+    folders = [
+        str(save_gpt_neox(tmp_path / name, texts, seed=seed, hidden=32, layers=2))
+        for seed, name in enumerate(("small", "large"))
+    ]
+
+    def script(asked):
+        until = time.monotonic() + PATIENCE_S
+        while asked["model"] != "j" and folders[0] not in model_cache.loaded() and time.monotonic() < until:
+            time.sleep(0.01)
+        loaded.append(folders[0] in model_cache.loaded())
+        return told(asked)
+
+    with chat_server(script) as server:
+        scoring = {"small": folders[0], "large": folders[1], "template": "plain", "max_length": 200}
+        config = settings_of(tmp_path, server, "config", 0, judge=JUDGE, scoring=scoring)
+        run(config, Lake.at(tmp_path / "lake"), {}, ahead=True)
+    assert loaded[0]
 
 
 def test_a_calibrated_gap_waits_for_the_whole_shard(tmp_path):
