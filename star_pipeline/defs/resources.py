@@ -17,7 +17,7 @@ from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import AnyModel
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.scoring import ModelKind
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeError, StarError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, SAMPLING_PLAN
 from star_pipeline.instance.processes import process_tags
@@ -214,12 +214,16 @@ class SharedLakeResource(LakeLockResource):
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
         OF_THIS_PROCESS.share = at_once or 1
-        config, shard = self.settings.load(), run.tags.get(PARTITION, "")
+        shard = run.tags.get(PARTITION, "")
         to_make = {key.path[-1] for key in run.asset_selection or ()} or {SAMPLING_PLAN.name, CANDIDATES.name}
 
         def asking() -> AbstractContextManager[None]:
             # what is made again is not asked ahead: the old plan says nothing of the new one
             again = any(spec.name in to_make and lake.has_table(spec, shard) for spec in (SAMPLING_PLAN, CANDIDATES))
+            try:
+                config = self.settings.load()
+            except StarError:  # the step that needs it tells
+                return nullcontext()
             if not shard or again or (at_once or 1) > config.shards_at_once:
                 return nullcontext()
             log = logging.getLogger(__name__).warning
