@@ -57,21 +57,22 @@ def main() -> None:
     parser.add_argument("--lags", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--seeds", type=int, default=120)
     parser.add_argument("--shard", type=int, default=12)
+    parser.add_argument("--models", help="folder with the offline profile's models, where a lake has them already")
     parser.add_argument("--rate", type=float, default=0.02)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.tape.read_text("utf-8").splitlines()]
     rows = [row for row in rows if {BASE, *SAMPLED} <= row["answers"].keys()][: options.seeds]
     with tempfile.TemporaryDirectory() as name:
-        folder, first, before = Path(name), dict[str, float](), None
+        folder, first, trained = Path(name), dict[str, float](), options.models
         seeds = [{"instruction": row["instruction"], "output": row["reference"]} for row in rows]
         (folder / "seeds.json").write_text(json.dumps(seeds))
         for lag in options.lags:
             lake = Lake.at(folder / f"lake{lag}")
-            if before:  # trained once
-                shutil.copytree(before.local(before.models), lake.local(lake.models))
+            if trained:
+                shutil.copytree(trained, lake.local(lake.models))
             config = configuration(folder, options.url, lag, options)
             run_pipeline(str(config), lake, [str(folder / "seeds.json")], SilentProgress())
-            found, before = selected(lake), lake
+            found, trained = selected(lake), trained or lake.local(lake.models)
             first = first or found
             told = mean(list(found.values()))
             assert told
