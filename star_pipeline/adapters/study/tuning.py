@@ -181,10 +181,10 @@ class _Training:
         """(the model, updates, mean loss); None where memory did not suffice."""
         import trl
 
-        trainer = None
+        trainer, last = None, last_checkpoint(self._work)
         try:
             trainer = trl.SFTTrainer(
-                self._model(),
+                self._model(last),
                 args=self._settings(at_once),
                 train_dataset=dataset(self._rows),
                 processing_class=self._texts.tokenizer_to_keep(self._source),
@@ -192,7 +192,6 @@ class _Training:
                 callbacks=[saving(self._every_s), _telling(self._progress, self._name)],
             )
             trainer.remove_callback(_printer())
-            last = last_checkpoint(self._work)
             if last:
                 self._progress.note(f"tuning {self._name}: going on from update {last.name.rpartition('-')[2]}")
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -207,13 +206,16 @@ class _Training:
         _free()
         return None
 
-    def _model(self) -> Any:
+    def _model(self, last: Path | None) -> Any:
+        """What is trained. The trainer goes on with a checkpoint's weights too, but does not know that some families (GPT-NeoX) save
+        them under other names than they have in memory, and would pass over those."""
         import transformers
 
+        source, dtype = self._source, self._dtype  # adapters rest on weights as they are computed with
+        if self._how.method == "full":
+            source, dtype = str(last or source), "float32"  # master weights are in full
         try:
-            # master weights are in full; adapters rest on weights as they are computed with
-            dtype = "float32" if self._how.method == "full" else self._dtype
-            model = transformers.AutoModelForCausalLM.from_pretrained(self._source, dtype=dtype)
+            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
