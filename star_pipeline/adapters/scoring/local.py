@@ -22,7 +22,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 class LocalScorer:
     """Scores under the Hugging Face model ``source`` (id or folder), whose files ``weights`` names. They are loaded when losses are
-    first asked for.
+    first asked for. Without ``alone`` the pass that has no prompt is left out, and ``nll_alone`` is nan.
 
     In float32 a value does not depend on its batch but for the last bits: attention, norms and the head see one pass only, and
     what a matrix product adds up for one token is the same sum in any batch.
@@ -41,9 +41,10 @@ class LocalScorer:
         progress: Progress | None = None,
         weights: str = "",
         start: Start = "token",
+        alone: bool = True,
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
-        self.weights = weights
+        self.weights, self._alone = weights, alone
         self._maker = PassBuilder(load_tokenizer(source, weights), template, max_length, start)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
@@ -54,7 +55,8 @@ class LocalScorer:
     def losses(self, samples: Sequence[ScoringSample], kept_chars: Sequence[int]) -> list[ResponseLoss]:
         pairs = self._maker.passes(samples, kept_chars)
         # equal passes, such as the same response under two candidates, are computed once
-        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
+        wanted = pairs if self._alone else [pair[:1] for pair in pairs]
+        distinct = {item.key: item for pair in wanted for item in pair if item.scored}
         means = dict(zip(distinct, self._means(list(distinct.values())), strict=True))
         return [
             ResponseLoss(given.scored, means.get(given.key, math.nan), means.get(alone.key, math.nan))

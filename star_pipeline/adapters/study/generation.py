@@ -1,4 +1,4 @@
-"""Answers of a model loaded here, in the form that it was taught: batched, and the same whatever batch they are made in but for rounding."""
+"""Answers of a model loaded here, in the form that it was taught: batched, and but for rounding the same in any batch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,11 +10,14 @@ from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import Tokens
 from star_pipeline.adapters.study.extras import quietly
-from star_pipeline.adapters.study.form import TargetTexts
+from star_pipeline.adapters.study.form import Form, TargetTexts
 from star_pipeline.core.errors import ModelError
+from star_pipeline.core.ports import ScoringSample
 
 _AT_ONCE = {"cpu": 8_192, "cuda": 131_072}
 """Tokens of a batch, prompts and answers together."""
+_NO_LIMIT = 1_000_000
+"""Of a model whose context is not known."""
 _MOST_ROWS = {"cpu": 32, "cuda": 256}
 
 
@@ -51,11 +54,32 @@ class Writer:
     its own: they depend on ``seed`` and the name it is asked under, not on what else is in its batch."""
 
     def __init__(
-        self, source: str, texts: TargetTexts, numerics: Numerics, max_tokens: int, temperature: float, seed: int
+        self,
+        source: str,
+        form: Form,
+        numerics: Numerics,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        version: str = "",
     ) -> None:
-        self._source, self._texts, self._numerics = source, texts, numerics
+        self._source, self._numerics = source, numerics
+        self._texts = TargetTexts(source, form, _NO_LIMIT, version)
         self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
         self._model: Any = None  # Any: transformers is not followed
+
+    @property
+    def limit(self) -> int:
+        """Tokens that the model takes, prompt and answer together."""
+        return self._texts.limit
+
+    def prompts(self, samples: Sequence[ScoringSample]) -> list[Tokens | None]:
+        """What an answer to each follows; None where the chat template refuses the conversation."""
+        return self._texts.asked(samples)
+
+    def room(self, prompt: Tokens) -> int:
+        """Tokens that the answer may have; none where this is not positive."""
+        return min(self._max_tokens, self.limit - len(prompt))
 
     def portions(self, prompts: Sequence[Tokens]) -> list[list[int]]:
         return portions(prompts, self._texts.limit, self._max_tokens, self._numerics.device)
@@ -67,7 +91,7 @@ class Writer:
 
         with self._numerics.in_force(), quietly(), torch.inference_mode():
             model = self._loaded()
-            width, room = max(map(len, prompts)), min(self._max_tokens, self._texts.limit - max(map(len, prompts)))
+            width, room = max(map(len, prompts)), min(map(self.room, prompts))
             ids = torch.tensor([[0] * (width - len(prompt)) + prompt.tolist() for prompt in prompts])
             seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
             processors = transformers.LogitsProcessorList()

@@ -260,7 +260,9 @@ class _Training:
                 dataloader_pin_memory=self._device != "cpu",
             )
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"study.tune: {in_short(error)}; expected what transformers' TrainingArguments take") from error
+            raise ConfigError(
+                f"study.tune: {in_short(error)}; expected what transformers' TrainingArguments take"
+            ) from error
         if made.n_gpu > 1:  # one process trains on one GPU
             made._n_gpu = 1
         return made
@@ -291,7 +293,9 @@ class _Training:
         others = [known] if isinstance(known, int) else list(known or ())
         settings.eos_token_id = list(dict.fromkeys([self._texts.end[-1], *others]))
         if settings.pad_token_id is None:
-            settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._texts.end[-1]
+            settings.pad_token_id = (
+                tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._texts.end[-1]
+            )
         return model
 
 
@@ -307,7 +311,9 @@ def _device(asked: str) -> str:
     import torch
 
     if asked.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"study.tune.device: {asked} is not there; expected a GPU that torch sees; set device: cpu or auto")
+        raise ConfigError(
+            f"study.tune.device: {asked} is not there; expected a GPU that torch sees; set device: cpu or auto"
+        )
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
