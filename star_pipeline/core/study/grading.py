@@ -98,8 +98,8 @@ async def _grade(
         grade = parse_grade(reply.text)
         if grade is not None:
             return _row(question, turn, subject, rules.agent, grade, None, replies)
-    error = f"no grade from 1 to 10 in {len(replies)} replies"
-    return _row(question, turn, subject, rules.agent, None, error, replies)
+    reason = f"no grade from 1 to 10 in {len(replies)} replies"
+    return _row(question, turn, subject, rules.agent, None, reason, replies)
 
 
 def _row(

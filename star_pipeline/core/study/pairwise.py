@@ -46,10 +46,16 @@ async def compared_answers(
     heard = {
         row.seed_id: row for row in await Judge(chat, prompts, rules).verdicts(candidates, seeds, scores, progress)
     }
-    return [
-        _win(question, pairs[question.question], heard.get(_name(question, subject)), subject, baseline)
-        for question in questions
-    ]
+    rows = []
+    for question in questions:
+        lengths = tuple(_length(side.get(question.question, ())) for side in (own, other))
+        said = heard.get(_name(question, subject))
+        rows.append(_win(question, pairs[question.question], lengths, said, subject, baseline))
+    return rows
+
+
+def _length(said: Sequence[Answer]) -> int:
+    return sum(len(answer.text or "") for answer in said)
 
 
 def _name(question: Question, subject: Subject) -> str:
@@ -71,6 +77,7 @@ def _candidate(seed: Seed, slot: int, text: str) -> Candidate:
 def _win(
     question: Question,
     pair: tuple[str | None, ...],
+    lengths: tuple[int, ...],
     heard: JudgeVerdict | None,
     subject: Subject,
     baseline: str,
@@ -91,8 +98,8 @@ def _win(
         verdict_first=heard.verdict_first if heard else None,
         verdict_swapped=heard.verdict_swapped if heard else None,
         win=win_of(verdict),
-        length=len(text or ""),
-        length_baseline=len(reference or ""),
+        length=lengths[0],
+        length_baseline=lengths[1],
         reply_first=heard.reply_first if heard else None,
         reply_swapped=heard.reply_swapped if heard else None,
         error=error,

@@ -29,7 +29,9 @@ def rows(count=24):
     ]
 
 
-TEXTS = [text for row in rows() for text in (row.instruction, row.response)] + ["Below is ### Instruction: Response:\n\n"]
+TEXTS = [text for row in rows() for text in (row.instruction, row.response)] + [
+    "Below is ### Instruction: Response:\n\n"
+]
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +44,9 @@ def base(tmp_path_factory):
 def tuned_folder(base, tmp_path_factory):
     """The same, tuned on the rows until it ends its answers."""
     how = TuneConfig(batch_size=8, learning_rate=5e-3, epochs=12, device="cpu")
-    return tune(str(base), rows(), tmp_path_factory.mktemp("model") / "0123", how, Form("alpaca"), 0, SilentProgress()).folder
+    return tune(
+        str(base), rows(), tmp_path_factory.mktemp("model") / "0123", how, Form("alpaca"), 0, SilentProgress()
+    ).folder
 
 
 def question(name, *turns, references=(), category=None, system=None, history=()):

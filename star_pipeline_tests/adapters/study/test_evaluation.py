@@ -36,7 +36,9 @@ def at_once(monkeypatch):
         monkeypatch.setitem(making._MOST_ROWS, "cpu", count)
         asked = []
         write = making.Writer.write
-        monkeypatch.setattr(making.Writer, "write", lambda self, *given: asked.append(len(given[0])) or write(self, *given))
+        monkeypatch.setattr(
+            making.Writer, "write", lambda self, *given: asked.append(len(given[0])) or write(self, *given)
+        )
         return asked
 
     return limit
@@ -49,7 +51,9 @@ def answers(folder, lake, kept, questions=QUESTIONS, progress=None, subject=WHO,
 
 
 def prompt(system, *turns):
-    preamble = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    preamble = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    )
     blocks = [system or preamble]
     blocks += [f"### {'Response' if n % 2 else 'Instruction'}:\n{text}" for n, text in enumerate(turns)]
     return "\n\n".join([*blocks, "### Response:"])
@@ -72,7 +76,14 @@ def by_hand(folder, text, most=24):
 
 def test_answers_are_what_the_model_says_turn_by_turn(tuned_folder, lake, tmp_path):
     found = answers(tuned_folder, lake, tmp_path / "kept.jsonl")
-    assert [(one.question, one.turn) for one in found] == [("q0", 1), ("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2), ("q3", 1)]
+    assert [(one.question, one.turn) for one in found] == [
+        ("q0", 1),
+        ("q1", 1),
+        ("q1", 2),
+        ("q2", 1),
+        ("q2", 2),
+        ("q3", 1),
+    ]
     said = {(one.question, one.turn): one.text for one in found}
     history = ("Do you know fruit?", "I do.", "Say fig. " * 20)
     prompts = [

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_pipeline_tests.adapters.study.conftest import HISTORY, TEXTS, rows
-from star_pipeline_tests.tiny_models import save_model
 
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring.causal_lm import load
@@ -20,6 +18,8 @@ from star_pipeline.adapters.study.tuning import dataset, tune, tuned_model
 from star_pipeline.config.study import TuneConfig
 from star_pipeline.core.errors import ConfigError, ModelError
 from star_pipeline.core.ports import ScoringSample
+from star_pipeline_tests.adapters.study.conftest import HISTORY, TEXTS, rows
+from star_pipeline_tests.tiny_models import save_model
 
 ALPACA = Form("alpaca")
 FAST = {"batch_size": 8, "device_batch_size": 4, "learning_rate": 5e-3, "device": "cpu"}
@@ -100,7 +100,9 @@ def test_trls_loss_on_a_batch_is_the_scorers_and_an_independent_one(template, ba
 def said(row, template):
     if template == "plain":
         return "".join(f"{part}\n" for part in [row.system, *(t.content for t in row.history), row.instruction] if part)
-    preamble = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    preamble = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    )
     blocks = [row.system or preamble]
     blocks += [f"### {'Response' if t.role == 'assistant' else 'Instruction'}:\n{t.content}" for t in row.history]
     return "\n\n".join([*blocks, f"### Instruction:\n{row.instruction}", "### Response:"])
@@ -268,15 +270,18 @@ def test_a_row_that_is_too_long_is_cut_and_is_not_taught_to_end_there(base):
     assert end not in long.ids[1:]
     assert not short.cut
     assert short.ids[-1] == end
-    assert texts.taught([ScoringSample(None, (), "Say. " * 80, "word"), ScoringSample(None, (), "Say.", "")]) == [None, None]
+    assert texts.taught([ScoringSample(None, (), "Say. " * 80, "word"), ScoringSample(None, (), "Say.", "")]) == [
+        None,
+        None,
+    ]
 
 
 def test_what_cannot_be_tuned_is_told_in_a_line(base, tmp_path):
     long = [ScoringSample(None, (), "Say. " * 80, "word")]
-    with pytest.raises(ModelError, match="none of the 1 rows leaves room for an answer within study.tune.max_length"):
+    with pytest.raises(ModelError, match=r"none of the 1 rows leaves room for an answer within study.tune.max_length"):
         tune(str(base), long, tmp_path / "a", TuneConfig(max_length=16, device="cpu"), ALPACA, 0, SilentProgress())
+    how = TuneConfig(optimizer="no_such_optimizer", device="cpu")
     with pytest.raises(ConfigError, match=r"study.tune: .*no_such_optimizer.*; expected what transformers"):
-        how = TuneConfig(optimizer="no_such_optimizer", device="cpu")
         tune(str(base), rows(), tmp_path / "b", how, ALPACA, 0, SilentProgress())
     assert tuned_model(tmp_path / "b") is None
 
