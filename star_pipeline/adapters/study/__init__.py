@@ -10,9 +10,9 @@ from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.study.form import Form as Form
-from star_pipeline.adapters.study.tuning import TunedModel as TunedModel
+from star_pipeline.adapters.study.tuning import FinishedTraining as FinishedTraining
+from star_pipeline.adapters.study.tuning import finished_training as finished_training
 from star_pipeline.adapters.study.tuning import tune as tune
-from star_pipeline.adapters.study.tuning import tuned_model as tuned_model
 from star_pipeline.config.models import AgentConfig, StarConfig
 from star_pipeline.config.study import GradesConfig, LmEvalConfig, PairwiseConfig
 from star_pipeline.core.equations.judging import JudgeRules
@@ -183,7 +183,7 @@ def run_tasks(
 
 def _version(source: str) -> str:
     """A tuned model's folder is named by what decides it; what is in it never changes."""
-    found = tuned_model(Path(source))
+    found = finished_training(Path(source))
     if found is None and not Path(source).is_dir():
         raise ConfigError(f"study: {source} is no tuned model; expected the folder that tune made")
     return Path(source).name

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from star_pipeline.adapters.study.extras import need
-from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, SeedError, in_short
 from star_pipeline.core.study.answers import Answer, Subject, by_question
+from star_pipeline.core.study.questions import question_of
 from star_pipeline.core.study.records import Question, StudyTask
 
 TASK = "ifeval"
@@ -50,8 +50,8 @@ def _of_file(path: Path) -> list[VerifiableQuestion]:
             pairs = tuple((str(name), dict(arguments)) for name, arguments in zip(ids, given, strict=True))
         except (ValueError, KeyError, TypeError) as error:
             raise SeedError(f"{path}, row {number}: {type(error).__name__}: {in_short(error)}; {expected}") from error
-        name = identity.digest("ifeval", prompt, [[one, arguments] for one, arguments in pairs])
-        question = Question(name, path.name, number, str(row.get("key", number)), None, None, (), (prompt,), (None,))
+        question = question_of(row, path.name, number, {})
+        assert isinstance(question, Question), "a row with a prompt is one"
         found.append(VerifiableQuestion(question, pairs))
     if not found:
         raise SeedError(f"study.evaluate.ifeval.questions: {path} holds no question; {expected}")

@@ -30,7 +30,7 @@ _AT_ONCE = {"cpu": 4_096, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
-class TunedModel:
+class FinishedTraining:
     """``folder`` loads in transformers. ``rows`` were taught, ``cut`` of them cut at ``max_length``, ``left_out`` others had no room for
     an answer. ``taught_tokens`` are an epoch's; ``loss`` (nats) is the mean over the training."""
 
@@ -54,15 +54,17 @@ def tune(
     progress: Progress,
     name: str = "",
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-) -> TunedModel:
+    threads: int | None = None,
+) -> FinishedTraining:
     """``source`` tuned on ``rows``, in ``folder``, which the caller names by all that decides it: what is there is not made again.
 
     A killed training goes on from its last checkpoint, kept beside the folder until it is finished; on a CPU the weights are the
-    same as without the kill. Others that want the same folder wait. Raises ConfigError and ModelError.
+    same as without the kill, with as many ``threads`` (None: as torch has it). Others that want the same folder wait.
+    Raises ConfigError and ModelError.
     """
     from filelock import FileLock, Timeout
 
-    if found := tuned_model(folder):
+    if found := finished_training(folder):
         return found
     need("trl", "tuning")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -73,35 +75,37 @@ def tune(
         progress.note(f"waiting for another process that tunes {name or folder.name}")
         lock.acquire()
     try:
-        if found := tuned_model(folder):
+        if found := finished_training(folder):
             return found
         sweep(folder.parent)
         work = folder.parent / f".{folder.name}.training"
-        made = _Training(source, rows, how, form, seed, progress, name or folder.name, work, checkpoint_every_s).run()
+        training = _Training(source, rows, how, form, seed, progress, name or folder.name, work, checkpoint_every_s)
+        with _undisturbed(training.device, threads):
+            made = training.run()
         with unfinished(folder) as place, quietly():
             made.save(place)
         shutil.rmtree(work, ignore_errors=True)
     finally:
         lock.release()
-    tuned = tuned_model(folder)
+    tuned = finished_training(folder)
     assert tuned is not None, "it was just saved"
     return tuned
 
 
-def tuned_model(folder: Path) -> TunedModel | None:
+def finished_training(folder: Path) -> FinishedTraining | None:
     """What is known of a finished training; None where the folder is not there."""
     try:
         told = json.loads((folder / FACTS).read_text("utf-8"))
     except FileNotFoundError:
         return None
-    return TunedModel(folder=folder, **told)
+    return FinishedTraining(folder=folder, **told)
 
 
 @dataclass(frozen=True)
 class _Made:
     model: Any  # Any: transformers is not followed
     tokenizer: Any
-    facts: TunedModel
+    facts: FinishedTraining
 
     def save(self, place: Path) -> None:
         self.model.save_pretrained(place)
@@ -134,14 +138,13 @@ class _Training:
                 f"tuning {name}: none of the {len(taught):,} rows leaves room for an answer within study.tune.max_length "
                 f"({self._texts.limit:,} tokens with this model); expected rows with a response; raise max_length or look at the arm"
             )
-        self._device = _device(how.device)
+        self.device = _device(how.device)
 
     def run(self) -> _Made:
         """Train to the end, with fewer rows at once where memory does not suffice."""
         began = time.monotonic()
         for at_once in self._portions():
-            with _undisturbed(self._device, self._seed):
-                trained = self._train(at_once)
+            trained = self._train(at_once)
             if trained:
                 model, updates, loss = trained
                 break
@@ -155,7 +158,7 @@ class _Training:
             raise ModelError(
                 f"tuning {self._name}: the loss is not a number ({loss}); expected a finite one; lower study.tune.learning_rate"
             )
-        facts = TunedModel(
+        facts = FinishedTraining(
             self._work,
             rows=len(self._rows),
             cut=sum(row.cut for row in self._rows),
@@ -171,7 +174,7 @@ class _Training:
         """Rows at once: as configured, or what about fits, and then fewer; all divide the rows of an update."""
         batch = self._how.batch_size
         longest = max(len(row.ids) for row in self._rows)
-        most = self._how.device_batch_size or max(1, _AT_ONCE[self._device.split(":")[0]] // longest)
+        most = self._how.device_batch_size or max(1, _AT_ONCE[self.device.split(":")[0]] // longest)
         fewer = [count for count in range(min(most, batch), 0, -1) if batch % count == 0]
         while fewer:
             yield fewer[0]
@@ -179,8 +182,10 @@ class _Training:
 
     def _train(self, at_once: int) -> tuple[Any, int, float] | None:
         """(the model, updates, mean loss); None where memory did not suffice."""
+        import transformers
         import trl
 
+        transformers.set_seed(self._seed)  # as the trainer does, which comes after the model
         trainer, last = None, last_checkpoint(self._work)
         try:
             trainer = trl.SFTTrainer(
@@ -226,7 +231,7 @@ class _Training:
     def _dtype(self) -> str:
         if self._how.dtype != "auto":
             return self._how.dtype
-        return "float32" if self._device == "cpu" else "bfloat16"
+        return "float32" if self.device == "cpu" else "bfloat16"
 
     def _settings(self, at_once: int) -> Any:
         import trl
@@ -247,7 +252,7 @@ class _Training:
                 dataset_kwargs={"skip_prepare_dataset": True},
                 seed=self._seed,
                 data_seed=self._seed,
-                use_cpu=self._device == "cpu",
+                use_cpu=self.device == "cpu",
                 bf16=self._dtype == "bfloat16",
                 fp16=self._dtype == "float16",
                 gradient_checkpointing=how.gradient_checkpointing,
@@ -257,7 +262,7 @@ class _Training:
                 logging_steps=1,
                 report_to="none",
                 disable_tqdm=True,
-                dataloader_pin_memory=self._device != "cpu",
+                dataloader_pin_memory=self.device != "cpu",
             )
         except (ValueError, TypeError) as error:
             raise ConfigError(
@@ -318,27 +323,28 @@ def _device(asked: str) -> str:
 
 
 @contextmanager
-def _undisturbed(device: str, seed: int) -> Iterator[None]:
+def _undisturbed(device: str, threads: int | None) -> Iterator[None]:
     """Within, a training may seed all generators of the process; afterwards they are as they were. On a GPU, kernels that give the same
     every time are taken where there are some."""
     import numpy as np
     import torch
-    import transformers
 
     python, legacy = random.getstate(), np.random.get_state()
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as stack:
         stack.enter_context(ALONE if device == "cpu" else nullcontext())
         stack.enter_context(torch.random.fork_rng())
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
         if ":" in device:
             stack.enter_context(torch.cuda.device(int(device.split(":")[1])))
         stack.enter_context(quietly())
         if device != "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        transformers.set_seed(seed)
         try:
             yield
         finally:
+            torch.set_num_threads(before)
             torch.use_deterministic_algorithms(strict, warn_only=warns)
             np.random.set_state(legacy)
             random.setstate(python)
