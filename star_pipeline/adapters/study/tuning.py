@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from star_pipeline.adapters.lake import unwritable
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring.causal_lm import is_out_of_memory
 from star_pipeline.adapters.scoring.numerics import ALONE
@@ -80,10 +81,13 @@ def tune(
         sweep(folder.parent)
         work = folder.parent / f".{folder.name}.training"
         training = _Training(source, rows, how, form, seed, progress, name or folder.name, work, checkpoint_every_s)
-        with _undisturbed(training.device, threads):
-            made = training.run()
-        with unfinished(folder) as place, quietly():
-            made.save(place)
+        try:
+            with _undisturbed(training.device, threads):
+                made = training.run()
+            with unfinished(folder) as place, quietly():
+                made.save(place)
+        except OSError as error:
+            raise unwritable(folder, error) from error
         shutil.rmtree(work, ignore_errors=True)
     finally:
         lock.release()

@@ -321,3 +321,12 @@ def test_a_training_waits_for_another_one_of_the_same_folder(tuned, base, tmp_pa
     told = Finishing()
     assert tune("no such model", [], folder, TuneConfig(), ALPACA, 0, told).rows == 24
     assert told.notes == ["waiting for another process that tunes 0123"]
+
+
+def test_what_a_study_needs_is_loaded_when_it_is_needed():
+    code = (
+        "import sys; import star_pipeline.adapters.study.stages; "
+        "print([name for name in ('torch', 'transformers', 'trl', 'peft', 'lm_eval', 'nltk') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout == "[]\n"
