@@ -14,7 +14,7 @@ from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring.causal_lm import load
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.study.form import Form, TargetTexts
-from star_pipeline.adapters.study.tuning import dataset, tune, tuned_model
+from star_pipeline.adapters.study.tuning import dataset, finished_training, tune
 from star_pipeline.config.study import TuneConfig
 from star_pipeline.core.errors import ConfigError, ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -283,7 +283,7 @@ def test_what_cannot_be_tuned_is_told_in_a_line(base, tmp_path):
     how = TuneConfig(optimizer="no_such_optimizer", device="cpu")
     with pytest.raises(ConfigError, match=r"study.tune: .*no_such_optimizer.*; expected what transformers"):
         tune(str(base), rows(), tmp_path / "b", how, ALPACA, 0, SilentProgress())
-    assert tuned_model(tmp_path / "b") is None
+    assert finished_training(tmp_path / "b") is None
 
 
 def test_a_missing_extra_is_told_with_the_command_that_installs_it():
