@@ -29,8 +29,10 @@ class Form:
 
     @classmethod
     def of(cls, model: AnyModel, scoring: ScoringConfig) -> "Form":
-        """As IFD scored under this model. What ``skip_first`` leaves out of a loss is taught, and begins as ``token`` does."""
-        return cls(scoring.template_of(model), "newline" if scoring.start == "newline" else "token")
+        """As IFD scored under this model. What ``skip_first`` leaves out of a loss is taught, and begins as ``token`` does; so does the
+        tokenizer's own ``chat`` template, into which no newline fits."""
+        template = scoring.template_of(model)
+        return cls(template, "newline" if scoring.start == "newline" and template != "chat" else "token")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,13 @@ class TargetTexts:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         except Exception as error:  # whatever transformers says to files that are not what they should be
             raise unloadable(source, error) from error
+        has_bos = tokenizer.bos_token_id is not None
         if self.form.template != "chat":
-            has_bos = tokenizer.bos_token_id is not None
             tokenizer.chat_template = chat_template(self.form.template, self.form.start, has_bos)
+        elif isinstance(tokenizer.chat_template, str):
+            # what IFD scored begins with the start token: so does what is taught, and what is asked
+            shown = str(tokenizer.apply_chat_template([{"role": "user", "content": "question"}], tokenize=False))
+            if not shown.startswith(tokenizer.bos_token if has_bos else tokenizer.eos_token):
+                start = "{{ bos_token }}" if has_bos else "{{ eos_token }}"
+                tokenizer.chat_template = start + tokenizer.chat_template
         return tokenizer

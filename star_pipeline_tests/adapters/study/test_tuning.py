@@ -18,6 +18,7 @@ from star_pipeline.adapters.study.tuning import dataset, finished_training, tune
 from star_pipeline.config.study import TuneConfig
 from star_pipeline.core.errors import ConfigError, ModelError
 from star_pipeline.core.ports import ScoringSample
+from star_pipeline.core.records import Message
 from star_pipeline_tests.adapters.study.conftest import HISTORY, TEXTS, rows
 from star_pipeline_tests.tiny_models import save_model
 
@@ -258,7 +259,12 @@ def test_a_models_own_chat_template_says_where_an_answer_ends(tmp_path):
     row = texts.taught([ScoringSample(None, HISTORY, "Say fig.", "The word is fig.")])[0]
     assert tokenizer.decode(row.ids[-row.taught :]) == "The word is fig.<|im_end|>"
     assert tokenizer.decode(row.ids).startswith("<|endoftext|><|im_start|>user\nDo you know fruit?<|im_end|>\n")
-    assert texts.tokenizer_to_keep(str(source)).chat_template == tokenizer.chat_template
+    kept = texts.tokenizer_to_keep(str(source))
+    messages = [{"role": turn.role, "content": turn.content} for turn in (*HISTORY, Message("user", "Say fig."))]
+    asked = kept.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert asked == texts.asked([ScoringSample(None, HISTORY, "Say fig.", "")])[0].tolist()
+    assert asked == row.ids[: len(asked)].tolist()
+    assert kept.chat_template.endswith(tokenizer.chat_template)
 
 
 def test_a_row_that_is_too_long_is_cut_and_is_not_taught_to_end_there(base):
