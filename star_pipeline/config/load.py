@@ -135,8 +135,9 @@ def _study_paths(folder: Path, study: JsonObject) -> JsonObject:
         if not isinstance(value, str) or not value or "://" in value:
             return value
         try:
-            path = folder / Path(value).expanduser()
-            return str(path.resolve()) if path.exists() else value
+            # a copy of a shipped profile finds the files that ship with it
+            places = (folder / Path(value).expanduser(), Path(str(_PROFILES / value)))
+            return next((str(path.resolve()) for path in places if path.exists()), value)
         except (RuntimeError, ValueError, OSError):  # as in _journal_path; reading it says what is wrong
             return value
 

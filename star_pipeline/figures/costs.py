@@ -6,6 +6,8 @@ from star_pipeline.core.aliases import JsonObject
 from star_pipeline.figures.base import Figure, Row, data, figure, stacked, text, usd, whole
 
 _STAGES = {"rewrite": "#72b7b2", "respond": "#4c78a8", "judge": "#f58518"}
+_OF_A_STUDY = {"answer": "#54a24b", "grade": "#eeca3b"}
+"""Stages that only a study asks for."""
 _PARTS = {"USD": "#4c78a8", "sent": "#72b7b2", "received": "#4c78a8"}
 _FREE = " No agent has a price, so tokens are shown."
 
@@ -52,7 +54,10 @@ def by_agent(rows: Sequence[Row], paid: bool = False) -> Figure:
         alt.Tooltip("cost_usd:Q", title="USD", format=",.4f"),
     ]
     order = sorted(totals, key=lambda name: (-totals[name], name))
-    chart = stacked(told, "agent", "stage", ("value", unit), _STAGES, order, alt.Axis(format=form), tooltip)
+    stages = _STAGES | {
+        name: colour for name, colour in _OF_A_STUDY.items() if any(row["stage"] == name for row in told)
+    }
+    chart = stacked(told, "agent", "stage", ("value", unit), stages, order, alt.Axis(format=form), tooltip)
     columns = (
         ("agent", "agent", text),
         ("stage", "stage", text),

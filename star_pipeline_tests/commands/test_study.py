@@ -313,7 +313,7 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
 
 def test_without_a_study_or_a_lake_that_was_run_one_line_says_what_to_do(home, tmp_path):
     with pytest.raises(ConfigError, match="no study is configured; add to the configuration a section"):
-        run_study("offline", Lake.at(tmp_path), LineProgress())
+        run_study("laptop", Lake.at(tmp_path), LineProgress())
     with pytest.raises(LakeError, match=r"no shard that is done.*run: star-pipeline run"):
         run_study(configured(home[0], "e"), Lake.at(tmp_path), LineProgress())
     with pytest.raises(LakeError, match="no shard that is done"):
@@ -390,5 +390,5 @@ def test_the_asset_is_in_the_graph_where_a_study_is_configured_and_makes_the_sam
         )
     assert result.success
     assert len(study_rows(copy, STUDY_ARMS)) == len(RULES)
-    plain = build_defs(None, "offline", str(copy.root)).resolve_asset_graph()
+    plain = build_defs(None, "laptop", str(copy.root)).resolve_asset_graph()
     assert dg.AssetKey("study_arms") not in plain.get_all_asset_keys()

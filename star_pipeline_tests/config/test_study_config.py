@@ -1,14 +1,18 @@
 """The section of a study: absent by default, no part of a fingerprint, its files beside the configuration, each mistake one line."""
 
 import inspect
+from importlib import resources
 
 import pytest
 import yaml
 
+from star_pipeline.adapters.offline.knowledge import shipped_examples
+from star_pipeline.adapters.question_files import read_questions
 from star_pipeline.config import load_config, study
 from star_pipeline.config.scoring import LocalModel
 from star_pipeline.config.section import Section
 from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.study.overlap import Overlaps
 
 MINIMAL = {
     "agents": {"a": {"model": "offline/tutor"}},
@@ -105,3 +109,18 @@ def test_a_mistake_is_one_line_with_the_field(tmp_path, section, words):
     for word in words:
         assert word in str(error.value), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_offline_profiles_study_asks_what_is_no_seed_and_is_found_from_a_copy_too(tmp_path):
+    settings = load_config("offline")
+    wanted = settings.study
+    questions = read_questions(wanted.evaluate.held_out, {}, answered=True)
+    assert wanted.evaluate.answers.questions == wanted.evaluate.held_out
+    assert len(questions) == 27
+    assert len({question.category for question in questions}) == 9
+    overlaps = Overlaps(questions)
+    for example in shipped_examples():
+        assert overlaps.first([example.instruction], [example.response]) is None
+    copy = tmp_path / "mine.yaml"
+    copy.write_text((resources.files("star_pipeline") / "profiles" / "offline.yaml").read_text("utf-8"))
+    assert load_config(str(copy)).study == wanted

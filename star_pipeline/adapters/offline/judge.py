@@ -186,6 +186,17 @@ def judge(prompt: str, knowledge: Knowledge, draw: Draw) -> str:
     return said.remarks if draw.number("forgets") < FORGETS_VERDICT else f"{said.remarks}\n\n[{said.letter}]"
 
 
+def grade(prompt: str, knowledge: Knowledge) -> str | None:
+    """The answer's grade, 1 to 10, by the same formula, in the form that ``grade_answer`` asks for; None where the prompt is another."""
+    marks = ("[User Question]\n", "\n[Start of "), ("[Start of Assistant's Answer]\n", "[End of Assistant's Answer]")
+    question, answer = (_between(prompt, (mark,)) for mark in marks)
+    if question is None or answer is None or "[Grade]" not in prompt:
+        return None
+    found = quality(question, answer, knowledge)
+    number = max(1, min(10, 1 + round(0.9 * found.score)))
+    return f"{_remark('It', found)}.\n\n[[{number}]]"
+
+
 def letter_logprobs(prompt: str, knowledge: Knowledge) -> dict[str, float]:
     """The log-probabilities of A and B as the one letter that a prompt asks for."""
     odds = weigh(prompt, knowledge).odds
@@ -193,10 +204,12 @@ def letter_logprobs(prompt: str, knowledge: Knowledge) -> dict[str, float]:
 
 
 def _remarks(pair: Sequence[Quality], verdict: str) -> str:
-    one, other = (
-        f"{name} takes up {side.coverage:.0%} of what is asked and adds {side.n_words} words of its own"
-        + (f", beside {side.n_filler} empty remarks" if side.n_filler else "")
-        for name, side in zip(("A", "B"), pair, strict=True)
-    )
+    one, other = (_remark(name, side) for name, side in zip(("A", "B"), pair, strict=True))
     outcome = {"A": "that speaks for A", "B": "that speaks for B", "C": "that makes them equally good"}[verdict]
     return f"{one}. {other}; {outcome}."
+
+
+def _remark(name: str, side: Quality) -> str:
+    return f"{name} takes up {side.coverage:.0%} of what is asked and adds {side.n_words} words of its own" + (
+        f", beside {side.n_filler} empty remarks" if side.n_filler else ""
+    )

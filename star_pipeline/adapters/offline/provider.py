@@ -11,12 +11,12 @@ model                  quality    as response agent                           as
 ``offline/essayist``   good       complete, but wrapped in padding            asks for more depth and breadth
 ``offline/brief``      fair       correct, a sentence or so                   asks for a short answer
 ``offline/rambler``    poor       filler that hardly touches the question     makes it vaguer
-``offline/judge``      (a judge)  compares two answers with a fixed formula; other requests it takes as ``brief`` does
+``offline/judge``      (a judge)  compares two answers, or grades one, with a fixed formula; other requests it takes as ``brief`` does
 =====================  =========  ==========================================  ==========================================
 
 What they know are the package's starter seeds. A reply is a pure function of model, messages and the parameters
 ``seed``, ``temperature`` and ``top_p``; ``max_tokens`` only cuts it. What an agent is asked to do, it reads off the
-shipped prompt templates' own marks: the judge's "[Final Verdict]", a <draft>, or "Rewritten instruction:" after an
+shipped prompt templates' own marks: the judge's "[Final Verdict]" or "[Grade]", a <draft>, or "Rewritten instruction:" after an
 <instruction>.
 """
 
@@ -24,7 +24,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from star_pipeline.adapters.offline.judge import judge, letter_logprobs
+from star_pipeline.adapters.offline.judge import grade, judge, letter_logprobs
 from star_pipeline.adapters.offline.knowledge import Knowledge, shipped_knowledge
 from star_pipeline.adapters.offline.respond import respond
 from star_pipeline.adapters.offline.rewrite import rewrite
@@ -86,6 +86,8 @@ def reply(agent: str, messages: Sequence[JsonMapping], params: JsonMapping, know
     last, earlier = (said[-1], said[:-1]) if said else ("", [])
     if "[Final Verdict]" in last:
         return judge(last, knowledge, draw)
+    if (graded := grade(last, knowledge)) is not None:
+        return graded
     # The judge is no writer, but a config that uses it as one should get an answer rather than an error.
     writer = "brief" if agent == "judge" else agent
     if (instruction := _to_rewrite(last)) is not None:

@@ -22,7 +22,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 class LocalScorer:
     """Scores under the Hugging Face model ``source`` (id or folder), whose files ``weights`` names. They are loaded when losses are
-    first asked for.
+    first asked for. Without ``alone`` the pass that has no prompt is left out, and ``nll_alone`` is nan.
 
     In float32 a value does not depend on its batch but for the last bits: attention, norms and the head see one pass only, and
     what a matrix product adds up for one token is the same sum in any batch.
@@ -41,9 +41,10 @@ class LocalScorer:
         progress: Progress | None = None,
         weights: str = "",
         start: Start = "token",
+        alone: bool = True,
     ) -> None:
         self._source, self._numerics, self._devices, self._keep = source, numerics, tuple(devices), keep
-        self.weights = weights
+        self.weights, self._alone = weights, alone
         self._maker = PassBuilder(load_tokenizer(source, weights), template, max_length, start)
         self._budget = batch_tokens or BATCH_TOKENS[numerics.device]
         self._progress = progress
@@ -54,7 +55,7 @@ class LocalScorer:
     def losses(
         self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
     ) -> list[ResponseLoss]:
-        found = PairedLosses(self._maker.passes(samples, kept_chars), heard)
+        found = PairedLosses(self._maker.passes(samples, kept_chars), heard, self._alone)
         if found.passes:
             self._compute(found.passes, found.done)
         return found.all()

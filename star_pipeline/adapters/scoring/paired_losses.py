@@ -11,20 +11,23 @@ from star_pipeline.core.ports import Heard, ResponseLoss
 class PairedLosses:
     """``pairs`` are each sample's passes, with its prompt and alone; ``heard`` is called with each sample's loss once both are there.
 
-    ``done`` may be called from several threads.
+    Without ``alone`` the pass that has no prompt is left out. ``done`` may be called from several threads.
     """
 
-    def __init__(self, pairs: Sequence[tuple[ForwardPass, ForwardPass]], heard: Heard | None = None) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[ForwardPass, ForwardPass]], heard: Heard | None = None, alone: bool = True
+    ) -> None:
         self._pairs, self._heard = pairs, heard
         self._means: dict[tuple[bytes, int], float] = {}
         self._lock = threading.Lock()
-        distinct = {item.key: item for pair in pairs for item in pair if item.scored}
+        wanted = [{item.key: item for item in pair[: 2 if alone else 1] if item.scored} for pair in pairs]
+        distinct = {key: item for of_sample in wanted for key, item in of_sample.items()}
         self.passes = list(distinct.values())
         """What is to be computed."""
         self._of: dict[tuple[bytes, int], list[int]] = {}
-        self._lacking = [len({item.key for item in pair if item.scored}) for pair in pairs]
-        for number, pair in enumerate(pairs if heard else ()):
-            for key in {item.key for item in pair if item.scored}:
+        self._lacking = [len(of_sample) for of_sample in wanted]
+        for number, of_sample in enumerate(wanted if heard else ()):
+            for key in of_sample:
                 self._of.setdefault(key, []).append(number)
 
     def done(self, number: int, mean: float) -> None:

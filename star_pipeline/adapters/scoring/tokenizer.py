@@ -124,6 +124,13 @@ class PassBuilder:
         self._encoded.clear()
         return made
 
+    def prompts(self, samples: Sequence[ScoringSample]) -> list[Tokens | None]:
+        """What stands before each response in its first pass; None where the chat template refuses the conversation."""
+        self._encode(samples)
+        prompts = [self._encoded[sample].prompt for sample in samples]
+        self._encoded.clear()
+        return [None if prompt is None else np.concatenate([self._start, prompt]) for prompt in prompts]
+
     def _fit(self, sample: ScoringSample, encoded: _Encoded) -> ModelFit:
         if not len(encoded.response):
             return ModelFit("empty_response", 0)

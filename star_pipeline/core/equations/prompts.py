@@ -21,7 +21,8 @@ from star_pipeline.core.records import Message
 INSTRUCTION_PROMPTS = ("rewrite", "deepen", "constrain", "concretise", "reason", "broaden")
 RESPONSE_PROMPTS = ("respond",)
 OTHER_PROMPTS = ("refine", "judge_answers", "judge_samples")
-SHIPPED = INSTRUCTION_PROMPTS + RESPONSE_PROMPTS + OTHER_PROMPTS
+STUDY_PROMPTS = ("grade_answer",)
+SHIPPED = INSTRUCTION_PROMPTS + RESPONSE_PROMPTS + OTHER_PROMPTS + STUDY_PROMPTS
 
 
 _GUARD = "\ue0fe\ufdd0"
