@@ -312,10 +312,17 @@ def calibrate(
 
 
 @app.command()
-def study(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
-    """Make the training sets that the configuration's section study asks for, out of the lake's tables and without any call.
+def study(
+    config: Config = "offline",
+    lake: LakeRoot = "data_lake",
+    arms_only: Annotated[
+        bool, typer.Option("--arms-only", help="only make the training sets, which takes seconds and asks nothing")
+    ] = False,
+) -> None:
+    """Does the data make a better model? Training sets out of the lake's tables, a model tuned on each, and what each is worth.
 
-    Each has one row of every seed, chosen by another rule; seeds that overlap with the evaluation's questions are in none.
+    Each set (arm) has one row of every seed, chosen by another rule; the configuration's section study says which arms, how models are
+    tuned and what is measured. The same command goes on after a kill: nothing is trained, answered or paid for twice.
 
     Example: star-pipeline study --config my.yaml --lake my_lake
     """
@@ -323,15 +330,18 @@ def study(config: Config = "offline", lake: LakeRoot = "data_lake") -> None:
 
     from star_pipeline.adapters.lake import Lake
     from star_pipeline.adapters.progress import BarProgress, LineProgress
-    from star_pipeline.commands.study import print_arms, run_study
+    from star_pipeline.commands.study import print_arms, print_results, run_study
 
     home, terminal = Lake.at(lake), Console(stderr=True)
     if terminal.is_terminal:
         with BarProgress(terminal) as bars:
-            made, _ = run_study(config, home, bars)
+            made, outcome = run_study(config, home, bars, arms_only)
     else:
-        made, _ = run_study(config, home, LineProgress())
-    print_arms(Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140), home, made)
+        made, outcome = run_study(config, home, LineProgress(), arms_only)
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+    print_arms(console, home, made)
+    if not arms_only:
+        print_results(console, home, outcome)
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """``star-pipeline study``: training sets from the lake's tables, models tuned on them, and what those are worth."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -18,34 +17,27 @@ from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner, carry_out, trainings
 from star_pipeline.core.study.names import SEEDS
 from star_pipeline.core.study.records import StudyArm
+from star_pipeline.core.study.results import ALL
 from star_pipeline.core.study.tables import STUDY_GRADES, STUDY_LOSSES, STUDY_RESULTS, STUDY_TASKS, STUDY_WINS
 from star_pipeline.inspection.build import build_inspection
 
 _OWNER = "star-pipeline study"
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What comes after the arms: how models are tuned, and what is measured of them."""
-
-    tuner: Tuner
-    evaluations: Sequence[Evaluation]
-
-
-StagesOf = Callable[[Lake, StarConfig, Progress], Stages]
+StagesOf = Callable[[Lake, StarConfig, Progress], tuple[Tuner, Sequence[Evaluation]]]
+"""How models are tuned, and what is measured of them."""
 
 
 def run_study(
-    config: str, lake: Lake, progress: Progress, stages_of: StagesOf | None = None
+    config: str, lake: Lake, progress: Progress, arms_only: bool = False, stages_of: StagesOf | None = None
 ) -> tuple[MadeArms, StudyOutcome]:
-    """Make the arms; with ``stages_of`` tune a model on each, measure, compare, and keep it all in the lake's ``study/``.
+    """Make the arms; then tune a model on each, measure, compare, and keep it all in the lake's ``study/``. ``stages_of`` takes
+    the place of the usual stages in trials.
 
     Raises StarError in one line. What is done stays: the same command goes on.
     """
     settings = load_config(config)
     study = study_of(settings)
     try:
-        targets = [str(model) for model in study.models(settings.scoring.small)] if stages_of else []
+        targets = [] if arms_only else [str(model) for model in study.models(settings.scoring.small)]
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if not lake.root.exists():  # holding it would make it
@@ -53,14 +45,20 @@ def run_study(
     with hold_publishing(lake, _OWNER):
         made = make_arms(lake, settings, progress)
     outcome = StudyOutcome()
-    if stages_of:
-        stages = stages_of(lake, settings, progress)
+    if not arms_only:
+        tuner, evaluations = _stages(stages_of)(lake, settings, progress)
         planned = trainings(targets, [(arm.arm, arm.digest) for arm in made.arms], study.seeds)
         baseline = SEEDS if SEEDS in study.arms else study.arm_names[0]
-        outcome = carry_out(planned, stages.tuner, stages.evaluations, baseline)
+        outcome = carry_out(planned, tuner, evaluations, baseline)
         _keep(lake, outcome)
     _inspect(lake, settings)
     return made, outcome
+
+
+def _stages(given: StagesOf | None) -> StagesOf:
+    from star_pipeline.adapters.study.stages import study_stages  # it brings PyTorch
+
+    return given or study_stages
 
 
 def _keep(lake: Lake, outcome: StudyOutcome) -> None:
@@ -113,6 +111,23 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
             soft_wrap=True,
         )
     console.print(f"training sets in {lake.study / 'arms'}", markup=False, soft_wrap=True)
+
+
+def print_results(console: Console, lake: Lake, outcome: StudyOutcome) -> None:
+    """What each measure says of all questions, a line an arm; then where the rest is."""
+    console.print()
+    console.print(f"{len(outcome.models):,} models tuned, in {lake.study / 'models'}", markup=False, soft_wrap=True)
+    targets = {row.target for row in outcome.results}
+    whole = {(row.target, row.measure) for row in outcome.results if row.part == ALL}
+    for row in outcome.results:
+        if row.part == ALL or (row.target, row.measure) not in whole:  # of a task there is no whole
+            target = "" if len(targets) == 1 else f"{row.target}: "
+            console.print(f"{target}{row.words}", markup=False, soft_wrap=True)
+    if any(target.startswith("offline/") for target in targets):
+        console.print("these are toy models: what they show holds for no real one", markup=False)
+    if not outcome.results:
+        console.print("nothing was measured: name held_out, answers, lm_eval or ifeval under study.evaluate")
+    console.print("in DuckDB: star-pipeline query study_results; study_losses, study_wins, study_grades, study_tasks")
 
 
 def _cells(arm: StudyArm) -> list[str]:

@@ -18,7 +18,7 @@ from star_pipeline.adapters.study_arms import make_arms
 from star_pipeline.adapters.study_files import read_arm, studied_since, study_rows
 from star_pipeline.cli import app
 from star_pipeline.commands.run import run_pipeline
-from star_pipeline.commands.study import Stages, run_study
+from star_pipeline.commands.study import run_study
 from star_pipeline.config import load_config
 from star_pipeline.core.errors import ConfigError, LakeError, StarError
 from star_pipeline.core.study.flow import Measured, TunedModel
@@ -294,7 +294,9 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
         arms=["seeds", "longest", "star"],
         evaluate={"lm_eval": {"tasks": ["arc_easy"]}, "answers": {"questions": [asked]}},
     )
-    said = CliRunner().invoke(app, ["study", "--config", config, "--lake", str(lake.root)], catch_exceptions=False)
+    said = CliRunner().invoke(
+        app, ["study", "--arms-only", "--config", config, "--lake", str(lake.root)], catch_exceptions=False
+    )
     assert said.exit_code == 0
     assert "longest" in said.stdout
     assert (
@@ -363,7 +365,7 @@ def test_what_comes_after_the_arms_fits_into_one_place(home, tmp_path):
     copy, tuner = Lake.at(tmp_path / "lake"), _Tuner()
     shutil.copytree(str(lake.root), str(copy.root))
     config = configured(folder, "seam", arms=["star", "seeds"], seeds=[1, 2])
-    run_study(config, copy, LineProgress(), lambda *_: Stages(tuner, [_Losses()]))
+    run_study(config, copy, LineProgress(), stages_of=lambda *_: (tuner, [_Losses()]))
     assert tuner.seen == [(1, "star"), (1, "seeds"), (2, "star"), (2, "seeds")]
     [star] = [row for row in study_rows(copy, STUDY_RESULTS) if row.arm == "star"]
     assert (star.shown, star.baseline, star.target, star.seeds, star.n) == ("better", "seeds", "s", 2, 12)
