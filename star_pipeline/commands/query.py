@@ -25,6 +25,7 @@ TITLES = {
     "cost": "Cost",
     "seeds": "Seeds and candidates",
     "data_set": "The final data set",
+    "study": "Does the data make a better model?",
 }
 
 

@@ -4,7 +4,7 @@ The report embeds a Figure's Vega-Lite chart in its page; for the UI ``asset_fig
 the picture. No Dagster and no page here. Altair and vl-convert are imported in functions only, since the definitions load this package.
 """
 
-from star_pipeline.figures import costs, judge, pairs, rows, scores
+from star_pipeline.figures import costs, judge, pairs, rows, scores, study
 from star_pipeline.figures.base import Figure
 
-__all__ = ["Figure", "costs", "judge", "pairs", "rows", "scores"]
+__all__ = ["Figure", "costs", "judge", "pairs", "rows", "scores", "study"]

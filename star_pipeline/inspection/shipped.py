@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib import resources
 
-TOPICS = ("health", "pairs", "scores", "judge", "cost", "seeds", "data_set")
+TOPICS = ("health", "pairs", "scores", "judge", "cost", "seeds", "data_set", "study")
 STORED = frozenset({"probabilities"})
 """Queries that are tables in the file: their columns depend on the data, which a view's cannot."""
 SUPERSEDED = "superseded"

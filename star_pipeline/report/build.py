@@ -22,6 +22,7 @@ from star_pipeline.report.facts import calibration, facts, settings
 from star_pipeline.report.health import health_block
 from star_pipeline.report.read import Inspection, open_inspection
 from star_pipeline.report.samples import read_samples
+from star_pipeline.report.study import TITLE, StudySection, study_section
 
 SAMPLES = 400
 """Seeds in the browser, where nothing else is asked for."""
@@ -55,7 +56,8 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
         configs = inspection.rows("configs")
         health = health_block(inspection.view("health"))
         board, selections = inspection.view("pair_leaderboard"), inspection.view("selections")
-        sections = _sections(inspection, board)
+        study = study_section(inspection)
+        sections = (*_study(study), *_sections(inspection, board))
         chosen = read_samples(inspection, samples)
     script, vega = (_FILES / "report.js").read_text("utf-8"), vega_bundle()
     made = datetime.fromtimestamp(lake.inspection.stat().st_mtime, UTC)
@@ -63,7 +65,11 @@ def build_report(lake: Lake, samples: int = SAMPLES) -> Page:
         name=configs[0]["name"] if configs else lake.root.name,
         made=f"{made:%Y-%m-%d %H:%M} UTC",
         health=health,
-        facts=(*facts(summary, selections, by_mean_pi(board)), calibration(_calibrated(lake, configs))),
+        facts=(
+            *((study.fact,) if study else ()),
+            *facts(summary, selections, by_mean_pi(board)),
+            calibration(_calibrated(lake, configs)),
+        ),
         settings=settings(configs),
         sections=sections,
         specs=_embedded({found.name: found.spec for section in sections for found in section.figures if found.spec}),
@@ -82,6 +88,11 @@ def _calibrated(lake: Lake, configs: Sequence[Row]) -> Sequence[CalibrationFindi
     """What ``calibrate`` found of the latest configuration's settings; nothing where it was never asked."""
     latest = configs[0]["settings"] if configs else None
     return read_findings(lake, calibrated_settings(json.loads(latest))) if latest else ()
+
+
+def _study(found: StudySection | None) -> tuple[Section, ...]:
+    """First of all, since it is what the data are for."""
+    return (Section("study", TITLE, found.figures, found.opening),) if found else ()
 
 
 def _sections(ask: Inspection, pair_leaderboard: Sequence[Row]) -> tuple[Section, ...]:
