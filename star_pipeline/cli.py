@@ -330,7 +330,7 @@ def study(
 
     from star_pipeline.adapters.lake import Lake
     from star_pipeline.adapters.progress import BarProgress, LineProgress
-    from star_pipeline.commands.study import print_arms, print_results, run_study
+    from star_pipeline.commands.study import print_arms, print_report, print_results, run_study
 
     home, terminal = Lake.at(lake), Console(stderr=True)
     if terminal.is_terminal:
@@ -342,6 +342,7 @@ def study(
     print_arms(console, home, made)
     if not arms_only:
         print_results(console, home, outcome)
+    print_report(console, home)
 
 
 @app.command()

@@ -20,6 +20,9 @@ from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.results import ALL
 from star_pipeline.core.study.tables import STUDY_GRADES, STUDY_LOSSES, STUDY_RESULTS, STUDY_TASKS, STUDY_WINS
 from star_pipeline.inspection.build import build_inspection
+from star_pipeline.report.build import build_report
+from star_pipeline.report.read import open_inspection
+from star_pipeline.report.study import TITLE, study_section
 
 _OWNER = "star-pipeline study"
 StagesOf = Callable[[Lake, StarConfig, Progress], tuple[Tuner, Sequence[Evaluation]]]
@@ -51,7 +54,7 @@ def run_study(
         baseline = SEEDS if SEEDS in study.arms else study.arm_names[0]
         outcome = carry_out(planned, tuner, evaluations, baseline)
         _keep(lake, outcome)
-    _inspect(lake, settings)
+    _show(lake, settings)
     return made, outcome
 
 
@@ -71,10 +74,12 @@ def _keep(lake: Lake, outcome: StudyOutcome) -> None:
     write_study_rows(lake, STUDY_RESULTS, outcome.results)
 
 
-def _inspect(lake: Lake, settings: StarConfig) -> None:
+def _show(lake: Lake, settings: StarConfig) -> None:
+    """Make the inspection file and the report again, so that both hold the study."""
     with hold_publishing(lake, _OWNER):
         spend = read_spend(lake.journal_folder(settings.journal), lake.lake_id)
         build_inspection(lake, spend, list(stale_tables(lake)))
+        lake.write_bytes(lake.report, build_report(lake).html)
 
 
 def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
@@ -128,6 +133,15 @@ def print_results(console: Console, lake: Lake, outcome: StudyOutcome) -> None:
     if not outcome.results:
         console.print("nothing was measured: name held_out, answers, lm_eval or ifeval under study.evaluate")
     console.print("in DuckDB: star-pipeline query study_results; study_losses, study_wins, study_grades, study_tasks")
+
+
+def print_report(console: Console, lake: Lake) -> None:
+    """Which arm is best, as the report says it, and where the report is: the command's last lines."""
+    with open_inspection(lake) as inspection:
+        found = study_section(inspection)
+    if found:
+        console.print(f"{TITLE} {found.fact.value}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report {lake.report}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(arm: StudyArm) -> list[str]:

@@ -159,7 +159,7 @@ def _effect(measure: str, rows: Sequence[Row], arms: Sequence[str]) -> Figure:
             alt.Tooltip("n:Q", title="questions", format=","),
             alt.Tooltip("shown:N"),
         ],
-        **({"yOffset": alt.YOffset("arm:N", sort=there)} if grouped else {}),
+        yOffset=alt.YOffset("arm:N", sort=there) if grouped else alt.Undefined,
     )
     axis = alt.X(
         "difference_low:Q",
@@ -281,8 +281,8 @@ def _radar(name: str, target: str | None, rows: Sequence[Row], arms: Sequence[st
         own = [spoke for spoke in spokes if (arm, spoke) in by_place]
         for order, spoke in enumerate([*own, *own[:1]]):  # the first again closes the line
             row = by_place[arm, spoke]
-            x, y = _on(spokes.index(spoke), len(spokes), row["figure"])
-            told.append({**row, "x": x, "y": y, "order": order})
+            at = _on(spokes.index(spoke), len(spokes), row["figure"])
+            told.append({**row, "x": at[0], "y": at[1], "order": order})
     rings = [
         {"ring": grade, "order": place, **dict(zip("xy", _on(place, len(spokes), grade), strict=True))}
         for grade in range(2, _TOP + 1, 2)
@@ -294,7 +294,7 @@ def _radar(name: str, target: str | None, rows: Sequence[Row], arms: Sequence[st
     ]
     axes = [{"x": 0, "y": 0, "x2": end[0], "y2": end[1]} for end, _, _ in ends]
     room = alt.Scale(domain=[-_TOP * 1.55, _TOP * 1.55], nice=False)
-    flat = alt.Scale(domain=[-_TOP * 1.25, _TOP * 1.25], nice=False)
+    flat = alt.Scale(domain=[-_TOP * 1.2, _TOP * 1.2], nice=False)
     x, y = alt.X("x:Q", axis=None, scale=room), alt.Y("y:Q", axis=None, scale=flat)
     grey = "#a8a8a8"
     grid = (
@@ -308,9 +308,7 @@ def _radar(name: str, target: str | None, rows: Sequence[Row], arms: Sequence[st
         .encode(x=x, y=y, x2="x2:Q", y2="y2:Q")
     )
     marks = (
-        alt.Chart(
-            alt.InlineData(values=[{"x": 0.15, "y": grade, "grade": str(grade)} for grade in range(2, _TOP + 1, 2)])
-        )
+        alt.Chart(alt.InlineData(values=[{"x": 0.15, "y": grade, "grade": str(grade)} for grade in range(2, _TOP, 2)]))
         .mark_text(align="left", baseline="bottom", fontSize=9, color="#7a7a7a")
         .encode(x=x, y=y, text="grade:N")
     )
@@ -358,7 +356,7 @@ def _radar(name: str, target: str | None, rows: Sequence[Row], arms: Sequence[st
     title = "Grades by category" + (f": {short_target(target)}" if target else "")
     drawn = figure(name, title, reading, finding, chart, rows, columns, told)
     # of a fixed width, or it would be no circle
-    return replace(drawn, spec={**(drawn.spec or {}), "width": round(_RADAR * 1.55 / 1.25)})
+    return replace(drawn, spec={**(drawn.spec or {}), "width": round(_RADAR * 1.55 / 1.2)})
 
 
 def _on(place: int, of: int, grade: float) -> tuple[float, float]:

@@ -15,11 +15,12 @@ from star_pipeline.figures.base import Row, number, share, usd, whole
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure of the summary: what it counts, its value, and a few words more."""
+    """A figure of the summary: what it counts, its value, and a few words more; ``wide`` where those are many."""
 
     label: str
     value: str
     detail: str = ""
+    wide: bool = False
 
 
 def facts(summary: Row, selections: Sequence[Row], by_pi: Ranking | None) -> tuple[Fact, ...]:

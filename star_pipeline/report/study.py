@@ -50,4 +50,4 @@ def _plots(summary: Sequence[Row], categories: Sequence[Row], arms: Sequence[str
 
 
 def _fact(told: Conclusion, caveat: str) -> Fact:
-    return Fact(TITLE, told.best, told.brief + caveat)
+    return Fact(TITLE, told.best, told.brief + caveat, wide=True)

@@ -304,13 +304,18 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
         in said.stdout
     )
     assert "not looked for: the questions of lm-eval's arc_easy" in said.stdout
-    assert studied_since(lake, lake.report)  # so that the next run makes the page again
+    assert said.stdout.split("\n")[-2] == f"report {lake.report}"
+    assert "Does the data make a better model? nothing measured yet\n" in said.stdout
+    assert b'<section id="study"' in (lake.root / "report.html").read_bytes()
+    assert not studied_since(lake, lake.report)
     with open_inspection(lake) as database:
         assert database.execute("SELECT arm, rows FROM study_arms").fetchall() == [
             (arm, len(SEEDS) - 3) for arm in ("seeds", "longest", "star")
         ]
         assert database.execute("SELECT count(*) FROM study_left_out").fetchone() == (3,)
         assert database.execute("SELECT count(*) FROM study_results").fetchone() == (0,)
+    make_arms(lake, load_config(config), LineProgress())
+    assert studied_since(lake, lake.report)  # arms made by the asset: the next run makes the page again
 
 
 def test_without_a_study_or_a_lake_that_was_run_one_line_says_what_to_do(home, tmp_path):

@@ -45,7 +45,9 @@ def measured(targets, gain, seeds=(0, 1, 2), questions=40):
                 fate = (verdict, verdict, verdict, float(verdict == "better"))
                 asked = (None, None, None, "j", 2, 100, 20, 0.0005)
                 wins.append(
-                    StudyWin(*own, name, "seeds", "asked.json", category, *fate, 300 + n % 7, 290 + n % 5, *asked)
+                    StudyWin(
+                        *own, name, "seeds", "asked.json", category, *fate, 300 + int(90 * luck(arm, n)), 300, *asked
+                    )
                 )
             grade = 6 + 2 * luck("grade", n) + 0.5 * luck("g", *own, n) + 4 * gain[arm]
             paid = ("Good.", None, "j", 1, 100, 20, 0.001)
