@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from star_pipeline.cli import app
+from star_pipeline.config.study import StudyConfig
 from star_pipeline.core.health.examination import SIGNATURES
+from star_pipeline.core.study.conclusion import WORDS
+from star_pipeline.core.study.names import RULES
 from star_pipeline.inspection.shipped import shipped_queries
 from star_pipeline_tests.guide_pages import summary_of, with_summary
 
@@ -73,3 +77,14 @@ def test_links_lead_somewhere_and_commands_are_there(page: Path) -> None:
         assert command in known, command
     for name in re.findall(r"star-pipeline query (\w+)", text):
         assert name in (*shipped_queries(), "SQL", "NAME"), name
+
+
+def test_the_study_in_its_guide_is_one_that_can_be_configured() -> None:
+    page = (ROOT / "star_pipeline" / "guides" / "study.md").read_text("utf-8")
+    [block] = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    study = StudyConfig.model_validate(yaml.safe_load(block)["study"])
+    assert study.agents == {"study.evaluate.pairwise.judge": "gpt", "study.evaluate.grades.judge": "gpt"}
+    named = re.findall(r"^\| `(\w+)` \|", page[: page.index("## Configuration")], re.MULTILINE)
+    assert named == list(RULES)
+    told = re.findall(r"^\| `(\w+)` \|", page[page.index("## What each measure means") :], re.MULTILINE)
+    assert told == list(WORDS)
