@@ -82,7 +82,10 @@ def _brief(rows: Sequence[StudyResult], target: str, best: str) -> str:
     row = named[0] if named else min(measured, key=lambda row: 1.0 if row.p is None else row.p)
     between = "" if row.low is None else f" (95%: {row.low:+.3g} to {row.high:+.3g})"
     measure = WORDS.get(row.measure, f"{row.part} {row.measure}")
-    return f"{row.arm}'s {measure} {row.difference:+.3g} from {row.baseline}{between}, {row.n:,} questions"
+    told = f"{row.arm}'s {measure} {row.difference:+.3g} from {row.baseline}{between}, {row.n:,} questions"
+    of = len({(each.measure, each.part) for each in own})
+    count = sum(each.arm == best and each.shown == "better" for each in own)
+    return f"{told}, shown by {count} of {of} measures" if named and of > 1 else told
 
 
 def _place(measure: str) -> int:
@@ -110,6 +113,8 @@ def _best(rows: Sequence[StudyResult]) -> tuple[str, str]:
     (name,) = names
     key, leader = next(iter(leaders.items()))
     of = len(by_measure)
+    if key != next(iter(by_measure)) and 2 * len(leaders) < of:  # of many measures one shows a difference by chance
+        return NONE, f"{_undecided(rows)} Only {len(leaders)} of {of} measures says otherwise: {leader.words}"
     shown = f" Shown by {len(leaders)} of {of} measures." if of > 1 else ""
     own = (
         leader.words

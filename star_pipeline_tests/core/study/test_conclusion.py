@@ -1,5 +1,7 @@
 """What a study comes to, of differences that are plain, none, at odds, or of the baseline itself."""
 
+from dataclasses import replace
+
 import pytest
 
 from star_pipeline.core.study.conclusion import DISAGREE, NONE, ArmCost, conclude, whole
@@ -67,6 +69,17 @@ def test_measures_at_odds_are_not_added_up():
     agreed = conclude(results({"star": -0.3}, {"star": 0.2}), COSTS)
     assert agreed.best == "star is best"
     assert "Shown by 2 of 2 measures." in agreed.sure
+
+
+def test_one_measure_of_many_that_is_not_the_first_makes_no_arm_best():
+    found = results({}, {"star": 0.2})
+    alike = [row for row in results({}, {}) if row.measure == "acc"]
+    many = [*found, *(replace(row, part=f"task {n}") for n in range(3) for row in alike)]
+    told = conclude(many, COSTS)
+    assert told.best == NONE
+    [row] = [row for row in found if row.measure == "acc" and row.arm == "star"]
+    assert f"Only 1 of 5 measures says otherwise: {row.words}" in told.sure
+    assert conclude(found, COSTS).best == "star is best"
 
 
 def test_where_training_seeds_disagree_no_arm_is_best():
