@@ -11,7 +11,6 @@ from star_pipeline.figures.base import Column, Figure, Row, colours, dashes, dat
 _RADAR = 400
 _TOP = 10
 """The highest grade."""
-_LEAST_SPOKES = 3
 _ZERO = [{"at": 0}]
 _SURE = ("better", "worse")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
@@ -40,7 +39,7 @@ def radars(rows: Sequence[Row], arms: Sequence[str]) -> list[Figure]:
     found = []
     for place, target in enumerate(targets, 1):
         own = [row for row in graded if row["target"] == target]
-        if len({row["part"] for row in own}) >= _LEAST_SPOKES:
+        if len({row["part"] for row in own}) >= 3:
             found.append(_radar(f"radar-{place}", target if len(targets) > 1 else None, own, arms))
     return found
 
@@ -61,7 +60,8 @@ def results(rows: Sequence[Row]) -> Figure:
         ("shown", "shown", text),
     )
     told = [
-        {**row, "said": _said(row), "shown": row["shown"] or "compared with"} for row in sorted(rows, key=_by_measure)
+        {**row, "said": _said(row), "shown": row["shown"] or "compared with"}
+        for row in sorted(rows, key=lambda row: _place(row["measure"]))
     ]
     reading = (
         "A row a measure and arm. difference: from the arm that is compared with, paired by question; low and high: its 95% interval; "
@@ -378,10 +378,6 @@ def _said(row: Mapping[str, object]) -> str:
 
 def _place(measure: str) -> tuple[int, str]:
     return (list(WORDS).index(measure), "") if measure in WORDS else (len(WORDS), measure)
-
-
-def _by_measure(row: Row) -> tuple[int, str]:
-    return _place(row["measure"])
 
 
 def _capital(said: str) -> str:
