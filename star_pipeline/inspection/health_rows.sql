@@ -16,6 +16,7 @@ SELECT
     -- where probabilities are read (judge.mode: logprobs), position cancels, and the orders alone decide nothing
     CASE WHEN coalesce(v.template, '') NOT LIKE '%letter' THEN v.verdict_first END AS verdict_first,
     CASE WHEN coalesce(v.template, '') NOT LIKE '%letter' THEN v.verdict_swapped END AS verdict_swapped,
+    CASE WHEN v.template LIKE '%letter' THEN v.p_better END AS p_better,
     CASE WHEN v.verdict IN ('better', 'worse') THEN coalesce(length(b.response), length(q.response)) END AS reference_characters,
     s.pi,
     s.selected,

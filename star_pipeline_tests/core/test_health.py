@@ -22,7 +22,7 @@ COLUMNS = {
         ("seed_id", "pair_id", "instruction_agent", "response_agent", "origin", "status", "error_kind"), TEXT
     ),
     **dict.fromkeys(("scored", "verdict", "verdict_first", "verdict_swapped"), TEXT),
-    **dict.fromkeys(("characters", "reference_characters", "tokens", "gap", "pi"), NUMBER),
+    **dict.fromkeys(("characters", "reference_characters", "p_better", "tokens", "gap", "pi"), NUMBER),
     **dict.fromkeys(("rewritten", "selected", "best"), TRUTH),
 }
 PLAIN = {
@@ -80,6 +80,14 @@ def test_reversals_are_counted_of_what_was_decided_in_both_orders():
     assert (position.figure, position.n) == (9 / 13, 13)
     assert (unparsed.figure, unparsed.n) == (3 / 28, 28)
     assert (ties.figure, ties.n) == (2 / 25, 25)
+
+
+@pytest.mark.parametrize(("near", "verdict"), [(18, "doubtful"), (15, "doubtful"), (14, "fine")])
+def test_a_judge_whose_probabilities_are_all_next_to_a_half_is_doubtful(near, verdict):
+    values = [0.451, 0.549, *[0.5] * (near - 2), *[0.449, 0.551, 0.9, 0.1, 0.7, 1.0][: 20 - near]]
+    rows = [{"seed_id": f"s{n}", "verdict": "better", "p_better": p} for n, p in enumerate(values)]
+    line = examined(rows)["judge_margin"]
+    assert (line.figure, line.n, line.verdict) == (near / 20, 20, verdict)
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 1.0))

@@ -15,6 +15,7 @@ SIGNATURES: tuple[Signature, ...] = (
     judge.POSITION,
     judge.UNPARSED,
     judge.TIES,
+    judge.MARGIN,
     judge.LENGTH,
     scores.GAP,
     scores.SCORES,

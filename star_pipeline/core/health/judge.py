@@ -14,6 +14,8 @@ SURELY_TURNED, LEAST_AGREEMENT = 0.4, 0.25
 """A judge is unfit where it surely turns round more often than the first, and surely agrees with itself by less than the second."""
 MOST_UNPARSED, SURELY_UNPARSED = 0.1, 0.5
 MOST_TIES = 0.8
+NEAR_A_COIN, MOST_NEAR_A_COIN = 0.05, 0.75
+"""How far from 0.5 a probability says next to nothing, and the share of such from which on a judge is doubtful."""
 LEANS = 0.75
 LONGER_WINS = 0.85
 _TAKE_ANOTHER = "take another judge, then: star-pipeline run --rejudge all"
@@ -55,6 +57,15 @@ TIES = Signature(
     "π_llm is 0.5 for nearly all, so that the gap alone decides",
     _TAKE_ANOTHER,
 )
+MARGIN = Signature(
+    "judge_margin",
+    "Does a judge by log-probabilities prefer one of the answers?",
+    f"comparisons with p_better within {NEAR_A_COIN} of 0.5, of those decided by log-probabilities",
+    "comparisons decided by log-probabilities",
+    "share",
+    "the judge hardly prefers either answer: its verdicts hang on differences of next to nothing",
+    f"star-pipeline calibrate tells on pairs of known quality whether it is right all the same; if not, {_TAKE_ANOTHER}",
+)
 LENGTH = Signature(
     "judge_length",
     "Does the judge look at more than the length of the answers?",
@@ -92,6 +103,7 @@ def judge_lines(rows: Rows) -> list[HealthLine]:
         _position(turned, towards_first, decided),
         line(UNPARSED, _share(silent, heard | silent), lambda x: x >= MOST_UNPARSED, lambda x: x >= SURELY_UNPARSED),
         line(TIES, _share(rows.among("verdict", "tie"), heard), lambda x: x >= MOST_TIES),
+        _margin(rows),
         _length(rows),
     ]
 
@@ -134,6 +146,12 @@ def _position(turned: Mask, towards_first: Mask, decided: Mask) -> HealthLine:
         lambda x: matters and max(x, 1 - x) >= LEANS,
         bad=f"the judge leans towards the {where} answer, whatever it says",
     )
+
+
+def _margin(rows: Rows) -> HealthLine:
+    with np.errstate(invalid="ignore"):
+        near = np.abs(rows.numbers("p_better") - 0.5) <= NEAR_A_COIN
+    return line(MARGIN, _share(near, rows.known("p_better")), lambda x: x >= MOST_NEAR_A_COIN)
 
 
 def _length(rows: Rows) -> HealthLine:

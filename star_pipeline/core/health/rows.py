@@ -18,7 +18,8 @@ class Rows:
 
     seed_id, pair_id, instruction_agent, response_agent, origin (``sampling_plan``); status, error_kind, rewritten (there is an
     instruction), characters (``candidates``); scored (``ifd_scores.status``), tokens (``n_tokens_small``), gap; verdict, verdict_first,
-    verdict_swapped, reference_characters (``judge_verdicts`` and what it compared with); pi, selected. Null where a stage has no row.
+    verdict_swapped, reference_characters, p_better of log-probabilities (``judge_verdicts`` and what it compared with); pi, selected.
+    Null where a stage has no row.
     """
 
     def __init__(self, table: pa.Table) -> None:
