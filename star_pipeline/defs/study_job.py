@@ -58,9 +58,7 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
     return whole_study
 
 
-def _note(
-    context: dg.OpExecutionContext, scope: Scope, asset: str, made: Result, partition: str | None = None
-) -> None:
+def _note(context: dg.OpExecutionContext, scope: Scope, asset: str, made: Result, partition: str | None = None) -> None:
     """Tell Dagster that the asset was made, as its own run would."""
     tags = {"dagster/data_version": made.data_version.value} if made.data_version else None
     context.log_event(

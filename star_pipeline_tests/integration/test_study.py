@@ -112,7 +112,9 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_
     try:
         while not graders.stopped.wait(0.2):
             assert process.poll() is None, process.communicate()[0]
-        with pytest.raises(LakeBusy, match=rf"is being studied by star-pipeline study \(process {process.pid} on .*; wait"):
+        with pytest.raises(
+            LakeBusy, match=rf"is being studied by star-pipeline study \(process {process.pid} on .*; wait"
+        ):
             run_study(home[1], lake, SilentProgress())
     finally:
         process.send_signal(signal.SIGKILL)
@@ -134,7 +136,11 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_
 def make(defs, instance, asset, partition=None, **tags):
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
-        instance=instance, asset_selection=[dg.AssetKey(asset)], partition_key=partition, raise_on_error=False, tags=tags
+        instance=instance,
+        asset_selection=[dg.AssetKey(asset)],
+        partition_key=partition,
+        raise_on_error=False,
+        tags=tags,
     )
 
 
@@ -216,7 +222,9 @@ def test_without_the_extra_the_run_ends_with_the_command_that_installs_it(home, 
     find = __import__("importlib.util").util.find_spec
     with dg.DagsterInstance.ephemeral() as instance:
         assert make(defs, instance, "study_arms").success
-        monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "trl" else find(name, *more))
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name, *more: None if name == "trl" else find(name, *more)
+        )
         said = failed(make(defs, instance, "study_models", "seeds|0"))
     assert said == 'tuning needs the package trl, which is not installed; pip install "star-pipeline[study]"'
 

@@ -25,7 +25,9 @@ def better_arms(results: Sequence[StudyResult]) -> Finding:
             False,
             "nothing was compared; name what is measured under study.evaluate, and two arms or more under study.arms",
         )
-    others = {what: sum(row.shown == what for row in counted) for what in ("worse", "seeds disagree", "no difference shown")}
+    others = {
+        what: sum(row.shown == what for row in counted) for what in ("worse", "seeds disagree", "no difference shown")
+    }
     rest = ", ".join(f"{count} {what}" for what, count in others.items() if count)
     said = "; ".join(row.words for row in better)
     if better:

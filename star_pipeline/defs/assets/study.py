@@ -195,7 +195,9 @@ def compare_the_models(home: Lake, config: StarConfig, progress: Progress, owner
         outcome.results,
         ["arm", "measure", "part", "figure", "difference", "low", "high", "shown"],
         {
-            "words": dg.MetadataValue.md("\n".join(f"- {row.words}" for row in outcome.results) or "nothing was measured"),
+            "words": dg.MetadataValue.md(
+                "\n".join(f"- {row.words}" for row in outcome.results) or "nothing was measured"
+            ),
             "models": len(outcome.models),
             "path": dg.MetadataValue.path(str(home.table(STUDY_RESULTS))),
         },
