@@ -345,7 +345,10 @@ def print_estimate(estimate: RunEstimate, form: str) -> None:
     if form == "json":
         within = asdict(found) if (found := estimate.within_budget) else None
         beside = {"usd": estimate.usd, "most_usd": estimate.most_usd, "within_budget": within}
-        print(json.dumps({**asdict(estimate), **beside, "conclusion": estimate.conclusion}, indent=2))
+        told = {**asdict(estimate), **beside, "conclusion": estimate.conclusion}
+        if study := estimate.study:
+            told["study"] = {**asdict(study), "usd": study.usd, "most_usd": study.most_usd}
+        print(json.dumps(told, indent=2))
         return
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
     console.print(f"{estimate.seeds_to_do:,} seeds in {estimate.shards_to_do:,} shards to do")

@@ -83,8 +83,8 @@ def _an_epoch(
         )
     each = min(study.tune.max_length, prompt + _tokens([seed.response for seed in seeds]))
     said.append(
-        f"study: at most a row of each of {rows:,} seeds in each arm, {each:.0f} tokens as the seeds' own ({BYTES_A_TOKEN:g} bytes a token, "
-        "assumed)"
+        f"study: at most a row of each of {rows:,} seeds in each arm, {each:.0f} tokens as the seeds' own ({BYTES_A_TOKEN:g} bytes a "
+        "token, assumed)"
     )
     return rows, rows * each * len(study.arm_names)
 
@@ -116,7 +116,7 @@ async def _asked(
     if likely:
         said.append(
             f"study: an answer is expected to have {expected:.0f} tokens as the seeds' responses, at most max_tokens ({most:,}), of "
-            f"{BYTES_A_TOKEN:g} bytes"
+            f"{BYTES_A_TOKEN:g} bytes; a judge's reply is as long as measured in this lake, else assumed"
         )
     baseline = asked.pairwise.baseline if asked.pairwise else None
     compared = models - models // len(study.arm_names) if baseline else 0

@@ -83,7 +83,8 @@ def lake_asset(
 
     A parameter that is annotated with a resource's class is that resource of the scope; any other one is the table of its name.
     ``locked`` assets run only while this process holds the lake, in the pool of one run; the others, which are made of all shards,
-    one at a time, whoever makes them, held by ``alone``; ``pool`` is theirs. ``partitioned`` True is by shard. StarErrors end a step as one line.
+    one at a time, whoever makes them, held by ``alone``; ``pool`` is theirs. ``partitioned`` True is by shard.
+    StarErrors end a step as one line.
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
     ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date. The first version
     is not named: a name that lakes do not have yet would show all of them as out of date, and nothing in them is.

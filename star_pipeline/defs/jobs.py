@@ -1,4 +1,4 @@
-"""The jobs: what comes before a run, the three of a run, those that make a stage of a shard again, the refolding of snapshots, and a study."""
+"""The jobs: what comes before a run, its three, those that make a stage of a shard again, the refolding of snapshots, and a study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,8 +66,8 @@ _OF_A_SHARD: Mapping[str, tuple[str, str]] = {
 
 
 def make_jobs(scope: Scope, study: StudyConfig | None = None) -> list[Job]:
-    """All jobs of a lake; that of a study where one is configured. Each runs in one process, whatever executor the code location has: concurrency inside a shard is
-    asyncio within an asset, and a process for each step would cost seconds a step."""
+    """All jobs of a lake; that of a study where one is configured. Each runs in one process, whatever executor the code location
+    has: concurrency inside a shard is asyncio within an asset, and a process for each step would cost seconds a step."""
     return [
         _job(
             scope,

@@ -12,10 +12,14 @@ import dagster as dg
 import pytest
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold_study
+from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.study_files import study_rows
+from star_pipeline.adapters.study_files import read_arm, study_rows
+from star_pipeline.commands.estimate import run_estimate
 from star_pipeline.commands.study import run_study
+from star_pipeline.config import load_config
 from star_pipeline.core.errors import LakeBusy
 from star_pipeline.core.study.tables import STUDY_RESULTS, STUDY_TABLES
 from star_pipeline.defs.build import build_defs
@@ -65,7 +69,8 @@ def home(tmp_path_factory, graders):
         config = configured(folder, "s", arms=list(ARMS), seeds=[0, 1], tune=tune, evaluate=evaluate)
         settings = json.loads((folder / "s.json").read_text())
         for agent in settings["agents"].values():
-            agent |= {"api_base": server.url, "max_concurrency": 2}
+            agent |= {"api_base": server.url, "max_concurrency": 2, "params": {"max_tokens": 20}}
+            agent |= {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
         settings["scoring"] = {"small": str(model), "large": str(model), "template": "alpaca", "device": "cpu"}
         (folder / "s.json").write_text(json.dumps(settings))
         yield lake, config
@@ -133,6 +138,39 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_estimate_tells_before_what_a_study_then_asks_and_trains(home, copied, told):
+    lake = copied("estimated")
+    study = run_estimate(home[1], lake, []).study
+    assert (study.trainings, study.rows, study.answers) == (4, 12, 32)
+    assert [(line.agent, line.stage, line.calls) for line in study.agents] == [
+        ("j", "grade", len(told["study_grades"]))
+    ]
+    [(target, flops)] = study.flops.items()
+    assert flops == pytest.approx(6 * model_size(target).parameters * study.tokens, rel=1e-3)
+    run_study(home[1], lake, SilentProgress())
+    paid = [
+        row
+        for row in read_spend(lake.journal_folder(load_config(home[1]).journal), lake.lake_id)
+        if row.stage == "grade"
+    ]
+    assert 0 < sum(row.cost_usd for row in paid) < study.most_usd
+    assert study.usd < study.most_usd
+    after = run_estimate(home[1], lake, [])
+    assert any("as counted in study_arms" in text for text in after.assumptions)
+    rows = {arm: len(read_arm(lake, arm)) for arm in ARMS}
+    assert after.study.rows == max(rows.values())
+
+
+def test_estimate_of_a_run_does_not_fail_for_questions_that_are_missing(home, tmp_path):
+    settings = json.loads(Path(home[1]).read_text())
+    settings["study"]["evaluate"]["answers"]["questions"] = [str(tmp_path / "none.json")]
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps(settings))
+    study = run_estimate(str(config), home[0], []).study
+    assert (study.answers, study.usd, study.trainings) == (None, None, 4)
+    assert "none.json" in study.problem
+
+
 def make(defs, instance, asset, partition=None, **tags):
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
@@ -175,9 +213,16 @@ def test_the_assets_make_what_the_command_makes(home, copied, told):
         assert shown["model"].startswith(str(lake.study / "models"))
         results = make(defs, instance, "study_results")
         assert results.success
+        [event] = results.get_asset_materialization_events()
+        shown = {name: value.value for name, value in event.materialization.metadata.items()}
+        assert shown["conclusion"]
+        assert all(f"- {row['words']}" in shown["words"] for row in told["study_results"])
+        [picture] = [value for name, value in shown.items() if name.startswith("plot_")]
+        assert "data:image/svg+xml" in picture
     [check] = results.get_asset_check_evaluations()
     assert (check.check_name, check.severity) == ("an_arm_is_better", dg.AssetCheckSeverity.WARN)
-    assert check.passed == any(row["shown"] == "better" for row in told["study_results"] if row["part"] == "all")
+    assert not check.passed  # nobody can learn from a dozen rows
+    assert "no difference shown" in check.description
     assert tables(lake) == told
     with open_inspection(lake) as database:
         assert database.execute("SELECT words FROM study_results").fetchall() == [

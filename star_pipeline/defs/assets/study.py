@@ -17,7 +17,8 @@ from star_pipeline.core.errors import LakeBusy
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.better import AN_ARM_IS_BETTER, better_arms
 from star_pipeline.core.study.tables import STUDY_ARMS, STUDY_RESULTS
-from star_pipeline.defs.asset_factory import AllShards, LakeAsset, check_result, lake_asset, table_result
+from star_pipeline.core.tables import COMPOSITE_SCORES
+from star_pipeline.defs.asset_factory import AllShards, LakeAsset, check_result, covers, lake_asset, plot, table_result
 from star_pipeline.defs.resources import LakeResource, ProgressResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS
@@ -113,8 +114,8 @@ def study_models(study: StudyConfig) -> LakeAsset:
     "Which arm makes the better model, and whether that is sure: a row an arm and measure, with its difference from the baseline, the 95% "
     "interval, and the same in words. It puts the evaluation's questions to all models of `study_models`, has the answers judged where "
     "`study.evaluate` asks for that (judges are paid, within the budget; what is in the journal is not paid again), writes "
-    "`study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` again. It tunes nothing: a "
-    "model that is missing is named.",
+    "`study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` and `report.html` "
+    "again. It tunes nothing: a model that is missing is named.",
     spec=STUDY_RESULTS,
     partitioned=False,
     locked=False,
@@ -187,7 +188,8 @@ def compare_the_models(home: Lake, config: StarConfig, progress: Progress, owner
 
     tuner, evaluations = study_stages(home, config, progress)
     outcome = carried_out(home, config, arms_there(home, config), Taken(tuner), evaluations)
-    show_study(home, config, owner)
+    told = show_study(home, config, owner)
+    whole = covers(home, home.shards_of(COMPOSITE_SCORES))
     found = better_arms(outcome.results)
     result = table_result(
         config,
@@ -195,9 +197,12 @@ def compare_the_models(home: Lake, config: StarConfig, progress: Progress, owner
         outcome.results,
         ["arm", "measure", "part", "figure", "difference", "low", "high", "shown"],
         {
-            "words": dg.MetadataValue.md(
-                "\n".join(f"- {row.words}" for row in outcome.results) or "nothing was measured"
-            ),
+            "conclusion": told.opening if told else "",
+            "words": dg.MetadataValue.md("\n".join(f"- {row.words}" for row in outcome.results)),
+            **{
+                f"plot_{figure.name}": plot(figure, whole)
+                for figure in (told.figures[:1] if outcome.results and told else ())
+            },
             "models": len(outcome.models),
             "path": dg.MetadataValue.path(str(home.table(STUDY_RESULTS))),
         },
