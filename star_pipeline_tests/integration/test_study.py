@@ -23,6 +23,7 @@ from star_pipeline.config import load_config
 from star_pipeline.core.errors import LakeBusy
 from star_pipeline.core.study.tables import STUDY_RESULTS, STUDY_TABLES
 from star_pipeline.defs.build import build_defs
+from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import open_inspection
 from star_pipeline_tests.commands.test_study import configured, run
 from star_pipeline_tests.conftest import seed_rows
@@ -171,14 +172,13 @@ def test_estimate_of_a_run_does_not_fail_for_questions_that_are_missing(home, tm
     assert "none.json" in study.problem
 
 
-def make(defs, instance, asset, partition=None, **tags):
+def make(defs, instance, asset, partition=None, scope=Scope()):
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         instance=instance,
-        asset_selection=[dg.AssetKey(asset)],
+        asset_selection=[scope.key(asset)],
         partition_key=partition,
         raise_on_error=False,
-        tags=tags,
     )
 
 
@@ -221,8 +221,10 @@ def test_the_assets_make_what_the_command_makes(home, copied, told):
         assert "data:image/svg+xml" in picture
     [check] = results.get_asset_check_evaluations()
     assert (check.check_name, check.severity) == ("an_arm_is_better", dg.AssetCheckSeverity.WARN)
-    assert not check.passed  # nobody can learn from a dozen rows
-    assert "no difference shown" in check.description
+    rows = [row for row in study_rows(lake, STUDY_RESULTS) if row.part == "all"]
+    ahead, behind = ([row for row in rows if row.shown == shown] for shown in ("better", "worse"))
+    assert check.passed == (bool(ahead) and not behind)
+    assert any(row.words in check.description for row in rows)
     assert tables(lake) == told
     with open_inspection(lake) as database:
         assert database.execute("SELECT words FROM study_results").fetchall() == [
@@ -232,17 +234,18 @@ def test_the_assets_make_what_the_command_makes(home, copied, told):
 
 def test_the_job_makes_all_of_it_in_one_run_and_the_ui_shows_each_asset_as_made(home, copied, told):
     lake = copied("job")
-    defs = build_defs(None, home[1], str(lake.root))
+    scope = Scope(("x",))  # as of one of several lakes in a project
+    defs = build_defs(None, home[1], str(lake.root), scope.prefix)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert defs.resolve_job_def("study").execute_in_process(instance=instance).success
+        assert defs.resolve_job_def("x_study").execute_in_process(instance=instance).success
         assert tables(lake) == told
-        assert instance.get_materialized_partitions(dg.AssetKey("study_models")) == {
+        assert instance.get_materialized_partitions(scope.key("study_models")) == {
             f"{arm}|{seed}" for arm in ARMS for seed in (0, 1)
         }
         for name in ("study_arms", "study_results"):
-            assert instance.get_latest_materialization_event(dg.AssetKey(name))
-        event = instance.get_latest_materialization_event(dg.AssetKey("study_results"))
-        again = make(defs, instance, "study_results")  # and the asset by itself comes to the same version
+            assert instance.get_latest_materialization_event(scope.key(name))
+        event = instance.get_latest_materialization_event(scope.key("study_results"))
+        again = make(defs, instance, "study_results", scope=scope)  # and the asset by itself comes to the same version
         [mine] = again.get_asset_materialization_events()
         version = "dagster/data_version"
         assert event.asset_materialization.tags[version] == mine.materialization.tags[version]
