@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from star_pipeline.core.tables import TABLES
 from star_pipeline.defs.asset_factory import lake_asset
-from star_pipeline.defs.assets import ALL_ASSETS, LOOP_ASSETS, STUDY_ASSETS
+from star_pipeline.defs.assets import ALL_ASSETS, LOOP_ASSETS
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource
 from star_pipeline.defs.scope import Presentation, Scope
@@ -41,13 +41,16 @@ FLOW = {
         "agent_pair_probabilities",
     },
     "report": {"inspection"},
+    "study_models": {"study_arms"},
+    "study_results": {"study_arms", "study_models"},
 }
 
 
 def test_definitions_load_fast_without_the_heavy_libraries_and_leave_the_process_as_it_is():
     code = (
         "import gc, sys; before = gc.get_threshold(); import star_pipeline.definitions; assert gc.get_threshold() == before; "
-        "names = ('torch', 'transformers', 'lancedb', 'litellm', 'sentence_transformers', 'duckdb', 'altair', 'vl_convert'); "
+        "names = ('torch', 'transformers', 'trl', 'peft', 'lancedb', 'litellm', 'sentence_transformers', 'duckdb', 'altair', "
+        "'vl_convert'); "
         "print([name for name in names if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -61,7 +64,7 @@ def test_each_asset_is_made_from_what_the_design_says(name, parents):
 
 def test_there_is_no_cycle_and_the_feedback_comes_in_from_outside():
     order = [key.path[-1] for key in GRAPH.toposorted_asset_keys]
-    assert len(order) == len(set(order)) == len(ALL_ASSETS) + len(STUDY_ASSETS) + 2
+    assert len(order) == len(set(order)) == len(ALL_ASSETS) + 3 + 2  # of the study that the offline profile has
     for name in ("prior_state", "shard_manifest"):
         node = GRAPH.get(dg.AssetKey(name))
         assert (node.is_external, node.is_partitioned) == (True, True)

@@ -186,6 +186,10 @@ class Lake:
         return self.root / ".publishing_lock"
 
     @property
+    def study_lock(self) -> UPath:
+        return self.root / ".study_lock"
+
+    @property
     def server_lock(self) -> UPath:
         return self.dagster_home / ".server_lock"
 

@@ -37,6 +37,16 @@ def hold_publishing(lake: Lake, owner: str, patience_s: float = 300.0) -> Iterat
 
 
 @contextmanager
+def hold_study(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Be the one that studies the lake, from its arms to its results: no model is trained twice, and none on rows that change.
+
+    It keeps neither runs nor publishers out. Raises LakeBusy after ``patience_s``.
+    """
+    with _held(lake, lake.study_lock, owner, patience_s, "is being studied by"):
+        yield
+
+
+@contextmanager
 def _held(lake: Lake, path: UPath, owner: str, patience_s: float, held_by: str) -> Iterator[None]:
     lake.root.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(lake.local(path), timeout=0, thread_local=False, is_singleton=True)

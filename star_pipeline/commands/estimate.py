@@ -8,20 +8,21 @@ from dataclasses import asdict
 
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.journal import Entry, read_ledger, reader, request_key
 from star_pipeline.adapters.llm.ledger import Spend
-from star_pipeline.adapters.llm.prices import Price, max_tokens, price, prompt_bound
+from star_pipeline.adapters.llm.prices import max_tokens, price, prompt_bound
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.seed_intake import would_hold
+from star_pipeline.commands.estimate_lines import agents_table, priced, print_study
+from star_pipeline.commands.study_estimate import estimate_study
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_snapshot, snapshot_of
 from star_pipeline.core.equations.sampling import plan_seed
 from star_pipeline.core.errors import ModelError, SeedError
 from star_pipeline.core.intake.catalog import update_catalog
-from star_pipeline.core.planning.cost_estimate import AgentEstimate, RunEstimate
+from star_pipeline.core.planning.cost_estimate import RunEstimate
 from star_pipeline.core.planning.dry_run import (
     BYTES_A_TOKEN,
     CallTotals,
@@ -34,6 +35,7 @@ from star_pipeline.core.planning.dry_run import (
     foresee,
     scoring_work,
 )
+from star_pipeline.core.planning.study_estimate import StudyEstimate
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, PlanRow, Seed
@@ -85,6 +87,7 @@ class _Estimator:
     def __init__(self, settings: StarConfig, lake: Lake) -> None:
         self._settings, self._lake = settings, lake
         self._assumptions: list[str] = []
+        self._live = 0
         known_lake = (lake.journal / "lake_id").exists()
         self._folder = lake.journal_folder(settings.journal)
         self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
@@ -130,16 +133,20 @@ class _Estimator:
             self._assumptions.append(
                 f"counted on {len(untouched.kept):,} of {untouched.total:,} untouched seeds, evenly spread, and scaled"
             )
+        study = self._study(untouched.kept)
         return RunEstimate(
             seeds_to_do=untouched.total + sum(len(seeds) for _, seeds in started),
             shards_to_do=shards + len(started),
-            agents=tuple(self._priced(agent, stage, line) for (agent, stage), line in sorted(lines.items())),
+            agents=tuple(
+                priced(agent, stage, line, self._prices[agent]) for (agent, stage), line in sorted(lines.items())
+            ),
             candidates_to_score=round(work.candidates),
             scoring_tokens=round(work.tokens),
             flops={**work.flops, **flops_unknown},
             spent_usd=sum(row.spent + row.reserved for row in self._ledger) / 1e12,
             budget_usd=self._settings.budget.usd,
             assumptions=tuple(sorted(self._assumptions)),
+            study=study,
         )
 
     def _untouched(self, paths: Sequence[str]) -> tuple[_Sample, int]:
@@ -153,6 +160,7 @@ class _Estimator:
         if not update.entries:
             raise SeedError(f"{lake.seeds}: no seed files; name some with --seeds FILE")
         live = {entry.shard for entry in update.entries if entry.live}
+        self._live = sum(entry.live for entry in update.entries)
         waiting = [
             shard for shard in lake.catalog_shards() if shard in live and not lake.has_table(SAMPLING_PLAN, shard)
         ]
@@ -203,9 +211,8 @@ class _Estimator:
     def _most_tokens(self, request: ChatRequest) -> int | None:
         return max_tokens({**self._settings.agents[request.agent].params, **request.params})
 
-    def _habits(self, seeds: Sequence[Seed]) -> Callable[[str, str], ReplyStatistics]:
-        """From this lake's ledger; where an agent has not been asked yet, from its other stages' siblings and the seeds."""
-        measured = {
+    def _measured(self) -> dict[tuple[str, str], ReplyStatistics]:
+        return {
             (row.agent, row.stage): ReplyStatistics(
                 row.completion_tokens / row.replies,
                 row.prompt_bytes / row.prompt_tokens if row.prompt_tokens else BYTES_A_TOKEN,
@@ -213,6 +220,10 @@ class _Estimator:
             for row in self._ledger
             if row.replies
         }
+
+    def _habits(self, seeds: Sequence[Seed]) -> Callable[[str, str], ReplyStatistics]:
+        """From this lake's ledger; where an agent has not been asked yet, from its other stages' siblings and the seeds."""
+        measured = self._measured()
         response, instruction = (
             _mean([len(getattr(seed, name).encode("utf-8", "replace")) for seed in seeds]) / BYTES_A_TOKEN
             for name in ("response", "instruction")
@@ -236,6 +247,21 @@ class _Estimator:
             return found
 
         return habit
+
+    def _study(self, seeds: Sequence[Seed]) -> StudyEstimate | None:
+        """Of the whole lake, as it will be after the run."""
+        if self._settings.study is None:
+            return None
+        shards = self._lake.catalog_shards()
+        some = list(seeds) or self._lake.read_table(SHARD_MANIFEST, shards[0])
+        measured = self._measured()
+
+        def habit(agent: str, stage: str) -> ReplyStatistics:
+            return measured.get((agent, stage), ReplyStatistics(_JUDGE_TOKENS))
+
+        found, said = estimate_study(self._settings, self._settings.study, self._lake, some, self._live, habit)
+        self._assumptions += said
+        return found
 
     def _judged_share(self) -> float:
         """Which share of the candidates has a positive gap and is put before the judge."""
@@ -296,22 +322,6 @@ class _Estimator:
             return initial_snapshot(pairs)
         return for_pairs(snapshot_of(self._lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), pairs)
 
-    def _priced(self, agent: str, stage: str, line: CallTotals) -> AgentEstimate:
-        known: Price | None = self._prices[agent]
-        most = None
-        if known and (line.most_completion is not None or not known.completion):
-            most = line.most_prompt * known.prompt + (line.most_completion or 0.0) * known.completion
-        return AgentEstimate(
-            agent,
-            stage,
-            round(line.calls),
-            round(line.known),
-            round(line.prompt_tokens),
-            round(line.completion_tokens),
-            line.prompt_tokens * known.prompt + line.completion_tokens * known.completion if known else None,
-            most,
-        )
-
 
 def _shared(line: CallTotals, share: float, attempts: int, stage: str) -> CallTotals:
     """Expected: the share that is judged, each asked once. At most: all of them, as often as ``judge.attempts`` allows."""
@@ -335,22 +345,14 @@ def print_estimate(estimate: RunEstimate, form: str) -> None:
     if form == "json":
         within = asdict(found) if (found := estimate.within_budget) else None
         beside = {"usd": estimate.usd, "most_usd": estimate.most_usd, "within_budget": within}
-        print(json.dumps({**asdict(estimate), **beside, "conclusion": estimate.conclusion}, indent=2))
+        told = {**asdict(estimate), **beside, "conclusion": estimate.conclusion}
+        if study := estimate.study:
+            told["study"] = {**asdict(study), "usd": study.usd, "most_usd": study.most_usd}
+        print(json.dumps(told, indent=2))
         return
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
     console.print(f"{estimate.seeds_to_do:,} seeds in {estimate.shards_to_do:,} shards to do")
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for title in ("agent", "stage", "calls", "in journal", "tokens sent", "tokens received", "USD", "USD at most"):
-        table.add_column(title, justify="left" if title in ("agent", "stage") else "right")
-    for line in estimate.agents:
-        counts = (f"{n:,}" for n in (line.calls, line.in_journal, line.prompt_tokens, line.completion_tokens))
-        table.add_row(line.agent, line.stage, *counts, _usd(line.usd), _usd(line.most_usd))
-    sums = (
-        f"{sum(getattr(line, name) for line in estimate.agents):,}"
-        for name in ("calls", "in_journal", "prompt_tokens", "completion_tokens")
-    )
-    table.add_row("all", "", *sums, _usd(estimate.usd), _usd(estimate.most_usd), style="bold")
-    console.print(table)
+    console.print(agents_table(estimate.agents, estimate.usd, estimate.most_usd))
     flops = ", ".join(
         f"{role} {value:.3g} FLOPs" if isinstance(value, float) else f"{role} unknown ({value})"
         for role, value in estimate.flops.items()
@@ -360,13 +362,11 @@ def print_estimate(estimate: RunEstimate, form: str) -> None:
     if estimate.budget_usd:
         console.print(f"budget: {estimate.budget_usd:g} USD, of which {estimate.spent_usd:.4f} is spent or reserved")
     console.print(f"so {estimate.conclusion}", soft_wrap=True)
+    if estimate.study:
+        print_study(console, estimate.study)
     console.print("how these figures came about:")
     for text in estimate.assumptions:
         console.print(f"  {text}", markup=False)
     console.print(
         "  retries, re-asks and failures are not expected; 'at most' holds for replies of max_tokens and prompts of a token a byte"
     )
-
-
-def _usd(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.4f}"

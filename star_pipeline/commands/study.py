@@ -6,22 +6,16 @@ from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
-from star_pipeline.adapters.lock import hold_publishing
-from star_pipeline.adapters.snapshots import stale_tables
-from star_pipeline.adapters.study_arms import MadeArms, make_arms, never_run, study_of
-from star_pipeline.adapters.study_files import write_study_rows
+from star_pipeline.adapters.lock import hold_study
+from star_pipeline.adapters.study_arms import MadeArms, never_run, study_of
+from star_pipeline.adapters.study_course import arms_made, carried_out, targets_of
 from star_pipeline.config import StarConfig, load_config
-from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import Progress
-from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner, carry_out, trainings
-from star_pipeline.core.study.names import SEEDS
+from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner
 from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.results import ALL
-from star_pipeline.core.study.tables import STUDY_GRADES, STUDY_LOSSES, STUDY_RESULTS, STUDY_TASKS, STUDY_WINS
-from star_pipeline.inspection.build import build_inspection
-from star_pipeline.report.build import build_report
 from star_pipeline.report.read import open_inspection
+from star_pipeline.report.show_study import show_study
 from star_pipeline.report.study import TITLE, study_section
 
 _OWNER = "star-pipeline study"
@@ -38,23 +32,19 @@ def run_study(
     Raises StarError in one line. What is done stays: the same command goes on.
     """
     settings = load_config(config)
-    study = study_of(settings)
-    try:
-        targets = [] if arms_only else [str(model) for model in study.models(settings.scoring.small)]
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    if arms_only:
+        study_of(settings)
+    else:
+        targets_of(settings)
     if not lake.root.exists():  # holding it would make it
         raise never_run(lake)
-    with hold_publishing(lake, _OWNER):
-        made = make_arms(lake, settings, progress)
-    outcome = StudyOutcome()
-    if not arms_only:
-        tuner, evaluations = _stages(stages_of)(lake, settings, progress)
-        planned = trainings(targets, [(arm.arm, arm.digest) for arm in made.arms], study.seeds)
-        baseline = SEEDS if SEEDS in study.arms else study.arm_names[0]
-        outcome = carry_out(planned, tuner, evaluations, baseline)
-        _keep(lake, outcome)
-    _show(lake, settings)
+    with hold_study(lake, _OWNER):
+        made = arms_made(lake, settings, progress, _OWNER)
+        outcome = StudyOutcome()
+        if not arms_only:
+            tuner, evaluations = _stages(stages_of)(lake, settings, progress)
+            outcome = carried_out(lake, settings, made.arms, tuner, evaluations)
+        show_study(lake, settings, _OWNER)
     return made, outcome
 
 
@@ -62,24 +52,6 @@ def _stages(given: StagesOf | None) -> StagesOf:
     from star_pipeline.adapters.study.stages import study_stages  # it brings PyTorch
 
     return given or study_stages
-
-
-def _keep(lake: Lake, outcome: StudyOutcome) -> None:
-    """The results come last: where they are, what they were made from is there too."""
-    found = outcome.measured
-    write_study_rows(lake, STUDY_LOSSES, found.losses)
-    write_study_rows(lake, STUDY_WINS, found.wins)
-    write_study_rows(lake, STUDY_GRADES, found.grades)
-    write_study_rows(lake, STUDY_TASKS, found.tasks)
-    write_study_rows(lake, STUDY_RESULTS, outcome.results)
-
-
-def _show(lake: Lake, settings: StarConfig) -> None:
-    """Make the inspection file and the report again, so that both hold the study."""
-    with hold_publishing(lake, _OWNER):
-        spend = read_spend(lake.journal_folder(settings.journal), lake.lake_id)
-        build_inspection(lake, spend, list(stale_tables(lake)))
-        lake.write_bytes(lake.report, build_report(lake).html)
 
 
 def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:

@@ -6,7 +6,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
 
+Alone = Callable[[Lake, str], AbstractContextManager[None]]
+"""Holds a lake for an owner while an asset is made."""
 Metadata = Mapping[str, Any]
 """What Dagster shows beside a result. Any: its union of all that it can show has no public name."""
 Body = Callable[..., Any]
@@ -65,8 +67,10 @@ def lake_asset(
     description: str,
     *,
     spec: AnyTable | None = None,
-    partitioned: bool = True,
+    partitioned: bool | dg.PartitionsDefinition[str] = True,
     locked: bool = True,
+    alone: Alone = hold_publishing,
+    pool: str | None = None,
     deps: Iterable[str | AllShards] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
     equation: str | None = None,
@@ -79,7 +83,8 @@ def lake_asset(
 
     A parameter that is annotated with a resource's class is that resource of the scope; any other one is the table of its name.
     ``locked`` assets run only while this process holds the lake, in the pool of one run; the others, which are made of all shards,
-    one at a time, whoever makes them. StarErrors end a step as one line.
+    one at a time, whoever makes them, held by ``alone``; ``pool`` is theirs. ``partitioned`` True is by shard.
+    StarErrors end a step as one line.
     ``checks`` are the rules that the result's findings are about: where a blocking one fails, the result is not written.
     ``code_version`` goes up when an equation changes: what was made with the former one is then shown as out of date. The first version
     is not named: a name that lakes do not have yet would show all of them as out of date, and nothing in them is.
@@ -98,8 +103,8 @@ def lake_asset(
                         inputs.pop(lock).require()
                     given = {resources.get(name, name): value for name, value in inputs.items()}
                     lake = None if locked else given["lake"].open()
-                    alone = hold_publishing(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
-                    with alone, _less_garbage_collection():
+                    held = alone(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
+                    with held, _less_garbage_collection():
                         result = function(context, **given)
                 except Blocked as error:
                     yield check_result(error.finding)
@@ -113,7 +118,7 @@ def lake_asset(
                 yield result
 
             tables = _sign(guarded, function, scope, {lock: LakeLockResource} if locked else {})
-            shards = scope.partitions if partitioned else None
+            shards = scope.partitions if partitioned is True else partitioned or None
             return dg.asset(
                 key=scope.key(name),
                 ins={table: dg.AssetIn(key=scope.key(table)) for table in tables},
@@ -121,7 +126,7 @@ def lake_asset(
                 group_name=scope.name(group) if scope.prefix else group,
                 description=description,
                 partitions_def=shards,
-                pool=scope.pool if locked else None,
+                pool=scope.pool if locked else pool and scope.name(pool),
                 deps=[_dep(scope, dep) for dep in deps],
                 kinds=set(kinds),
                 config_schema=dict(options) if options else None,

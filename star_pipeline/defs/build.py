@@ -10,7 +10,7 @@ import dagster as dg
 from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import StarError
-from star_pipeline.defs.assets import ALL_ASSETS, STUDY_ASSETS
+from star_pipeline.defs.assets import ALL_ASSETS, study_assets
 from star_pipeline.defs.io_manager import LakeTables
 from star_pipeline.defs.jobs import make_jobs
 from star_pipeline.defs.partitions import external_assets
@@ -68,9 +68,10 @@ def build_defs(
     }
     lock = _lock(root, settings, resources)
     configured = _configured(settings)
-    shown, jobs = _presentation(configured), make_jobs(scope)
-    # a study takes hours: "Materialize all" must not begin one that nobody has asked for
-    assets = [*ALL_ASSETS, *(STUDY_ASSETS if configured and configured.study else ())]
+    study = configured.study if configured else None
+    shown, jobs = _presentation(configured), make_jobs(scope, study)
+    # "Materialize all" makes a study too, for hours: so it is there for who has asked for one
+    assets = [*ALL_ASSETS, *(study_assets(study) if study else ())]
     return dg.Definitions(
         assets=[*external_assets(scope, shown), *(asset.build(scope, shown) for asset in assets)],
         jobs=jobs,

@@ -1,4 +1,4 @@
-"""The jobs: what comes before a run, the three of a run, those that make a stage of a shard again, and the refolding of snapshots."""
+"""The jobs: what comes before a run, its three, those that make a stage of a shard again, the refolding of snapshots, and a study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import dagster as dg
 from star_pipeline.adapters.consistency import write_with_origin
 from star_pipeline.adapters.lake import content_hash
 from star_pipeline.adapters.snapshots import refold_snapshots_after
+from star_pipeline.config.study import StudyConfig
 from star_pipeline.core.checks import probabilities_consistent, require, well_formed
 from star_pipeline.core.errors import StarError
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
@@ -15,6 +16,7 @@ from star_pipeline.defs.asset_factory import failure, stamped
 from star_pipeline.defs.assets import LOOP_ASSETS
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
+from star_pipeline.defs.study_job import study_job
 from star_pipeline.instance.provenance import input_tags
 from star_pipeline.instance.scopes import SCOPE_TAG
 
@@ -63,9 +65,9 @@ _OF_A_SHARD: Mapping[str, tuple[str, str]] = {
 """Job -> the asset that it begins with, and what it does."""
 
 
-def make_jobs(scope: Scope) -> list[Job]:
-    """All jobs of a lake. Each runs in one process, whatever executor the code location has: concurrency inside a shard is
-    asyncio within an asset, and a process for each step would cost seconds a step."""
+def make_jobs(scope: Scope, study: StudyConfig | None = None) -> list[Job]:
+    """All jobs of a lake; that of a study where one is configured. Each runs in one process, whatever executor the code location
+    has: concurrency inside a shard is asyncio within an asset, and a process for each step would cost seconds a step."""
     return [
         _job(
             scope,
@@ -91,6 +93,7 @@ def make_jobs(scope: Scope) -> list[Job]:
             "Rebuilds the final data set, its domains, the inspection file and the report from all shards that are done.",
         ),
         _refold_snapshots(scope),
+        *([study_job(scope, study)] if study else ()),
     ]
 
 

@@ -18,6 +18,7 @@ from star_pipeline.adapters.study import (
     answer,
     answer_by_agent,
     compare,
+    finished_training,
     grade,
     held_out,
     run_tasks,
@@ -30,7 +31,7 @@ from star_pipeline.adapters.study_arms import study_of
 from star_pipeline.adapters.study_files import read_arm
 from star_pipeline.config.models import AgentConfig, StarConfig
 from star_pipeline.core import identity
-from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.ports import ChatModel, Progress
 from star_pipeline.core.study.answers import Answer, Subject
 from star_pipeline.core.study.flow import Evaluation, Measured, Training, TunedModel
@@ -90,16 +91,44 @@ class LakeTuner:
         from star_pipeline.adapters.scoring.numerics import settled_in
 
         lake, config, progress = self.studied.lake, self.studied.config, self.studied.progress
+        made, source = self._placed(training)
+        numerics = settled_in(lake.numerics, config.scoring.dtype, config.scoring.device)
+        told = f"{training.target} on {training.arm}, seed {training.seed}"
+        rows, form = samples(read_arm(lake, training.arm)), self.studied.form(training.target)
+        how = study_of(config).tune
+        tune(source, rows, Path(made.folder), how, form, training.seed, progress, told, threads=numerics.threads)
+        return made
+
+    def tuned(self, training: Training) -> TunedModel | None:
+        """What was tuned before; None where it was not, or not all the way."""
+        made, _ = self._placed(training)
+        return made if finished_training(Path(made.folder)) else None
+
+    def _placed(self, training: Training) -> tuple[TunedModel, str]:
+        """Where the model belongs, and what it is tuned from."""
+        lake, config, progress = self.studied.lake, self.studied.config, self.studied.progress
         how, form = study_of(config).tune, self.studied.form(training.target)
         source = model_source(training.target, lake, progress)
         weights = weights_of(source, form.template, progress)
         name = model_id(training.digest, weights, f"{form.template}/{form.start}", how.optimization, training.seed)
-        folder = self.studied.local(lake.study / "models" / name)
-        numerics = settled_in(lake.numerics, config.scoring.dtype, config.scoring.device)
-        told = f"{training.target} on {training.arm}, seed {training.seed}"
-        rows = samples(read_arm(lake, training.arm))
-        tune(source, rows, folder, how, form, training.seed, progress, told, threads=numerics.threads)
-        return TunedModel(training, name, str(folder))
+        return TunedModel(training, name, str(self.studied.local(lake.study / "models" / name))), source
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Tunes nothing: takes what was tuned before."""
+
+    tuner: LakeTuner
+
+    def tune(self, training: Training) -> TunedModel:
+        found = self.tuner.tuned(training)
+        if found is None:
+            raise LakeError(
+                f"study: {training.target} is not tuned on the arm {training.arm} as it is now with seed {training.seed}; expected its "
+                f"folder under {self.tuner.studied.lake.study / 'models'}; materialise study_models of {training.arm}|{training.seed}, "
+                "or run: star-pipeline study"
+            )
+        return found
 
 
 @dataclass(frozen=True)

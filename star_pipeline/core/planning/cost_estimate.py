@@ -3,6 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from star_pipeline.core.planning.study_estimate import StudyEstimate
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class AgentEstimate:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had."""
+    """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had. ``study`` comes after the
+    run and beside its cost; None where none is configured."""
 
     seeds_to_do: int
     shards_to_do: int
@@ -48,6 +53,7 @@ class RunEstimate:
     spent_usd: float
     budget_usd: float | None
     assumptions: tuple[str, ...] = field(default=())
+    study: "StudyEstimate | None" = None
 
     @property
     def usd(self) -> float | None:

@@ -67,7 +67,7 @@ TotalsByStage = dict[tuple[str, str], CallTotals]
 class DryRunChat:
     """A chat model that asks nobody: it gives what is ``known``, and counts the rest, each request once.
 
-    The stand-in reply is as long as the agent's are on average; a judge's says that the first answer is better.
+    The stand-in reply is as long as the agent's are on average; a judge's says that the first answer is better, or grades it.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class DryRunChat:
         text = f"stand-in {len(self._seen)} " + "word" * max(1, round(expected * BYTES_A_TOKEN / 4 - 4))
         if request.stage == "judge":
             return VERDICTS[judge_mode(request.params)]
+        if request.stage == "grade":
+            return ChatReply("[[5]]", "stop", 0, 0, 0.0, 0.0)
         return ChatReply(text, "stop", 0, 0, 0.0, 0.0)
 
     async def aclose(self) -> None: ...

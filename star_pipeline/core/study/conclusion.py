@@ -26,12 +26,13 @@ class ArmCost:
 @dataclass(frozen=True)
 class Conclusion:
     """``best`` in a few words: an arm, or that none is shown to be; ``sure``: how sure that is, ``cost``: at what cost, in sentences;
-    ``brief``: both in a line."""
+    ``brief``: both in a line. ``ahead``: the arms that are best of a target, without those that others were compared with."""
 
     best: str
     sure: str
     cost: str
     brief: str
+    ahead: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -69,7 +70,8 @@ def conclude(results: Sequence[StudyResult], costs: Sequence[ArmCost]) -> Conclu
         (f"{target}: " if several else "") + _brief(told, target, best) for target, (best, _) in each.items()
     )
     price = _cost(arms, costs, next(row.baseline for row in told))
-    return Conclusion(head, sure, price, f"{brief}. {price}")
+    ahead = sorted(arms - {row.baseline for row in told})
+    return Conclusion(head, sure, price, f"{brief}. {price}", tuple(ahead))
 
 
 def _brief(rows: Sequence[StudyResult], target: str, best: str) -> str:

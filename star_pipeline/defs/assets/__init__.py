@@ -13,7 +13,7 @@ from star_pipeline.defs.assets.sampling_plan import sampling_plan
 from star_pipeline.defs.assets.seed_catalog import seed_catalog
 from star_pipeline.defs.assets.seed_shards import seed_shards
 from star_pipeline.defs.assets.star_dataset import star_dataset
-from star_pipeline.defs.assets.study import study_arms
+from star_pipeline.defs.assets.study import study_assets
 from star_pipeline.defs.assets.task_domains import task_domains
 
 LOOP_ASSETS = [
@@ -27,7 +27,5 @@ LOOP_ASSETS = [
     agent_pair_probabilities,
 ]
 ALL_ASSETS = [calibration, seed_catalog, *LOOP_ASSETS, task_domains, star_dataset, inspection, report]
-STUDY_ASSETS = [study_arms]
-"""In the graph where a study is configured."""
-
-__all__ = ["ALL_ASSETS", "LOOP_ASSETS", "STUDY_ASSETS"]
+"""In every graph; ``study_assets`` are where a study is configured."""
+__all__ = ["ALL_ASSETS", "LOOP_ASSETS", "study_assets"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from star_pipeline.core.study.better import better_arms
 from star_pipeline.core.study.conclusion import DISAGREE, NONE, ArmCost, conclude, whole
 from star_pipeline.core.study.records import StudyLoss, StudyTask
 from star_pipeline.core.study.results import study_results
@@ -101,3 +102,17 @@ def test_one_arm_has_nothing_to_be_compared_with_and_no_results_say_so(arms):
     assert ("one arm alone" in told.sure) == (len(arms) == 1)
     assert conclude([], COSTS).best == "nothing measured yet"
     assert all(row.part == "all" for row in whole(results(arms=arms)))
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed", "said"),
+    [
+        ({"star": -0.3}, True, "star is best: "),
+        ({}, False, f"{NONE}: "),
+        ({"star": 0.3, "random": 0.2}, False, "seeds is"),
+    ],
+)
+def test_the_check_passes_where_an_arm_is_ahead_of_what_it_is_compared_with(losses, passed, said):
+    found = better_arms(results(losses))
+    assert (found.passed, found.rule.blocks) == (passed, False)
+    assert found.text.startswith(said)
