@@ -99,12 +99,17 @@ def tables(lake):
 
 
 @pytest.fixture(scope="module")
-def told(home, tmp_path_factory):
-    """The tables of a study that nothing came in the way of."""
+def studied(home, tmp_path_factory):
+    """A lake with a study that nothing came in the way of."""
     lake = Lake.at(tmp_path_factory.mktemp("plain") / "lake")
     shutil.copytree(str(home[0].root), str(lake.root))
     run_study(home[1], lake, SilentProgress())
-    return tables(lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def told(studied):
+    return tables(studied)
 
 
 def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_else_studies_meanwhile(
@@ -139,16 +144,15 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_estimate_tells_before_what_a_study_then_asks_and_trains(home, copied, told):
-    lake = copied("estimated")
-    study = run_estimate(home[1], lake, []).study
+def test_estimate_tells_before_what_a_study_then_asks_and_trains(home, studied, told):
+    lake = studied
+    study = run_estimate(home[1], home[0], []).study
     assert (study.trainings, study.rows, study.answers) == (4, 12, 32)
     assert [(line.agent, line.stage, line.calls) for line in study.agents] == [
         ("j", "grade", len(told["study_grades"]))
     ]
     [(target, flops)] = study.flops.items()
     assert flops == pytest.approx(6 * model_size(target).parameters * study.tokens, rel=1e-3)
-    run_study(home[1], lake, SilentProgress())
     paid = [
         row
         for row in read_spend(lake.journal_folder(load_config(home[1]).journal), lake.lake_id)
@@ -232,8 +236,11 @@ def test_the_assets_make_what_the_command_makes(home, copied, told):
         ]
 
 
-def test_the_job_makes_all_of_it_in_one_run_and_the_ui_shows_each_asset_as_made(home, copied, told):
-    lake = copied("job")
+def test_the_job_makes_all_of_it_in_one_run_and_the_ui_shows_each_asset_as_made(home, studied, tmp_path, told):
+    lake = Lake.at(tmp_path / "job")  # with the models, which are taken
+    shutil.copytree(str(studied.root), str(lake.root))
+    for spec in STUDY_TABLES:
+        lake.table(spec).unlink()
     scope = Scope(("x",))  # as of one of several lakes in a project
     defs = build_defs(None, home[1], str(lake.root), scope.prefix)
     with dg.DagsterInstance.ephemeral() as instance:
