@@ -92,7 +92,7 @@ def _validated(where: str, raw: JsonObject, folder: Path, overrides: Mapping[str
     if isinstance(raw.get("journal"), str) and raw["journal"]:
         raw["journal"] = _journal_path(where, folder, raw["journal"])
     if isinstance(raw.get("study"), dict):
-        raw["study"] = _study_paths(folder, raw["study"])
+        raw["study"] = study_paths(folder, raw["study"])
     try:
         settings = StarConfig.model_validate(raw)
     except ValidationError as error:
@@ -126,7 +126,7 @@ def _journal_path(where: str, folder: Path, journal: str) -> str:
         raise ConfigError(f"{where}, journal: {journal!r} is no path: {error}; expected a folder") from error
 
 
-def _study_paths(folder: Path, study: JsonObject) -> JsonObject:
+def study_paths(folder: Path, study: JsonObject) -> JsonObject:
     """The study's files and lakes from ``folder`` on; a file that is not there stays as it is named, since it may be a hub's name."""
 
     def placed(value: Any) -> Any:  # whatever YAML can say; pydantic looks at it afterwards

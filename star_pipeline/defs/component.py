@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from star_pipeline.config import load_config, profile_names
+from star_pipeline.config.load import study_paths
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.defs.build import build_defs
@@ -85,4 +86,6 @@ def _anchored(config: str | JsonObject, folder: Path) -> str | JsonObject:
         anchored["prompts"] = {name: str(Path(folder, str(file))) for name, file in prompts.items()}
     if isinstance(journal := anchored.get("journal"), str) and journal and not journal.startswith("~"):
         anchored["journal"] = str(Path(folder, journal))
+    if isinstance(study := anchored.get("study"), dict):
+        anchored["study"] = study_paths(folder, study)
     return anchored

@@ -84,8 +84,10 @@ def loaded(project):
 def test_yaml_takes_a_profile_a_file_or_settings_and_a_prefix_as_text_or_list(project):
     file = add(project, "file", config="star.yaml", lake="lakes/file", prefix="of_file")
     (file / "star.yaml").write_text(json.dumps({**CONFIG, "ui": {"owners": ["team:data"], "fresh_within_hours": 24}}))
-    prompted = {**CONFIG, "prompts": {"own": "own.jinja"}, "journal": "journal"}
+    study = {"lakes": {"other": "other_lake"}, "evaluate": {"held_out": ["asked.json"]}}
+    prompted = {**CONFIG, "prompts": {"own": "own.jinja"}, "journal": "journal", "study": study}
     inline = add(project, "inline", config=prompted, lake="lakes/inline", prefix=["teams", "inline"])
+    (inline / "asked.json").write_text("[]")
     (inline / "own.jinja").write_text("{{ instruction }}")
     add(project, "profile", config="offline", lake="lakes/profile")
     keys, defs = loaded(project)
@@ -98,7 +100,12 @@ def test_yaml_takes_a_profile_a_file_or_settings_and_a_prefix_as_text_or_list(pr
     names = {job.name for job in defs.resolve_all_job_defs()}
     assert {"of_file_publish", "teams_inline_publish", "publish"} <= names
     settings = defs.get_repository_def().get_top_level_resources()["teams_inline_settings"]
-    assert json.loads(settings.config_schema.default_value["config"])["journal"] == str(inline / "journal")
+    told = json.loads(settings.config_schema.default_value["config"])
+    assert told["journal"] == str(inline / "journal")
+    assert told["study"]["lakes"] == {"other": str(inline / "other_lake")}
+    assert told["study"]["evaluate"]["held_out"] == [str((inline / "asked.json").resolve())]
+    assert "teams/inline/study_models" in keys
+    assert "teams_inline_study" in names
 
 
 @pytest.mark.parametrize(
