@@ -3,7 +3,8 @@
 python -m star_pipeline_tests.guide_pages            # makes a run of the offline profile in a new lake; a few minutes
 python -m star_pipeline_tests.guide_pages LAKE       # of a lake that was made so, with `star-pipeline run --lake LAKE`
 
-It writes the summary in README.md, ``guides/queries.md`` and the pictures of the report; it needs Chromium. The pictures of the
+It writes the summary in README.md and the pictures of the report, as they are before a study, then makes the study of the offline
+profile and writes ``guides/queries.md``; it needs Chromium. The pictures of the
 Dagster UI (``asset_*.png``) are not among them.
 """
 
@@ -71,17 +72,20 @@ def take_pictures(report: Path, folder: Path) -> None:
 def main(root: Path) -> None:
     """Run, which on a finished lake makes nothing new, make the report anew with the code as it is, and write the pages."""
     program = Path(sys.executable).with_name("star-pipeline")
-    printed, _ = (
-        subprocess.run(
+
+    def told(command: str) -> str:
+        return subprocess.run(
             [program, command, "--lake", root], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
         ).stdout
-        for command in ("run", "report")
-    )
+
+    printed = told("run")
+    told("report")
     readme = ROOT / "README.md"
     readme.write_text(with_summary(readme.read_text("utf-8"), summary_of(printed)), "utf-8")
     lake = Lake.at(root)
-    (GUIDES / "queries.md").write_text(queries_page(lake), "utf-8")
     take_pictures(Path(lake.local(lake.report)), GUIDES / "images")
+    told("study")
+    (GUIDES / "queries.md").write_text(queries_page(lake), "utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from star_pipeline.config.params import Params
 from star_pipeline.config.section import Section
 from star_pipeline.core.equations.judge_modes import JudgeMode
-from star_pipeline.core.equations.verdicts import OnReversal
+from star_pipeline.core.equations.verdicts import OnReversal, Ties
 
 
 class JudgeConfig(Section):
@@ -24,6 +24,11 @@ class JudgeConfig(Section):
     on_reversal: OnReversal = Field(
         "tie", description="a win in one order that is a loss in the other; with logprobs the margin decides"
     )
+    ties: Ties = Field(
+        "half",
+        description="half: of a tie, or a reversal that counts as one, pi_llm is 0.5 as the reference's, and the gap decides; lose: 0, "
+        "and only what the judge prefers takes the reference's place (weak judges; with base: [seed] chance replaces no seed)",
+    )
     skip_nonpositive_gap: bool = Field(
         True, description="do not ask where the gap is not positive, since pi is 0 anyway"
     )
@@ -39,6 +44,8 @@ class JudgeConfig(Section):
             raise ValueError("agents names an agent twice")
         if self.mode != "logprobs" and (self.soft or self.margin != type(self).model_fields["margin"].default):
             raise ValueError("margin and soft belong to mode: logprobs; set it, or take them out")
+        if self.soft and self.ties == "lose":
+            raise ValueError("ties: lose does not go with soft, which knows no ties; take one of them out")
         return self
 
     @property
@@ -54,5 +61,7 @@ class JudgeConfig(Section):
     @property
     def later_defaults(self) -> set[str]:
         """Settings that earlier versions did not have, where they say what those did: no part of a fingerprint."""
-        same = {name for name in ("mode", "agents") if getattr(self, name) == type(self).model_fields[name].default}
+        same = {
+            name for name in ("mode", "agents", "ties") if getattr(self, name) == type(self).model_fields[name].default
+        }
         return same | ({"margin", "soft"} if self.mode != "logprobs" else set())

@@ -315,7 +315,7 @@ class StarConfig(Section):
         first, *others = knobs.judges
         return JudgeRules(
             first, knobs.attempts, knobs.on_reversal, knobs.skip_nonpositive_gap, knobs.params, knobs.optional,
-            knobs.mode, knobs.margin, knobs.soft, tuple(others),
+            knobs.mode, knobs.margin, knobs.soft, tuple(others), knobs.ties,
         )  # fmt: skip  # a field's value each
 
     @property

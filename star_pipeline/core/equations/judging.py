@@ -11,7 +11,7 @@ from star_pipeline.core.equations.generation import UntilItEnds, gather_all
 from star_pipeline.core.equations.judge_modes import MOST_TOLD, TEMPLATE_ENDS, JudgeMode, hear, mode_params
 from star_pipeline.core.equations.opinions import Order, opinion, together
 from star_pipeline.core.equations.prompts import PromptLibrary
-from star_pipeline.core.equations.verdicts import OnReversal
+from star_pipeline.core.equations.verdicts import OnReversal, Ties
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatModel, ChatRequest, Progress
 from star_pipeline.core.records import SEED_PAIR, Candidate, IfdScore, JudgeVerdict, Seed, Verdict
@@ -22,7 +22,8 @@ class JudgeRules:
     """What Eq. 6 needs of a configuration; ``attempts`` is the number of tries per order to get a readable verdict.
 
     ``optional`` names those of ``params`` that are only defaults: a judge that refuses them goes without. ``margin`` (log-odds)
-    and ``soft`` matter with ``logprobs`` alone. ``others`` judge beside ``agent``: the majority decides.
+    and ``soft`` matter with ``logprobs`` alone. ``others`` judge beside ``agent``: the majority decides. A tie's
+    pi_llm is 0.5, or 0 where ``ties`` lose.
     """
 
     agent: str
@@ -35,6 +36,7 @@ class JudgeRules:
     margin: float = 0.0
     soft: bool = False
     others: tuple[str, ...] = ()
+    ties: Ties = "half"
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -158,7 +160,8 @@ class Judge:
             opinion(agent, heard[2 * place], heard[2 * place + 1], rules.on_reversal, rules.margin, rules.tries)
             for place, agent in enumerate(agents)
         ]
-        return together(candidate, reference.candidate_id, template, opinions, rules.on_reversal, rules.soft)
+        decided = (rules.on_reversal, rules.soft, rules.ties)
+        return together(candidate, reference.candidate_id, template, opinions, *decided)
 
     async def _ask(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from star_pipeline.core.equations.judge_modes import Heard, by_margin, chance_better, margin_of
-from star_pipeline.core.equations.verdicts import PI_LLM, OnReversal, combine, majority, plurality
+from star_pipeline.core.equations.verdicts import PI_LLM, OnReversal, Ties, combine, majority, plurality
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatReply
 from star_pipeline.core.records import Candidate, JudgeOpinion, JudgeVerdict, Outcome
@@ -82,13 +82,19 @@ def together(
     opinions: Sequence[JudgeOpinion],
     on_reversal: OnReversal,
     soft: bool,
+    ties: Ties = "half",
 ) -> JudgeVerdict:
-    """The candidate's row: of one judge its opinion, of several their majority and the mean of their margins."""
+    """The candidate's row: of one judge its opinion, of several their majority and the mean of their margins.
+
+    Where ``ties`` lose, pi_llm is 0 wherever it would be that of a tie: only what is judged better can come before the reference.
+    """
     one = opinions[0] if len(opinions) == 1 else None
     if one:
         verdict, flipped, pi_llm = one.verdict, one.flipped, one.pi_llm
     else:
         verdict, flipped, pi_llm = majority(opinions, on_reversal)
+    if ties == "lose" and pi_llm == PI_LLM["tie"]:
+        pi_llm = PI_LLM["worse"]
     margins = [said.margin for said in opinions if said.margin is not None]
     margin = math.fsum(margins) / len(margins) if margins and pi_llm is not None else None
     p_better = None if margin is None else chance_better(margin)

@@ -9,6 +9,7 @@ from star_pipeline.core.records import JudgeOpinion, Outcome, Verdict
 
 Choice = Literal["A", "B", "C"]
 OnReversal = Literal["tie", "abstain"]
+Ties = Literal["half", "lose"]
 
 _BLOCK = re.compile(r"<(?P<close>/?)(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[ ?\[? ?([ABCabc]) ?\]? ?\]")

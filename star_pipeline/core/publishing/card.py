@@ -318,11 +318,12 @@ def _judged_by(judge: JsonMapping) -> str:
     """By whom and how; settings of earlier versions, and of one judge that writes, name neither ``agents`` nor ``mode``."""
     names = ", ".join(f"`{name}`" for name in judge.get("agents") or (judge["agent"],))
     majority = " (the majority decides)" if judge.get("agents") else ""
+    ties = "; ties lose" if judge.get("ties") == "lose" else ""
     if judge.get("mode") == "logprobs":
         what = "as p_better" if judge["soft"] else f"as a tie up to {judge['margin']:g}"
-        return f"{names}{majority}, whose log-odds for one letter are read in both orders; their margin counts {what}"
+        return f"{names}{majority}, whose log-odds for one letter are read in both orders; their margin counts {what}{ties}"
     form = " as JSON" if judge.get("mode") == "json" else ""
-    return f"{names}{majority}, asked in both orders{form}; a reversal counts as {judge['on_reversal']}"
+    return f"{names}{majority}, asked in both orders{form}; a reversal counts as {judge['on_reversal']}{ties}"
 
 
 def _listing(pairs: JsonMapping) -> str:

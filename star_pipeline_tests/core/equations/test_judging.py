@@ -54,6 +54,16 @@ def test_a_better_candidate_wins_in_both_orders_and_the_reference_has_no_row():
     assert shown_second.index("plain") < shown_second.index("good")
 
 
+def test_where_ties_lose_only_what_is_judged_better_keeps_a_pi_llm():
+    rows, _ = judge(prefers("good"), [REFERENCE, candidate(1), candidate(2, response="plain two")], ties="lose")
+    assert [(r.verdict, r.pi_llm) for r in rows] == [("better", 1.0), ("tie", 0.0)]
+    for on_reversal, pi_llm in (("tie", 0.0), ("abstain", None)):
+        rows, _ = judge(lambda request: "[A]", [REFERENCE, candidate(1)], on_reversal=on_reversal, ties="lose")
+        assert (rows[0].verdict, rows[0].flipped, rows[0].pi_llm) == ("inconsistent", True, pi_llm)
+    rows, _ = judge(lambda request: "neither", [REFERENCE, candidate(1)], ties="lose")
+    assert (rows[0].verdict, rows[0].pi_llm) == ("unparsed", None)
+
+
 def test_a_judge_that_leans_on_position_is_inconsistent():
     rows, _ = judge(lambda request: "[A]", [REFERENCE, candidate(1)])
     assert (rows[0].verdict, rows[0].flipped, rows[0].pi_llm) == ("inconsistent", True, 0.5)
