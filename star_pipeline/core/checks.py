@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from star_pipeline.core.equations.calibration import Calibration, broken_gaps
 from star_pipeline.core.equations.judge_modes import by_margin, chance_better, margin_of
-from star_pipeline.core.equations.verdicts import PI_LLM, plurality
+from star_pipeline.core.equations.verdicts import PI_LLM, Ties, plurality
 from star_pipeline.core.errors import CheckFailed
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import (
@@ -211,22 +211,25 @@ def verdicts_complete(
 _PI_LLM = {"better": (1.0,), "worse": (0.0,), "tie": (0.5,), "inconsistent": (0.5, None)}
 
 
-def verdicts_consistent(rows: Sequence[JudgeVerdict], margin: float = 0.0, soft: bool = False) -> Finding:
+def verdicts_consistent(
+    rows: Sequence[JudgeVerdict], margin: float = 0.0, soft: bool = False, ties: Ties = "half"
+) -> Finding:
     """Eq. 6: 1, 0.5 or 0 by the verdict, null where there is none; with log-probabilities all of it follows from the log-odds,
-    by ``judge.margin`` and ``judge.soft``."""
-    odd = [row.candidate_id for row in rows if not _follows(row, margin, soft)]
+    by ``judge.margin`` and ``judge.soft``. Where ``judge.ties`` lose, 0 stands for 0.5."""
+    odd = [row.candidate_id for row in rows if not _follows(row, margin, soft, ties)]
     wrong = f"pi_llm of {listed(odd)} does not follow from the verdict" if odd else ""
     return correct_finding("judge_verdicts", wrong, "pi_llm follows from the verdicts")
 
 
-def _follows(row: JudgeVerdict, margin: float, soft: bool) -> bool:
+def _follows(row: JudgeVerdict, margin: float, soft: bool, ties: Ties) -> bool:
+    tie = 0.0 if ties == "lose" else 0.5
     if row.margin is None or row.p_better is None:
-        return row.pi_llm in _PI_LLM.get(row.verdict, (None,))
+        return row.pi_llm in [tie if value == 0.5 else value for value in _PI_LLM.get(row.verdict, (None,))]
     odds = [(said.log_odds_first, said.log_odds_swapped) for said in row.judges or ()]
     odds = odds or [(row.log_odds_first, row.log_odds_swapped)]
     margins = [margin_of(first, swapped) for first, swapped in odds if first is not None and swapped is not None]
     votes = [by_margin(found, margin) for found in margins]
-    expected = row.p_better if soft else PI_LLM.get(row.verdict)
+    expected = row.p_better if soft else tie if row.verdict == "tie" else PI_LLM.get(row.verdict)
     return (
         bool(margins)
         and row.verdict == plurality(votes)

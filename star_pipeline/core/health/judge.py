@@ -54,7 +54,7 @@ TIES = Signature(
     "comparisons called a tie, of those that came to a verdict",
     "comparisons with a verdict",
     "share",
-    "π_llm is 0.5 for nearly all, so that the gap alone decides",
+    "π_llm is the same for nearly all: the gap alone decides, or with judge.ties: lose the reference stays",
     _TAKE_ANOTHER,
 )
 MARGIN = Signature(

@@ -72,7 +72,7 @@ def judge_verdicts(
         },
         [
             verdicts_complete(candidates, reference_of, rows),
-            verdicts_consistent(rows, config.judge.margin, config.judge.soft),
+            verdicts_consistent(rows, config.judge.margin, config.judge.soft, config.judge.ties),
             unparsed_share(rows, config.shares),
             flipped_share(rows, config.shares),
         ],

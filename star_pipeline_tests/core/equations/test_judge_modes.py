@@ -102,6 +102,13 @@ def test_a_judge_that_leans_on_position_is_still_heard(lean, flipped):
     assert checks.verdicts_consistent(rows, 0.5).passed
     assert not checks.verdicts_consistent(rows, 2.5).passed
     assert checks.flipped_share(rows, checks.WarningLimits(**SHARES)).passed
+    rows, _ = judge(
+        likes("good", lean), [REFERENCE, candidate(1), candidate(2, response="plain two")],
+        mode="logprobs", margin=0.5, ties="lose",
+    )  # fmt: skip
+    assert [row.pi_llm for row in rows] == [1.0, 0.0]
+    assert checks.verdicts_consistent(rows, 0.5, ties="lose").passed
+    assert not checks.verdicts_consistent(rows, 0.5).passed
 
 
 SHARES = {

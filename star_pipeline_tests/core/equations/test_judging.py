@@ -4,6 +4,7 @@ import asyncio
 
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.core import checks
 from star_pipeline.core.equations.judging import Judge, JudgeRules, calls_saved, references
 from star_pipeline.core.equations.prompts import PromptLibrary
 from star_pipeline.core.errors import CallError
@@ -60,6 +61,8 @@ def test_where_ties_lose_only_what_is_judged_better_keeps_a_pi_llm():
     for on_reversal, pi_llm in (("tie", 0.0), ("abstain", None)):
         rows, _ = judge(lambda request: "[A]", [REFERENCE, candidate(1)], on_reversal=on_reversal, ties="lose")
         assert (rows[0].verdict, rows[0].flipped, rows[0].pi_llm) == ("inconsistent", True, pi_llm)
+        assert checks.verdicts_consistent(rows, ties="lose").passed
+        assert checks.verdicts_consistent(rows).passed == (pi_llm is None)
     rows, _ = judge(lambda request: "neither", [REFERENCE, candidate(1)], ties="lose")
     assert (rows[0].verdict, rows[0].pi_llm) == ("unparsed", None)
 
