@@ -56,7 +56,7 @@ class TuneConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TuneConfig":
-        if self.method == "full" and "lora" in self.model_fields_set:
+        if self.method == "full" and self.lora != LoraConfig():
             raise ValueError("lora belongs to method: lora; set it, or take lora out")
         if self.device_batch_size is not None and self.batch_size % self.device_batch_size:
             raise ValueError(

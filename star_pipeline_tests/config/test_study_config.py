@@ -124,3 +124,7 @@ def test_the_offline_profiles_study_asks_what_is_no_seed_and_is_found_from_a_cop
     copy = tmp_path / "mine.yaml"
     copy.write_text((resources.files("star_pipeline") / "profiles" / "offline.yaml").read_text("utf-8"))
     assert load_config(str(copy)).study == wanted
+
+
+def test_what_was_written_out_with_its_defaults_is_read_again():
+    assert study.TuneConfig.model_validate(study.TuneConfig().model_dump()) == study.TuneConfig()

@@ -37,7 +37,8 @@ def test_tiles_of_any_size_find_what_a_loop_over_all_pairs_finds(rows, seed, con
     if rows == 1:
         assert (found.nearest[0], found.similarity[0]) == (-1, -1)
         return
-    assert list(found.nearest) == list(cosines.argmax(axis=1))
+    # two may be as near to the last bit, which the order of summing decides
+    np.testing.assert_allclose(cosines[np.arange(rows), found.nearest], cosines.max(axis=1), atol=1e-6)
     np.testing.assert_allclose(found.similarity, cosines.max(axis=1), atol=1e-6)
 
 
