@@ -277,7 +277,7 @@ SPEND = TableSpec(
     records.AgentSpend,
     (
         Column("agent", TEXT, "the agent that was paid", False),
-        Column("stage", TEXT, "rewrite, respond or judge", False),
+        Column("stage", TEXT, "rewrite, respond, judge or grade", False),
         Column("replies", INT, "replies paid by this lake", False),
         Column("prompt_tokens", INT, "tokens sent, as the servers count", False),
         Column("completion_tokens", INT, "tokens received, as the servers count", False),

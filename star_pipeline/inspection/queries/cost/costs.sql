@@ -1,7 +1,7 @@
 -- What did the rows that are in the tables cost, shard by shard?
 -- A row a shard, stage, agent and pair. What several rows share (an instruction rewritten once for several pairs) is booked on the first.
 -- What was paid for tables that were made anew since is not in it: see paid_per_agent.
--- stage: rewrite, respond or judge
+-- stage: rewrite, respond, judge or grade
 -- agent: the agent that was asked
 -- requests: sent to it, retries and re-asks counted in
 SELECT

@@ -1,7 +1,7 @@
 -- What was paid in all, and how much of it is in the tables?
 -- A row an agent and stage. Paid is what the journal tells of this lake's replies; used is what the tables book (sum of costs). They
 -- differ once a table was made anew, say by --rejudge, or dropped: its replies stay paid.
--- stage: rewrite, respond or judge
+-- stage: rewrite, respond, judge or grade
 -- replies: paid by this lake
 -- prompt_tokens: sent for these replies
 -- completion_tokens: received in these replies

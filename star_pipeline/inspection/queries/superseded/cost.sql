@@ -1,6 +1,6 @@
 -- What did the tables cost by stage, agent and pair?
 -- Superseded by costs, which has the same a shard; sum it.
--- stage: rewrite, respond or judge
+-- stage: rewrite, respond, judge or grade
 -- agent: the agent that was asked
 -- requests: sent to it, retries and re-asks counted in
 SELECT

@@ -1,6 +1,6 @@
 -- What did the tables cost by agent and stage?
 -- Superseded by paid_per_agent: used_usd is this cost, paid_usd what was paid.
--- stage: rewrite, respond or judge
+-- stage: rewrite, respond, judge or grade
 -- requests: sent to it, retries and re-asks counted in
 -- share: of all that was paid; null where nothing was
 SELECT
