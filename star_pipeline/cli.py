@@ -3,13 +3,13 @@
 import io
 import os
 import signal
-import sqlite3
 import sys
 import warnings
 from typing import Annotated, Any
 
 import typer
 
+from star_pipeline.commands.storage import storage_trouble
 from star_pipeline.core.errors import ConfigError, StarError
 
 app = typer.Typer(
@@ -28,7 +28,6 @@ Config = Annotated[
     str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, laptop, local, paper) or YAML file")
 ]
 LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
-
 Again = Annotated[list[str] | None, typer.Option(metavar="SHARD|all", help="make this again; may be repeated")]
 
 
@@ -53,17 +52,13 @@ def run(
     from rich.console import Console
 
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.adapters.progress import progress_on
     from star_pipeline.commands.run import run_pipeline
 
     home = Lake.at(lake)
-    terminal = Console(stderr=True)
     chosen = {"resample": resample or [], "rescore": rescore or [], "rejudge": rejudge or []}
-    if terminal.is_terminal:
-        with BarProgress(terminal) as bars:
-            outcome = run_pipeline(config, home, seeds or [], bars, again=chosen)
-    else:
-        outcome = run_pipeline(config, home, seeds or [], LineProgress(), again=chosen)
+    with progress_on(Console(stderr=True)) as progress:
+        outcome = run_pipeline(config, home, seeds or [], progress, again=chosen)
     from star_pipeline.commands.summary import print_summary
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
@@ -203,7 +198,7 @@ def score(
     from rich.console import Console
 
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.adapters.progress import progress_on
     from star_pipeline.commands.score import print_scores, score_file
     from star_pipeline.config import load_config
 
@@ -216,12 +211,8 @@ def score(
         "device": device,
     }
     settings = load_config(config, {"scoring": {name: value for name, value in given.items() if value is not None}})
-    terminal = Console(stderr=True)
-    if terminal.is_terminal:
-        with BarProgress(terminal) as bars:
-            outcome = score_file(source, target, settings, Lake.at(lake), bars)
-    else:
-        outcome = score_file(source, target, settings, Lake.at(lake), LineProgress())
+    with progress_on(Console(stderr=True)) as progress:
+        outcome = score_file(source, target, settings, Lake.at(lake), progress)
     print_scores(Console() if sys.stdout.isatty() else Console(width=120), target, outcome)
 
 
@@ -272,8 +263,7 @@ def estimate(
     from star_pipeline.adapters.lake import Lake
     from star_pipeline.commands.estimate import print_estimate, run_estimate
 
-    if form not in ("table", "json"):
-        raise ConfigError(f"--format {form!r}: expected table or json")
+    _require_format(form, ("table", "json"))
     print_estimate(run_estimate(config, Lake.at(lake), seeds or []), form)
 
 
@@ -297,16 +287,13 @@ def calibrate(
     from rich.console import Console
 
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.adapters.progress import progress_on
     from star_pipeline.commands.calibrate import print_calibration, run_calibration
 
-    home, terminal = Lake.at(lake), Console(stderr=True)
-    if terminal.is_terminal:
-        with BarProgress(terminal) as bars:
-            found = run_calibration(config, home, seeds or [], count, bars)
-    else:
-        found = run_calibration(config, home, seeds or [], count, LineProgress())
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+    home = Lake.at(lake)
+    with progress_on(Console(stderr=True)) as progress:
+        found = run_calibration(config, home, seeds or [], count, progress)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     if not print_calibration(console, home, config, seeds or [], found):
         raise typer.Exit(_NOT_FIT)
 
@@ -329,20 +316,17 @@ def study(
     from rich.console import Console
 
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.progress import BarProgress, LineProgress
+    from star_pipeline.adapters.progress import progress_on
     from star_pipeline.commands.study import print_arms, print_report, print_results, run_study
 
-    home, terminal = Lake.at(lake), Console(stderr=True)
-    if terminal.is_terminal:
-        with BarProgress(terminal) as bars:
-            made, outcome = run_study(config, home, bars, arms_only)
-    else:
-        made, outcome = run_study(config, home, LineProgress(), arms_only)
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
+    home = Lake.at(lake)
+    with progress_on(Console(stderr=True)) as progress:
+        made, outcome, section = run_study(config, home, progress, arms_only)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     print_arms(console, home, made)
     if not arms_only:
         print_results(console, home, outcome)
-    print_report(console, home)
+    print_report(console, home, section)
 
 
 @app.command()
@@ -405,22 +389,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        reason = _storage_trouble(error)
+        reason = storage_trouble(error)
         if reason is None:
             raise
         _say(f"{reason}; free some space or mend the permissions, then run the same command to go on")
         sys.exit(1)
-
-
-def _storage_trouble(error: BaseException | None) -> str | None:
-    """In one line, what a full, broken or read-only disk did, to our files or to Dagster's SQLite; None for anything else."""
-    while error:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror + (f" ({error.filename})" if error.filename else "")
-        if isinstance(error, sqlite3.Error):
-            return f"Dagster's storage in the lake: {error}"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _say(text: str) -> None:

@@ -14,9 +14,8 @@ from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner
 from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.results import ALL
-from star_pipeline.report.read import open_inspection
 from star_pipeline.report.show_study import show_study
-from star_pipeline.report.study import TITLE, study_section
+from star_pipeline.report.study import TITLE, StudySection
 
 _OWNER = "star-pipeline study"
 StagesOf = Callable[[Lake, StarConfig, Progress], tuple[Tuner, Sequence[Evaluation]]]
@@ -25,9 +24,9 @@ StagesOf = Callable[[Lake, StarConfig, Progress], tuple[Tuner, Sequence[Evaluati
 
 def run_study(
     config: str, lake: Lake, progress: Progress, arms_only: bool = False, stages_of: StagesOf | None = None
-) -> tuple[MadeArms, StudyOutcome]:
+) -> tuple[MadeArms, StudyOutcome, StudySection | None]:
     """Make the arms; then tune a model on each, measure, compare, and keep it all in the lake's ``study/``. ``stages_of`` takes
-    the place of the usual stages in trials.
+    the place of the usual stages in trials. Returns (arms, what was measured, what the report says of it).
 
     Raises StarError in one line. What is done stays: the same command goes on.
     """
@@ -44,8 +43,8 @@ def run_study(
         if not arms_only:
             tuner, evaluations = _stages(stages_of)(lake, settings, progress)
             outcome = carried_out(lake, settings, made.arms, tuner, evaluations)
-        show_study(lake, settings, _OWNER)
-    return made, outcome
+        section = show_study(lake, settings, _OWNER)
+    return made, outcome, section
 
 
 def _stages(given: StagesOf | None) -> StagesOf:
@@ -107,10 +106,8 @@ def print_results(console: Console, lake: Lake, outcome: StudyOutcome) -> None:
     console.print("in DuckDB: star-pipeline query study_results; study_losses, study_wins, study_grades, study_tasks")
 
 
-def print_report(console: Console, lake: Lake) -> None:
-    """Which arm is best, as the report says it, and where the report is: the command's last lines."""
-    with open_inspection(lake) as inspection:
-        found = study_section(inspection)
+def print_report(console: Console, lake: Lake, found: StudySection | None) -> None:
+    """Which arm is best, as the report's section ``found`` says it, and where the report is: the command's last lines."""
     if found:
         console.print(f"{TITLE} {found.fact.value}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {lake.report}", markup=False, highlight=False, soft_wrap=True)
