@@ -80,7 +80,7 @@ class Once:
         ``relay`` is what this computation tells its progress to; ``listener`` hears of the one that is waited for. Where that fails,
         who waits for it computes for itself, and meets the error there.
         """
-        key = _named(of)
+        key = name_of(of)
         while True:
             with self._guard:
                 job = self._jobs.get(key)
@@ -116,8 +116,8 @@ class Once:
                 del self._jobs[key]
 
 
-def _named(of: Sequence[object]) -> str:
-    """Part by part, and of a list each by itself: a shard's texts are not written down once more as a whole."""
+def name_of(of: Sequence[object]) -> str:
+    """A name of these by the repr of each. Part by part, and of a list each by itself: a shard's texts are not written down once more as a whole."""
     found = hashlib.sha256()
     for part in of:
         items, end = (part, b"\1") if isinstance(part, list | tuple) else ((part,), b"\2")

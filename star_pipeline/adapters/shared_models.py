@@ -1,18 +1,18 @@
 """Scoring and embedding models of which two threads make use: each question is computed once, and one thread computes at a time."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from star_pipeline.adapters.fair_lock import FairLock
-from star_pipeline.adapters.once import Once, Relay
+from star_pipeline.adapters.once import Once, Relay, name_of
 from star_pipeline.adapters.scoring.numerics import ALONE
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.ports import Embedder, Heard, ModelFit, Progress, ResponseLoss, Scorer, ScoringSample
 
-Known = dict[tuple[ScoringSample, int], ResponseLoss]
-"""Losses under one model by text and kept characters."""
 _A_SHARD = 8
 """Results of a shard, and some to spare: fit and losses under two models, embeddings of its seeds and of what is remembered."""
+_MODELS = 2
 
 
 class SharedModels:
@@ -26,6 +26,7 @@ class SharedModels:
         self._ended = threading.Event()
         self._once = Once(_A_SHARD * shards)
         self._scoring = FairLock()
+        self._texts = _Texts(_MODELS * shards)
 
     def end(self) -> None:
         """The run has ended: what is being scored stops after its batch."""
@@ -36,21 +37,41 @@ class SharedModels:
         role: str,
         open_scorer: Callable[[Progress], Scorer],
         listener: Progress | None = None,
-        known: Known | None = None,
+        text_by_text: bool = False,
         part: bool = False,
     ) -> Scorer:
         """A scorer like the one that ``open_scorer`` makes. ``role`` tells models apart that are of the same weights.
 
         A question is all samples of a call: batches are formed over just these, whoever computes, so that no bit differs. A model that
-        computes each text by itself may be asked some of them before (``part``): both ways fill and use ``known``.
+        computes each text by itself (``text_by_text``) may be asked some of a shard's texts before (``part``): none of them is asked
+        again, whoever asks for it next.
         """
         relay = Relay(self._notes, self._ended)
         with ALONE:  # two threads that import the same packages at once may find them half made
             opened = open_scorer(relay)
-        return _SharedScorer(opened, role, self._once, self._scoring, relay, listener, known, part)
+        texts = self._texts if text_by_text else None
+        return _SharedScorer(opened, role, self._once, self._scoring, relay, listener, texts, part)
 
     def embedder(self, embedder: Embedder) -> Embedder:
         return _SharedEmbedder(embedder, self._once)
+
+
+class _Texts:
+    """Losses by text, the last that were computed: of ``shards`` times the longest question that was not a part of one."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards, self._longest = shards, 0
+        self._losses: OrderedDict[str, ResponseLoss] = OrderedDict()
+
+    def get(self, name: str) -> ResponseLoss | None:
+        return self._losses.get(name)
+
+    def keep(self, found: dict[str, ResponseLoss], part: bool) -> None:
+        self._losses |= found
+        if not part:
+            self._longest = max(self._longest, len(found))
+            while len(self._losses) > self._shards * self._longest:
+                self._losses.popitem(last=False)
 
 
 class _SharedScorer:
@@ -62,11 +83,11 @@ class _SharedScorer:
         turn: FairLock,
         relay: Relay,
         listener: Progress | None,
-        known: Known | None,
+        texts: _Texts | None,
         part: bool,
     ) -> None:
         self._scorer, self._role, self._once, self._turn = scorer, role, once, turn
-        self._relay, self._listener, self._known, self._part = relay, listener, known, part
+        self._relay, self._listener, self._texts, self._part = relay, listener, texts, part
 
     @property
     def weights(self) -> str:
@@ -84,23 +105,27 @@ class _SharedScorer:
     ) -> list[ResponseLoss]:
         def compute() -> list[ResponseLoss]:
             with self._turn:
-                if self._known is None:
+                if self._texts is None:
                     return self._scorer.losses(samples, kept_chars, heard)
-                return self._lacking(self._known, list(zip(samples, kept_chars, strict=True)), heard)
+                return self._lacking(self._texts, samples, kept_chars, heard)
 
         of = ("losses", self._role, self.weights, samples, kept_chars)
         return compute() if self._part else self._once.get(of, compute, self._relay, self._listener)
 
     def _lacking(
-        self, known: Known, texts: Sequence[tuple[ScoringSample, int]], heard: Heard | None
+        self, texts: _Texts, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None
     ) -> list[ResponseLoss]:
-        """Compute those that are not known yet."""
-        places = [number for number, text in enumerate(texts) if text not in known]
+        """Compute those that are not known yet; of the others ``heard`` has been told, or is not."""
+        pairs = list(zip(samples, kept_chars, strict=True))
+        names = [name_of((self._role, self.weights, *pair)) for pair in pairs]
+        found = {name: loss for name in names if (loss := texts.get(name))}
+        places = [number for number, name in enumerate(names) if name not in found]
         tell: Heard | None = (lambda number, loss: heard(places[number], loss)) if heard else None
-        samples, kept_chars = [texts[n][0] for n in places], [texts[n][1] for n in places]
-        found = self._scorer.losses(samples, kept_chars, tell)
-        known.update((texts[number], loss) for number, loss in zip(places, found, strict=True))
-        return [known[text] for text in texts]
+        asked = [pairs[number] for number in places]
+        losses = self._scorer.losses([sample for sample, _ in asked], [kept for _, kept in asked], tell)
+        found |= {names[number]: loss for number, loss in zip(places, losses, strict=True)}
+        texts.keep(found, self._part)
+        return [found[name] for name in names]
 
 
 class _SharedEmbedder:

@@ -36,7 +36,7 @@ from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import open_scorer
-from star_pipeline.adapters.shared_models import Known, SharedModels
+from star_pipeline.adapters.shared_models import SharedModels
 from star_pipeline.commands.early import EarlyJudging, EarlyScoring, candidates_by_seed
 from star_pipeline.config import StarConfig
 from star_pipeline.config.scoring import ServedModel
@@ -161,14 +161,14 @@ class Ahead:
         assert self._chat
         return StepChat(self._chat, closed)
 
-    def _scorer(self, role: str, listener: Progress | None, known: Known | None = None, part: bool = False) -> Scorer:
+    def _scorer(self, role: str, listener: Progress | None, part: bool = False) -> Scorer:
         if given := self._replaced.get("scorer"):
             scorer: Scorer = getattr(given, role)()
             return self._models.scorer(role, lambda progress: scorer, listener)
         scoring = self._config.scoring
         model = scoring.small if role == "small" else scoring.large
         opened = functools.partial(open_scorer, model, scoring, self._lake)
-        return self._models.scorer(role, opened, listener, known, part)
+        return self._models.scorer(role, opened, listener, self._served, part)
 
     def _embedder(self) -> Embedder:
         if given := self._replaced.get("embedder"):
@@ -233,13 +233,12 @@ class Ahead:
         """All of the shard that is paid or slow."""
         seeds = await asyncio.to_thread(self._seeds, work)
         judging = EarlyJudging(stages.judging(self._config, chat), seeds)
-        known: tuple[Known, Known] = {}, {}
-        early = EarlyScoring(lambda some: self._score(work, some, seeds, judging, known, part=True))
+        early = EarlyScoring(lambda some: self._score(work, some, seeds, judging, part=True))
         try:
             candidates = await self._candidates(work, chat, seeds, judging, early)
             early.end()
             if IFD_SCORES.name in work.assets_to_make:
-                scores = await self._score(work, candidates, seeds, judging, known)
+                scores = await self._score(work, candidates, seeds, judging)
             elif JUDGE_VERDICTS.name in work.assets_to_make:
                 scores = await asyncio.to_thread(self._lake.read_table, IFD_SCORES, work.shard)
             if JUDGE_VERDICTS.name in work.assets_to_make:
@@ -272,7 +271,6 @@ class Ahead:
         candidates: Sequence[Candidate],
         seeds: Sequence[Seed],
         judging: EarlyJudging,
-        known: tuple[Known, Known],
         part: bool = False,
     ) -> list[IfdScore]:
         """``part`` of the shard's candidates, or all of them; what is scored is judged."""
@@ -283,10 +281,7 @@ class Ahead:
                 loop.call_soon_threadsafe(judging.scored, row)
 
         def score() -> list[IfdScore]:
-            models = [
-                self._scorer(role, None, of if self._served else None, part)
-                for role, of in zip(("small", "large"), known, strict=True)
-            ]
+            models = [self._scorer(role, None, part) for role in ("small", "large")]
             tell = JUDGE_VERDICTS.name in work.assets_to_make and self._config.scoring.calibration == "none"
             return stages.score(self._config, candidates, seeds, models[0], models[1], scored if tell else None)
 
