@@ -117,7 +117,10 @@ class Once:
 
 
 def name_of(of: Sequence[object]) -> str:
-    """A name of these by the repr of each. Part by part, and of a list each by itself: a shard's texts are not written down once more as a whole."""
+    """A name of these, by the repr of each.
+
+    Part by part, and of a list each by itself: a shard's texts are not written down once more as a whole.
+    """
     found = hashlib.sha256()
     for part in of:
         items, end = (part, b"\1") if isinstance(part, list | tuple) else ((part,), b"\2")
