@@ -109,8 +109,8 @@ def quality(question: str, answer: str, knowledge: Knowledge) -> Quality:
     """Coverage of the question's words, words of its own up to a limit, form, less filler and repetition."""
     text = excerpt(answer)
     asked, said = content_words(question), content_words(text)
-    wanted = sum(knowledge.weight(word) for word in asked)
-    coverage = sum(knowledge.weight(word) for word in set(asked).intersection(said)) / wanted if wanted else 0.0
+    wanted = math.fsum(knowledge.weight(word) for word in asked)
+    coverage = math.fsum(knowledge.weight(word) for word in set(asked).intersection(said)) / wanted if wanted else 0.0
     own = len(set(said).difference(asked, _ABOUT_THE_ANSWER))
     informative = min(1.0, math.log1p(own) / math.log1p(_ENOUGH_WORDS))
     spoken = [sentence for block in blocks(text) for sentence in sentences(block)]

@@ -76,7 +76,8 @@ class Knowledge:
         for number, topic in enumerate(self._topics):
             for word in topic:
                 self._postings.setdefault(word, []).append(number)
-        self._squares = [sum(self.weight(word) ** 2 for word in topic) for topic in self._topics]
+        # fsum: a set's order differs from process to process, and with it the last bit of a sum
+        self._squares = [math.fsum(self.weight(word) ** 2 for word in topic) for topic in self._topics]
 
     def weight(self, word: str) -> float:
         """Inverse document frequency; a word that no example has is the rarest."""
