@@ -53,7 +53,11 @@ class HashScorer:
         return [ModelFit("ok" if sample.response else "empty_response", len(sample.response)) for sample in samples]
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
         found = []
         for sample, kept in zip(samples, kept_chars, strict=True):

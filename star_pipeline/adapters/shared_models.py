@@ -1,5 +1,6 @@
 """Scoring and embedding models of which two threads make use: each question is computed once, and one thread computes at a time."""
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ class SharedModels:
         self._ended = threading.Event()
         self._once = Once(_A_SHARD * shards)
         self._scoring = FairLock()
-        self._texts = _Texts(_MODELS * shards)
+        self._known = _Groups(_MODELS * shards)
 
     def end(self) -> None:
         """The run has ended: what is being scored stops after its batch."""
@@ -42,31 +43,31 @@ class SharedModels:
     ) -> Scorer:
         """A scorer like the one that ``open_scorer`` makes. ``role`` tells models apart that are of the same weights.
 
-        A question is all samples of a call: batches are formed over just these, whoever computes, so that no bit differs. A model that
-        computes each text by itself (``text_by_text``) may be asked some of a shard's texts before (``part``): none of them is asked
-        again, whoever asks for it next.
+        A question is all samples of a call: batches are formed over just these, or over the groups that it names, whoever computes, so
+        that no bit differs. Some groups of a question may be asked before (``part``): none of them is computed again, whoever asks
+        for it next. Of a model that computes each text by itself (``text_by_text``) each is a group.
         """
         relay = Relay(self._notes, self._ended)
         with ALONE:  # two threads that import the same packages at once may find them half made
             opened = open_scorer(relay)
-        texts = self._texts if text_by_text else None
-        return _SharedScorer(opened, role, self._once, self._scoring, relay, listener, texts, part)
+        shared = self._once, self._scoring, self._known
+        return _SharedScorer(opened, role, *shared, relay, listener, text_by_text, part)
 
     def embedder(self, embedder: Embedder) -> Embedder:
         return _SharedEmbedder(embedder, self._once)
 
 
-class _Texts:
-    """Losses by text, the last that were computed: of ``shards`` times the longest question that was not a part of one."""
+class _Groups:
+    """Losses by group of samples, the last that were computed: ``shards`` times as many as the longest question had."""
 
     def __init__(self, shards: int) -> None:
         self._shards, self._longest = shards, 0
-        self._losses: OrderedDict[str, ResponseLoss] = OrderedDict()
+        self._losses: OrderedDict[str, list[ResponseLoss]] = OrderedDict()
 
-    def get(self, name: str) -> ResponseLoss | None:
+    def get(self, name: str) -> list[ResponseLoss] | None:
         return self._losses.get(name)
 
-    def keep(self, found: dict[str, ResponseLoss], part: bool) -> None:
+    def keep(self, found: dict[str, list[ResponseLoss]], part: bool) -> None:
         self._losses |= found
         if not part:
             self._longest = max(self._longest, len(found))
@@ -81,13 +82,14 @@ class _SharedScorer:
         role: str,
         once: Once,
         turn: FairLock,
+        known: _Groups,
         relay: Relay,
         listener: Progress | None,
-        texts: _Texts | None,
+        text_by_text: bool,
         part: bool,
     ) -> None:
-        self._scorer, self._role, self._once, self._turn = scorer, role, once, turn
-        self._relay, self._listener, self._texts, self._part = relay, listener, texts, part
+        self._scorer, self._role, self._once, self._turn, self._known = scorer, role, once, turn, known
+        self._relay, self._listener, self._text_by_text, self._part = relay, listener, text_by_text, part
 
     @property
     def weights(self) -> str:
@@ -101,31 +103,40 @@ class _SharedScorer:
         return compute() if self._part else self._once.get(("fit", self._role, self.weights, samples), compute)
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
+        sizes = [1] * len(samples) if self._text_by_text else groups
+
         def compute() -> list[ResponseLoss]:
             with self._turn:
-                if self._texts is None:
+                if sizes is None:
                     return self._scorer.losses(samples, kept_chars, heard)
-                return self._lacking(self._texts, samples, kept_chars, heard)
+                return self._lacking(samples, kept_chars, heard, sizes)
 
-        of = ("losses", self._role, self.weights, samples, kept_chars)
+        of = ("losses", self._role, self.weights, samples, kept_chars, sizes or [])
         return compute() if self._part else self._once.get(of, compute, self._relay, self._listener)
 
     def _lacking(
-        self, texts: _Texts, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None
+        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None, sizes: Sequence[int]
     ) -> list[ResponseLoss]:
-        """Compute those that are not known yet; of the others ``heard`` has been told, or is not."""
-        pairs = list(zip(samples, kept_chars, strict=True))
-        names = [name_of((self._role, self.weights, *pair)) for pair in pairs]
-        found = {name: loss for name in names if (loss := texts.get(name))}
-        places = [number for number, name in enumerate(names) if name not in found]
-        tell: Heard | None = (lambda number, loss: heard(places[number], loss)) if heard else None
-        asked = [pairs[number] for number in places]
-        losses = self._scorer.losses([sample for sample, _ in asked], [kept for _, kept in asked], tell)
-        found |= {names[number]: loss for number, loss in zip(places, losses, strict=True)}
-        texts.keep(found, self._part)
-        return [found[name] for name in names]
+        """Compute the groups that are not known yet; of the others ``heard`` has been told, or is not."""
+        ends = list(itertools.accumulate(sizes))
+        spans = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        names = [name_of((self._role, self.weights, [(samples[n], kept_chars[n]) for n in span])) for span in spans]
+        found = {name: losses for name in names if (losses := self._known.get(name))}
+        lacking = {name: span for name, span in zip(names, spans, strict=True) if name not in found}
+        places = [number for span in lacking.values() for number in span]
+        if places:
+            tell: Heard | None = (lambda number, loss: heard(places[number], loss)) if heard else None
+            asked, kept = [samples[number] for number in places], [kept_chars[number] for number in places]
+            computed = iter(self._scorer.losses(asked, kept, tell, [len(span) for span in lacking.values()]))
+            found |= {name: [next(computed) for _ in span] for name, span in lacking.items()}
+        self._known.keep(found, self._part)
+        return [loss for name in names for loss in found[name]]
 
 
 class _SharedEmbedder:

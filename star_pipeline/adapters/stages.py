@@ -17,6 +17,9 @@ from star_pipeline.core.equations.sampling import plan_shard
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Neighbour, PlanRow, Seed
 
+_SEEDS_AT_ONCE = 8
+"""Some forty responses: enough to fill a GPU's batch, few enough that one slow reply holds up little."""
+
 
 def planned_seeds(lake: Lake, shard: str, seeds: Sequence[Seed]) -> Sequence[Seed]:
     """The seeds that a plan is made for: where all of them have left the seed files nothing is paid, and the shard stays as a link
@@ -60,12 +63,19 @@ def score(
     large: Scorer,
     scored: Callable[[IfdScore], None] | None = None,
 ) -> list[IfdScore]:
-    """Eq. 4 for a whole shard: batches are formed, and gaps calibrated, over all its candidates.
+    """Eq. 4 for a whole shard, over all of whose candidates gaps are calibrated.
 
     ``scored`` may be told rows, without their calibrated gaps, before all are there.
     """
     knobs, models = config.scoring, (lambda: small, lambda: large)
-    return score_candidates(candidates, seeds, *models, knobs.calibration, knobs.least_tokens, scored)
+    rules = knobs.calibration, knobs.least_tokens
+    return score_candidates(candidates, seeds, *models, *rules, scored, seeds_at_once(config))
+
+
+def seeds_at_once(config: StarConfig) -> int | None:
+    """Over how many seeds' candidates batches are formed: with a lag over a few, so that scoring begins before a shard's last reply;
+    None: over the whole shard's, as in the paper's order, which has nothing to begin with before."""
+    return _SEEDS_AT_ONCE if config.evolution.lag else None
 
 
 def judging(config: StarConfig, chat: ChatModel) -> Judge:

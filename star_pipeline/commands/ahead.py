@@ -8,9 +8,9 @@ materialised by its own step, in order: it asks and computes all anew, and finds
 costs what it always did; tables, checks, lock, budget, resume and UI are those of a run that does one thing after the other.
 
 * Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
-* What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, and a seed is
-  judged as soon as its candidates are scored, but for a calibrated gap. Models in this process wait for the shard's last candidate:
-  their batches are formed over all, and others would give other bits. Meanwhile the shards before and after it ask.
+* What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, those in this
+  process the groups of seeds that have, and a seed is judged as soon as its candidates are scored, but for a calibrated gap. Without a
+  lag models in this process wait for the shard's last candidate: their batches are formed over all, others would give other bits.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
 * With a budget, which is to end with whole shards, and with an agent that asks in batches nothing is done ahead.
@@ -35,7 +35,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scoring import open_scorer
+from star_pipeline.adapters.scoring import model_cache, open_scorer
 from star_pipeline.adapters.shared_models import SharedModels
 from star_pipeline.commands.early import EarlyJudging, EarlyScoring, candidates_by_seed
 from star_pipeline.config import StarConfig
@@ -233,10 +233,8 @@ class Ahead:
         """All of the shard that is paid or slow."""
         seeds = await asyncio.to_thread(self._seeds, work)
         judging = EarlyJudging(stages.judging(self._config, chat), seeds)
-        early = EarlyScoring(lambda some: self._score(work, some, seeds, judging, part=True))
         try:
-            candidates = await self._candidates(work, chat, seeds, judging, early)
-            early.end()
+            candidates = await self._candidates(work, chat, seeds, judging)
             if IFD_SCORES.name in work.assets_to_make:
                 scores = await self._score(work, candidates, seeds, judging)
             elif JUDGE_VERDICTS.name in work.assets_to_make:
@@ -246,24 +244,36 @@ class Ahead:
                     judging.scored(row)
                 await judging.done()
         finally:
-            early.end()
             await judging.cancel()
 
     async def _candidates(
-        self, work: Upcoming, chat: AheadChat, seeds: Sequence[Seed], judging: EarlyJudging, early: EarlyScoring
+        self, work: Upcoming, chat: AheadChat, seeds: Sequence[Seed], judging: EarlyJudging
     ) -> list[Candidate]:
         if CANDIDATES.name not in work.assets_to_make:
             found = await asyncio.to_thread(self._lake.read_table, CANDIDATES, work.shard)
             judging.made(found)
             return found
 
-        def made(some: Sequence[Candidate]) -> None:
-            judging.made(some)
-            if self._served and IFD_SCORES.name in work.assets_to_make:
-                early.made(some)
+        async def score(some: Sequence[Candidate]) -> None:
+            await self._score(work, some, seeds, judging, part=True)
+            if not self._served and not self._both_loaded():
+                early.end()  # the one would be let go for the other group by group
 
         plan = await asyncio.to_thread(self._plan, work, seeds)
-        return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
+        at_once = 1 if self._served else stages.seeds_at_once(self._config)
+        planned = list(dict.fromkeys(row.seed_id for row in plan))
+        early = EarlyScoring(score, planned, at_once or len(planned) or 1, self._served)
+        if IFD_SCORES.name not in work.assets_to_make or at_once is None or self._config.scoring.keep_loaded == "one":
+            early.end()
+
+        def made(seed_id: str, some: Sequence[Candidate]) -> None:
+            judging.made(some)
+            early.made(seed_id, some)
+
+        try:
+            return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
+        finally:
+            early.end()
 
     async def _score(
         self,
@@ -286,6 +296,10 @@ class Ahead:
             return stages.score(self._config, candidates, seeds, models[0], models[1], scored if tell else None)
 
         return await loop.run_in_executor(self._scoring, score)
+
+    def _both_loaded(self) -> bool:
+        scoring = self._config.scoring
+        return "scorer" in self._replaced or len(model_cache.loaded()) >= len({str(scoring.small), str(scoring.large)})
 
     # what follows runs in threads beside it
 

@@ -1,8 +1,8 @@
 """The parts of a shard that need not wait for all of it, for who works ahead: a seed's verdicts need nothing of another seed's.
 
-``EarlyScoring`` is for models on servers, which are asked about one text at a time. Under models in this process batches are formed
-over all of a shard's candidates, and others would give other bits; but of the second model each batch is told when it is done.
-``EarlyJudging`` begins with a seed when all its candidates have their scores. A calibrated gap is among the whole shard.
+``EarlyScoring`` begins with each group of seeds over whose candidates batches are formed (``stages.seeds_at_once``) when they are all
+there; models on servers are asked about one text at a time, and of them every seed is a group. Of the second model each batch is told
+when it is done. ``EarlyJudging`` begins with a seed when all its candidates have their scores. A calibrated gap is among the whole shard.
 """
 
 import asyncio
@@ -13,47 +13,65 @@ from star_pipeline.core.equations.generation import Generator, gather_all
 from star_pipeline.core.equations.judging import Judge
 from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
 
-Made = Callable[[Sequence[Candidate]], None]
+Made = Callable[[str, Sequence[Candidate]], None]
 
 
 async def candidates_by_seed(
     maker: Generator, plan: Sequence[PlanRow], seeds: Sequence[Seed], made: Made
 ) -> list[Candidate]:
-    """The shard's candidates, as ``maker`` makes them of all seeds at once; ``made`` is told each seed's when they are there."""
+    """The shard's candidates, as ``maker`` makes them of all seeds at once; ``made`` is told each seed's, by its id, when they are
+    there."""
     rows_of: dict[str, list[PlanRow]] = {}
     for row in plan:
         rows_of.setdefault(row.seed_id, []).append(row)
 
     async def one(seed: Seed) -> list[Candidate]:
         found = await maker.candidates(rows_of.get(seed.seed_id, []), [seed], SilentProgress())
-        made(found)
+        made(seed.seed_id, found)
         return found
 
     return [candidate for found in await gather_all(map(one, seeds)) for candidate in found]
 
 
 class EarlyScoring:
-    """Scores what has arrived while the last of it was scored, until it is ended: who scores the whole shard does the rest."""
+    """Scores groups of ``seeds_at_once`` seeds that have arrived while the last were scored, until it is ended: who scores the whole
+    shard does the rest. ``together``: all that have arrived in one call of ``score``, else each group in one of its own."""
 
-    def __init__(self, score: Callable[[Sequence[Candidate]], Awaitable[object]]) -> None:
-        self._score = score
-        self._ready: list[Candidate] = []
+    def __init__(
+        self,
+        score: Callable[[Sequence[Candidate]], Awaitable[object]],
+        seed_ids: Sequence[str],
+        seeds_at_once: int,
+        together: bool,
+    ) -> None:
+        self._score, self._together = score, together
+        groups = [seed_ids[begin : begin + seeds_at_once] for begin in range(0, len(seed_ids), seeds_at_once)]
+        self._group_of = {seed_id: group for group in groups for seed_id in group}
+        self._made: dict[str, Sequence[Candidate]] = {}
+        self._ready: list[list[Candidate]] = []
         self._task: asyncio.Task[None] | None = None
         self._ended = False
 
-    def made(self, candidates: Sequence[Candidate]) -> None:
-        self._ready += candidates
-        if self._task is None or (self._task.done() and not self._ended):
-            self._task = asyncio.create_task(self._drain())
+    def made(self, seed_id: str, candidates: Sequence[Candidate]) -> None:
+        """All candidates of a seed; it is passed over where it has none to be made."""
+        group = self._group_of.get(seed_id)
+        if self._ended or group is None:
+            return
+        self._made[seed_id] = candidates
+        if all(other in self._made for other in group):
+            self._ready.append([candidate for other in group for candidate in self._made.pop(other)])
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._drain())
 
     def end(self) -> None:
         self._ended, self._ready = True, []
 
     async def _drain(self) -> None:
         while self._ready and not self._ended:
-            some, self._ready = self._ready, []
+            count = len(self._ready) if self._together else 1
+            some, self._ready = self._ready[:count], self._ready[count:]
             try:
-                await self._score(some)
+                await self._score([candidate for group in some for candidate in group])
             except Exception:  # who scores the whole shard meets it too, and raises it
                 self.end()
 

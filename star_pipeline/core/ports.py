@@ -106,11 +106,16 @@ class Scorer(Protocol):
         ...
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
         """Losses of each response cut to its first ``kept_chars`` characters (at most what ``fit`` told).
 
-        ``heard`` may be told some of them before all are there.
+        ``heard`` may be told some of them before all are there. ``groups`` are the sizes of runs of samples: what is computed for one
+        run is, to the bit, what it would be without the others. Without it all are one run.
         """
         ...
 

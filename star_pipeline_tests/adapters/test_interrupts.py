@@ -109,7 +109,7 @@ def test_a_run_is_stopped_at_its_next_step_where_python_drops_the_exception(tmp_
             interrupt()
 
     class Small(HashScorer):
-        def losses(self, samples, kept_chars, heard=None):
+        def losses(self, samples, kept_chars, heard=None, groups=None):
             Dropped()
             return super().losses(samples, kept_chars)
 

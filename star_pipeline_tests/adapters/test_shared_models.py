@@ -1,4 +1,5 @@
-"""Of a model that computes each text by itself no text is asked twice, whoever comes first: a part ahead, the whole ahead, the step."""
+"""Of a group of samples that is computed as if it were alone nothing is computed twice, whoever comes first: parts ahead, the whole
+ahead, the step."""
 
 import itertools
 import threading
@@ -12,56 +13,72 @@ from star_pipeline_tests.commands.test_run import Notes
 
 SAMPLES = [ScoringSample(None, (), f"Question {number}?", f"Answer {number}.") for number in range(6)]
 KEPT = [len(sample.response) for sample in SAMPLES]
-QUESTIONS = {"part": (0, 3), "other part": (3, 5), "whole ahead": (0, 6), "step": (0, 6)}
+PARTS = {"part": (0, 3), "other part": (3, 5)}
+ASKING = [*PARTS, "whole ahead", "step"]
+GROUPS = [3, 0, 2, 1]
 
 
 class Counting(HashScorer):
-    def __init__(self, asked):
-        super().__init__("small")
-        self.asked = asked
+    """It keeps what it was asked: samples, and in which groups."""
 
-    def losses(self, samples, kept_chars, heard=None):
+    def __init__(self, asked, grouped):
+        super().__init__("small")
+        self.asked, self.grouped = asked, grouped
+
+    def losses(self, samples, kept_chars, heard=None, groups=None):
+        assert groups is None or sum(groups) == len(samples)
         self.asked += samples
+        begins = itertools.accumulate(groups or [], initial=0)
+        self.grouped += [
+            tuple(samples[begin : begin + size]) for begin, size in zip(begins, groups or [], strict=False)
+        ]
         return super().losses(samples, kept_chars, heard)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(QUESTIONS), ids="-".join)
-def test_no_text_is_asked_twice_whoever_comes_first(order):
-    models, asked = SharedModels(Notes(), 3), []
+def ask(models, name, text_by_text, asked, grouped):
+    begin, end = PARTS.get(name, (0, 6))
+    scorer = models.scorer("small", lambda progress: Counting(asked, grouped), None, text_by_text, name in PARTS)
+    return scorer.losses(SAMPLES[begin:end], KEPT[begin:end], None, [end - begin] if name in PARTS else GROUPS)
+
+
+@pytest.mark.parametrize("text_by_text", [True, False], ids=["text by text", "in groups"])
+@pytest.mark.parametrize("order", itertools.permutations(ASKING), ids="-".join)
+def test_nothing_is_computed_twice_whoever_comes_first(order, text_by_text):
+    models, asked, grouped = SharedModels(Notes(), 3), [], []
     expected = HashScorer("small").losses(SAMPLES, KEPT)
     for name in order:
-        begin, end = QUESTIONS[name]
-        scorer = models.scorer("small", lambda progress: Counting(asked), None, True, "part" in name)
-        assert scorer.losses(SAMPLES[begin:end], KEPT[begin:end]) == expected[begin:end]
+        begin, end = PARTS.get(name, (0, 6))
+        assert ask(models, name, text_by_text, asked, grouped) == expected[begin:end]
     assert sorted(asked, key=SAMPLES.index) == SAMPLES
+    groups = [1] * 6 if text_by_text else [3, 2, 1]
+    begins = itertools.accumulate(groups, initial=0)
+    assert {tuple(SAMPLES[b : b + size]) for b, size in zip(begins, groups, strict=False)} == {*filter(None, grouped)}
 
 
-def test_no_text_is_asked_twice_where_all_ask_at_once():
+def test_nothing_is_computed_twice_where_all_ask_at_once():
     models, asked, found = SharedModels(Notes(), 3), [], {}
 
-    def ask(name):
-        begin, end = QUESTIONS[name]
-        scorer = models.scorer("small", lambda progress: Counting(asked), None, True, "part" in name)
-        found[name] = scorer.losses(SAMPLES[begin:end], KEPT[begin:end])
+    def thread(name):
+        return threading.Thread(target=lambda: found.update({name: ask(models, name, True, asked, [])}))
 
-    threads = [threading.Thread(target=ask, args=(name,)) for name in QUESTIONS]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [thread(name) for name in ASKING]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
     assert found["step"] == found["whole ahead"] == HashScorer("small").losses(SAMPLES, KEPT)
     assert sorted(asked, key=SAMPLES.index) == SAMPLES
 
 
 def test_a_model_whose_batches_are_over_the_whole_question_is_asked_the_whole():
     models, asked = SharedModels(Notes(), 3), []
-    models.scorer("small", lambda progress: Counting(asked)).losses(SAMPLES[:3], KEPT[:3])
-    models.scorer("small", lambda progress: Counting(asked)).losses(SAMPLES, KEPT)
+    models.scorer("small", lambda progress: Counting(asked, [])).losses(SAMPLES[:3], KEPT[:3])
+    models.scorer("small", lambda progress: Counting(asked, [])).losses(SAMPLES, KEPT)
     assert asked == SAMPLES[:3] + SAMPLES
 
 
 def test_what_is_long_past_is_forgotten():
     models, asked = SharedModels(Notes(), 1), []
     for part in (SAMPLES[:2], SAMPLES[2:4], SAMPLES[4:], SAMPLES[:1]):
-        models.scorer("small", lambda progress: Counting(asked), None, True).losses(part, KEPT[: len(part)])
+        models.scorer("small", lambda progress: Counting(asked, []), None, True).losses(part, KEPT[: len(part)])
     assert asked == [*SAMPLES, SAMPLES[0]]

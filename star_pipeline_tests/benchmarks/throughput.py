@@ -98,11 +98,15 @@ class TimedScorer:
         return self._scorer.fit(samples)
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
         began = time.monotonic()
         try:
-            return self._scorer.losses(samples, kept_chars, heard)
+            return self._scorer.losses(samples, kept_chars, heard, groups)
         finally:
             self._spans.append((began, time.monotonic()))
 

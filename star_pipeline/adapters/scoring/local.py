@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
-from star_pipeline.adapters.scoring.paired_losses import PairedLosses
+from star_pipeline.adapters.scoring.paired_losses import GroupedLosses
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.config.scoring import KeepLoaded
@@ -53,21 +53,31 @@ class LocalScorer:
         return self._maker.fit(samples)
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
-        found = PairedLosses(self._maker.passes(samples, kept_chars), heard, self._alone)
+        found = GroupedLosses(self._maker.passes(samples, kept_chars), heard, self._alone, groups)
         if found.passes:
-            self._compute(found.passes, found.done)
+            self._compute(found)
         return found.all()
 
-    def _compute(self, passes: Sequence[ForwardPass], told: Callable[[int, float], None]) -> None:
+    def _compute(self, found: GroupedLosses) -> None:
         """Tell the mean loss of each pass; every device takes the next batch when it is done with one."""
+        passes = found.passes
         with self._numerics.in_force():
             models = model_cache.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
             if self._progress:
                 total = sum(len(item.tokens) for item in passes)
                 self._progress.stage(f"scoring under {self._source.rsplit('/', 1)[-1]} (tokens)", total)
-            work = _Work(passes, models[0].plan(passes, self._budget), told)
+            batches = [
+                [number + begin for number in members]
+                for begin, of_group in found.groups
+                for members in models[0].plan(of_group, self._budget)
+            ]
+            work = _Work(passes, batches, found.done)
         if len(models) == 1:
             self._drain(models[0], work)
         else:

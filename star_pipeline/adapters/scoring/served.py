@@ -45,7 +45,11 @@ class ServedScorer:
         return self._maker.fit(samples)
 
     def losses(
-        self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None = None
+        self,
+        samples: Sequence[ScoringSample],
+        kept_chars: Sequence[int],
+        heard: Heard | None = None,
+        groups: Sequence[int] | None = None,
     ) -> list[ResponseLoss]:
         found = PairedLosses(self._maker.passes(samples, kept_chars), heard)
         passes = found.passes

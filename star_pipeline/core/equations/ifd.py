@@ -1,5 +1,6 @@
 """Eq. 4: instruction-following difficulty under the small and the large model, and the gap between them."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,11 @@ def score_candidates(
     calibration: Calibration = "none",
     least_tokens: int = 1,
     scored: Callable[[IfdScore], None] | None = None,
+    seeds_at_once: int | None = None,
 ) -> list[IfdScore]:
     """One row a candidate, in its order (Eq. 4); ``small`` and ``large`` make the scorers.
+
+    What is computed for the candidates of so many seeds (``groups_of_seeds``) hangs on no other's; None: of all of them.
 
     ``calibration`` is among these candidates; a response of fewer than ``least_tokens`` under either model has no gap.
     ``scored`` may be told rows before all are there; without a calibration they are what they will be.
@@ -51,8 +55,15 @@ def score_candidates(
         return replace(score, candidate_id=candidates[number].candidate_id, seed_id=candidates[number].seed_id)
 
     tell = (lambda number, score: scored(named(number, score))) if scored else None
-    scores = calibrated(score_samples(samples, small, large, least_tokens, tell), calibration)
+    groups = None if seeds_at_once is None else groups_of_seeds(candidates, seeds_at_once)
+    scores = calibrated(score_samples(samples, small, large, least_tokens, tell, groups), calibration)
     return [named(number, score) for number, score in enumerate(scores)]
+
+
+def groups_of_seeds(candidates: Sequence[Candidate], seeds_at_once: int) -> list[int]:
+    """How many candidates each so many seeds have, in the candidates' order, where a seed's stand together; the last may be fewer."""
+    of_seeds = [len(list(some)) for _, some in itertools.groupby(candidates, lambda candidate: candidate.seed_id)]
+    return [sum(of_seeds[begin : begin + seeds_at_once]) for begin in range(0, len(of_seeds), seeds_at_once)]
 
 
 @dataclass(frozen=True)
@@ -69,16 +80,18 @@ def score_samples(
     large: Callable[[], Scorer],
     least_tokens: int = 1,
     tell: Callable[[int, IfdScore], None] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> list[IfdScore]:
     """Scores for samples that need not be candidates (ids are left empty); None gives ``no_candidate``.
 
-    ``tell`` hears of samples, by number, whose scores are there before all are.
+    ``tell`` hears of samples, by number, whose scores are there before all are. ``groups`` are sizes of runs of samples that are
+    computed as if each were alone.
     """
     scorers = small(), large()
     fits = fit_samples(samples, *scorers)
-    losses_small = losses_of(samples, fits, scorers[0])
+    losses_small = losses_of(samples, fits, scorers[0], groups=groups)
     if tell is None:
-        losses_large = losses_of(samples, fits, scorers[1])
+        losses_large = losses_of(samples, fits, scorers[1], groups=groups)
     else:
 
         def both(number: int, loss: ResponseLoss | None) -> None:
@@ -88,7 +101,7 @@ def score_samples(
         for number, fit in enumerate(fits):
             if fit.status != "ok":
                 both(number, None)
-        losses_large = losses_of(samples, fits, scorers[1], both)
+        losses_large = losses_of(samples, fits, scorers[1], both, groups)
     return score_rows(samples, fits, losses_small, losses_large, least_tokens)
 
 
@@ -108,16 +121,23 @@ def fit_samples(samples: Sequence[ScoringSample | None], small: Scorer, large: S
 
 
 def losses_of(
-    samples: Sequence[ScoringSample | None], fits: Sequence[Fit], scorer: Scorer, heard: Heard | None = None
+    samples: Sequence[ScoringSample | None],
+    fits: Sequence[Fit],
+    scorer: Scorer,
+    heard: Heard | None = None,
+    groups: Sequence[int] | None = None,
 ) -> list[ResponseLoss | None]:
     """Losses under one model; None for what cannot be scored. ``heard`` may be told of some of ``samples`` before all are there."""
     places = [number for number, fit in enumerate(fits) if fit.status == "ok"]
     chosen = [sample for number in places if (sample := samples[number]) is not None]
     kept = [fits[number].kept_chars for number in places]
-    if heard is None:
-        losses = iter(scorer.losses(chosen, kept))
-    else:
-        losses = iter(scorer.losses(chosen, kept, lambda number, loss: heard(places[number], loss)))
+    told: Heard | None = (lambda number, loss: heard(places[number], loss)) if heard else None
+    sizes = None
+    if groups is not None:
+        ends = list(itertools.accumulate(groups))
+        ok = [0, *itertools.accumulate(fit.status == "ok" for fit in fits)]
+        sizes = [ok[end] - ok[end - size] for size, end in zip(groups, ends, strict=True)]
+    losses = iter(scorer.losses(chosen, kept, told, sizes))
     return [next(losses) if fit.status == "ok" else None for fit in fits]
 
 

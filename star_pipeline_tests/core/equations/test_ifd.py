@@ -39,7 +39,7 @@ def test_an_overflowing_ratio_is_infinite_and_gets_a_status_instead_of_a_number(
     assert ifd(1000.0, 0.0) == math.inf
 
     class Wild(HashScorer):
-        def losses(self, samples, kept_chars):
+        def losses(self, samples, kept_chars, heard=None, groups=None):
             return [ResponseLoss(3, math.nan, 1.0) for _ in samples]
 
     [row] = score_samples([ScoringSample(None, (), "i", "r")], lambda: Wild("s"), lambda: HashScorer("l"))
@@ -67,7 +67,7 @@ def test_where_the_models_cut_at_different_places_both_score_the_shorter_text():
         def fit(self, samples):
             return [ModelFit("ok", self.keep) for _ in samples]
 
-        def losses(self, samples, kept_chars):
+        def losses(self, samples, kept_chars, heard=None, groups=None):
             seen[self.name] = list(kept_chars)
             return super().losses(samples, kept_chars)
 
