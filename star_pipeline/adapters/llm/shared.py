@@ -3,7 +3,7 @@
 A step's request waits for the same one that was asked ahead, and takes its reply, or its failure; what has ended asking ahead (an agent
 that is down, a budget that is used up) it does not take, but asks itself, and meets it there if it is still so. Asked ahead is no more
 than the agents' limits let through at once, and of what waits the earliest shard's first, so that a step of today waits for nothing
-that is only needed tomorrow.
+that is only needed tomorrow; and of one shard what more hangs on: rewrites, then responses, then verdicts.
 """
 
 import asyncio
@@ -21,6 +21,9 @@ from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest
 
 T = TypeVar("T")
+Rank = tuple[int, int]
+"""The shard's place, and the stage's in it."""
+_STAGES = {"rewrite": 0, "respond": 1, "judge": 2}
 
 
 class JournalledChat(ChatModel, Protocol):
@@ -34,11 +37,11 @@ class _Turns:
 
     def __init__(self, most: int) -> None:
         self._free = most
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Rank, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, rank: int) -> AsyncIterator[None]:
+    async def turn(self, rank: Rank) -> AsyncIterator[None]:
         if self._free and not self._waiting:
             self._free -= 1
         else:
@@ -100,7 +103,7 @@ class SharedChat:
         finally:
             self._stop()
 
-    async def ahead(self, request: ChatRequest, rank: int) -> ChatReply:
+    async def ahead(self, request: ChatRequest, rank: Rank) -> ChatReply:
         """In the loop: ask ahead of the step that needs it. Raises as the chat model does."""
         key = self._key(request)
         if failed := self._failed.get(key):
@@ -135,7 +138,7 @@ class SharedChat:
         self._told.clear()
         self._own.clear()
 
-    async def _send(self, key: bytes, request: ChatRequest, rank: int) -> ChatReply:
+    async def _send(self, key: bytes, request: ChatRequest, rank: Rank) -> ChatReply:
         asked = replace(request, purpose=AHEAD + request.purpose)
         try:
             if self._chat.is_answered(request):
@@ -197,12 +200,12 @@ class StepChat:
 
 
 class AheadChat:
-    """The port's chat model for who works ahead, in the shared chat's own loop: requests of a shard of this ``rank``."""
+    """The port's chat model for who works ahead, in the shared chat's own loop: requests of the shard at ``place``."""
 
-    def __init__(self, shared: SharedChat, rank: int) -> None:
-        self._shared, self._rank = shared, rank
+    def __init__(self, shared: SharedChat, place: int) -> None:
+        self._shared, self._place = shared, place
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        return await self._shared.ahead(request, self._rank)
+        return await self._shared.ahead(request, (self._place, _STAGES.get(request.stage, 0)))
 
     async def aclose(self) -> None: ...
