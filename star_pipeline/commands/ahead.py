@@ -220,14 +220,16 @@ class Ahead:
         if CANDIDATES.name not in work.assets_to_make:
             return
         seeds = await asyncio.to_thread(self._seeds, work)
-        maker, rules, silent = stages.generator(self._config, chat), self._config.sampling_rules, SilentProgress()
         if SAMPLING_PLAN.name not in work.assets_to_make:
             plan = await asyncio.to_thread(self._lake.read_table, SAMPLING_PLAN, work.shard)
-            await maker.candidates(plan, seeds, silent)
+            await stages.generator(self._config, chat).candidates(plan, seeds, SilentProgress())
             return
-        asked = maker.candidates(certain_rows(seeds, rules), seeds, silent)
-        rewritten = maker.rewrite(certain_rewriters(rules), seeds)
-        await asyncio.gather(asked, rewritten, asyncio.to_thread(self._embed, seeds))
+        await asyncio.gather(self._of_every_plan(seeds, chat), asyncio.to_thread(self._embed, seeds))
+
+    async def _of_every_plan(self, seeds: Sequence[Seed], chat: AheadChat) -> None:
+        maker, rules = stages.generator(self._config, chat), self._config.sampling_rules
+        asked = maker.candidates(certain_rows(seeds, rules), seeds, SilentProgress())
+        await asyncio.gather(asked, maker.rewrite(certain_rewriters(rules), seeds))
 
     async def _whole(self, work: Upcoming, chat: AheadChat) -> None:
         """All of the shard that is paid or slow."""
@@ -254,22 +256,35 @@ class Ahead:
             judging.made(found)
             return found
 
+        # the first plan waits for the embedding model; each request of these is one of the plan's
+        drawn = SAMPLING_PLAN.name not in work.assets_to_make
+        meanwhile = asyncio.ensure_future(self._of_every_plan([] if drawn else seeds, chat))
+        try:
+            plan = await asyncio.to_thread(self._plan, work, seeds)
+            return await self._planned(work, chat, plan, seeds, judging)
+        finally:
+            meanwhile.cancel()
+            await asyncio.gather(meanwhile, return_exceptions=True)  # what failed there has failed here
+
+    async def _planned(
+        self, work: Upcoming, chat: AheadChat, plan: Sequence[PlanRow], seeds: Sequence[Seed], judging: EarlyJudging
+    ) -> list[Candidate]:
+        """The candidates of a plan; what may be scored meanwhile is."""
+
         async def score(some: Sequence[Candidate]) -> None:
             await self._score(work, some, seeds, judging, part=True)
             if not self._served and not self._both_loaded():
                 early.end()  # the one would be let go for the other group by group
 
-        plan = await asyncio.to_thread(self._plan, work, seeds)
+        def made(seed_id: str, some: Sequence[Candidate]) -> None:
+            judging.made(some)
+            early.made(seed_id, some)
+
         at_once = 1 if self._served else stages.seeds_at_once(self._config)
         planned = list(dict.fromkeys(row.seed_id for row in plan))
         early = EarlyScoring(score, planned, at_once or len(planned) or 1, self._served)
         if IFD_SCORES.name not in work.assets_to_make or at_once is None or self._config.scoring.keep_loaded == "one":
             early.end()
-
-        def made(seed_id: str, some: Sequence[Candidate]) -> None:
-            judging.made(some)
-            early.made(seed_id, some)
-
         try:
             return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
         finally:

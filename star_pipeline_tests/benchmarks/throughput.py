@@ -23,14 +23,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scoring import open_scorer
+from star_pipeline.commands import ahead
 from star_pipeline.commands.run import run_pipeline
-from star_pipeline.config import load_config
 from star_pipeline.core.ports import Heard, ModelFit, ResponseLoss, Scorer, ScoringSample
-from star_pipeline.defs.resources import LakeResource, ProgressResource, ScorerResource, SettingsResource
 
 Spans = list[tuple[float, float]]
 
@@ -153,26 +152,17 @@ def measure(folder: Path, lag: int, options: argparse.Namespace) -> Measured:
             evolution={"rate": 0.02, "floor": 0.01, "lag": lag},
             sampling={"pairs_per_seed": 3, "from_memory": 1, "shard_size": options.shard},
         )
-        settings = load_config(str(config))
+        opened = ahead.open_scorer
 
-        class Timed(ScorerResource):
-            def small(self) -> Scorer:
-                return TimedScorer(open_scorer(settings.scoring.small, settings.scoring, lake, SilentProgress()), spans)
+        def timed(*args: Any) -> Scorer:
+            return TimedScorer(opened(*args), spans)
 
-            def large(self) -> Scorer:
-                return TimedScorer(open_scorer(settings.scoring.large, settings.scoring, lake, SilentProgress()), spans)
-
-        root, fixed = LakeResource(root=str(lake.root)), SettingsResource(config=str(config))
-        timed = Timed(settings=fixed, lake=root, progress=ProgressResource())
         began = time.monotonic()
-        run_pipeline(
-            str(config),
-            lake,
-            [str(folder / "seeds.json")],
-            SilentProgress(),
-            {"scorer": timed},
-            ahead=not options.one_by_one,
-        )
+        # where both the steps and the work ahead open their models; without the work ahead scoring is not timed
+        with mock.patch.object(ahead, "open_scorer", timed):
+            run_pipeline(
+                str(config), lake, [str(folder / "seeds.json")], SilentProgress(), ahead=not options.one_by_one
+            )
         ended = time.monotonic()
         served: Spans = [(a, b) for a, b in json.loads(urllib.request.urlopen(f"{address}/spans").read())]
     return _measured(lag, served, spans, ended - began, options.at_once)
