@@ -92,9 +92,7 @@ def test_a_model_that_is_not_there_ends_as_one_line_before_anything_is_paid(tmp_
         scoring = {"small": str(tmp_path / "no-model"), "large": str(tmp_path / "no-model")}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, "agents": agents, "scoring": scoring}))
         options = ("run", "--config", tmp_path / "c.yaml", "--lake", tmp_path / "lake")
-        code, line = mistake(
-            *options, "--seeds", tmp_path / "s.json", env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"}
-        )
+        code, line = mistake(*options, "--seeds", tmp_path / "s.json")
         assert code == 1
         assert "no-model" in line
         assert server.requests == []
