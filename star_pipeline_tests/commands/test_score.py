@@ -39,6 +39,7 @@ ROWS = [
     {"instruction": "code:\n```", "input": "", "output": "```python\nprint(1)\n```"},
     {"instruction": "Sort", "input": "3 1 2", "output": "1 2 3"},
 ]
+MANY = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
 STATUSES = {2: "empty_response", 8: "prompt_too_long"}
 
 
@@ -126,7 +127,7 @@ def test_asked_again_it_does_nothing_and_another_setting_scores_anew(tmp_path, m
 
 
 def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_path, models):
-    many = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
+    many = MANY
     texts = [row["output"][:200] for row in ROWS if row["output"]] * 3
     mine = [tmp_path / "a", tmp_path / "b"]
     for here, there in zip(mine, models, strict=True):
@@ -152,11 +153,17 @@ def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_pat
     assert again["ifd_large"] == scores["ifd_large"]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, models):
+    """The scores of many rows by a command that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert score(folder, models, rows=MANY)[0] == 0
+    return pq.read_table(folder / "scores.parquet")
+
+
 @pytest.mark.parametrize("phase", ["small", "large"])
-def test_killed_it_goes_on_where_it_was(phase, tmp_path, models):
-    many = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
-    (tmp_path / "whole").mkdir()
-    score(tmp_path / "whole", models, rows=many)
+def test_killed_it_goes_on_where_it_was(phase, tmp_path, models, whole):
+    many = MANY
     run = score(tmp_path, models, rows=many, wait=False)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(f".scores.parquet.parts/{phase}-*")):
@@ -169,7 +176,7 @@ def test_killed_it_goes_on_where_it_was(phase, tmp_path, models):
     code, out, _ = score(tmp_path, models, rows=many)
     assert code == 0
     assert "going on after" in out
-    assert pq.read_table(tmp_path / "scores.parquet").equals(pq.read_table(tmp_path / "whole" / "scores.parquet"))
+    assert pq.read_table(tmp_path / "scores.parquet").equals(whole)
 
 
 def test_a_second_one_on_the_same_output_is_refused(tmp_path, models):
