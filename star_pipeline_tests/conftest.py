@@ -23,6 +23,8 @@ from star_pipeline.defs.resources import (
 )
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
+# a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

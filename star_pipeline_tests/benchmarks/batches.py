@@ -46,7 +46,8 @@ class Result:
 
 
 def measure(folder: Path, models: Path, seeds: int, kills: int, draw: random.Random) -> Result:
-    from star_pipeline_tests.integration.test_run_against_a_server import command, configuration, scripted, star
+    from star_pipeline_tests.integration.test_run_against_a_server import configuration, scripted
+    from star_pipeline_tests.program import command, star
 
     (folder / "seeds.json").write_text(json.dumps(seed_rows(seeds)))
     lakes = [Lake.at(folder / name) for name in ("live", "calm", "shaken")]

@@ -23,6 +23,7 @@ from star_pipeline.core import tables
 from star_pipeline.core.table_spec import AnyTable
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import ChatServer, Reply, chat_server
+from star_pipeline_tests.program import star, started
 
 IN_FLIGHT = 6
 AGENTS = ("good", "mid", "bad")
@@ -48,7 +49,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
 
     ``models`` holds the scoring models ``small`` and ``large``.
     """
-    from star_pipeline_tests.integration.test_run_against_a_server import command, configuration, scripted, star
+    from star_pipeline_tests.integration.test_run_against_a_server import configuration, scripted
 
     (folder / "seeds.json").write_text(json.dumps(seed_rows(seeds)))
 
@@ -77,9 +78,8 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
             left = undisturbed - _replies(shaken)
             # spread over what is left of the run; every third kill comes late, and may hit the scoring or the writing of a table
             wanted = len(server.requests) + draw.randrange(max(1, min(left - 1, 2 * left // (kills - number))))
-            with subprocess.Popen(
-                command("run", *options, "--lake", shaken.root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            ) as run:
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            with started("run", *options, "--lake", shaken.root, **quiet) as run:
                 _wait_for_requests(server, run, wanted)
                 time.sleep(draw.uniform(0, 3.0 if number % 3 == 2 else 0.1))
                 if run.poll() is None:

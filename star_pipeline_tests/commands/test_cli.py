@@ -1,9 +1,6 @@
 """The console as a user meets it: help, exit codes, and mistakes that end as one line."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,12 +15,8 @@ from star_pipeline.config import load_config
 from star_pipeline_tests.completions_server import completions_server
 from star_pipeline_tests.conftest import CONFIG, seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
+from star_pipeline_tests.program import star
 from star_pipeline_tests.tiny_models import save_gpt_neox
-
-
-def star(*arguments, **options):
-    command = [str(Path(sys.executable).with_name("star-pipeline")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
 @pytest.mark.parametrize("command", ["run", "dev", "query", "estimate", "doctor", "calibrate"])
@@ -99,9 +92,7 @@ def test_a_model_that_is_not_there_ends_as_one_line_before_anything_is_paid(tmp_
         scoring = {"small": str(tmp_path / "no-model"), "large": str(tmp_path / "no-model")}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CONFIG, "agents": agents, "scoring": scoring}))
         options = ("run", "--config", tmp_path / "c.yaml", "--lake", tmp_path / "lake")
-        code, line = mistake(
-            *options, "--seeds", tmp_path / "s.json", env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"}
-        )
+        code, line = mistake(*options, "--seeds", tmp_path / "s.json")
         assert code == 1
         assert "no-model" in line
         assert server.requests == []

@@ -3,8 +3,6 @@
 import gzip
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from star_pipeline.core.publishing.exports import FORMS, NoRecord, Remark
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import say
 from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
+from star_pipeline_tests.program import star
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow
@@ -311,19 +310,12 @@ def test_many_rows_in_their_order(tmp_path):
 
 
 def test_the_records_go_to_standard_output_and_what_is_said_does_not(lake, final):
-    command = [
-        str(Path(sys.executable).with_name("star-pipeline")),
-        "export",
-        "--output",
-        "-",
-        "--lake",
-        str(lake.root),
-    ]
-    result = subprocess.run([*command, "--format", "preference"], capture_output=True, timeout=120)
+    command = ("export", "--output", "-", "--lake", lake.root)
+    result = star(*command, "--format", "preference", text=False)
     assert result.returncode == 0
     assert all(json.loads(line)["chosen"] for line in result.stdout.splitlines())
     assert f"of {len(final)} rows of the final data set" in result.stderr.decode()
-    result = subprocess.run([*command, "--format", "sharegpt"], capture_output=True, timeout=120)
+    result = star(*command, "--format", "sharegpt", text=False)
     assert len(json.loads(result.stdout)) == len(final)
 
 

@@ -6,7 +6,8 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.report import write_report
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.inspection.build import build_inspection
-from star_pipeline_tests.commands.test_cli import mistake, star
+from star_pipeline_tests.commands.test_cli import mistake
+from star_pipeline_tests.program import star
 
 
 @pytest.fixture

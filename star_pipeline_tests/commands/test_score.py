@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from star_pipeline.config import load_config
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
+from star_pipeline_tests.program import star, started
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,7 @@ ROWS = [
     {"instruction": "code:\n```", "input": "", "output": "```python\nprint(1)\n```"},
     {"instruction": "Sort", "input": "3 1 2", "output": "1 2 3"},
 ]
+MANY = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
 STATUSES = {2: "empty_response", 8: "prompt_too_long"}
 
 
@@ -53,29 +54,14 @@ def models(tmp_path_factory):
 
 def score(folder, models, *options, rows=ROWS, source="rows.json", wait=True):
     (folder / source).write_text(json.dumps(rows), "utf-8")
-    command = [
-        sys.executable,
-        "-c",
-        "from star_pipeline.cli import main; main()",
-        "score",
-        source,
-        "scores.parquet",
-        *options,
-    ]
+    command = ["score", source, "scores.parquet", *options]
     for option, model in zip(("--small", "--large"), models, strict=True):
         command += [] if option in options else [option, str(model)]
-    started = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "STAR_LAKE": str(folder)},
-    )
-    if not wait:
-        return started
-    out, err = started.communicate(timeout=300)
-    return started.returncode, out, err
+    environment = {**os.environ, "STAR_LAKE": str(folder)}
+    if wait:
+        done = star(*command, cwd=folder, env=environment)
+        return done.returncode, done.stdout, done.stderr
+    return started(*command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_row_a_record_in_its_order_with_a_value_or_a_status(tmp_path, models):
@@ -141,17 +127,17 @@ def test_asked_again_it_does_nothing_and_another_setting_scores_anew(tmp_path, m
 
 
 def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_path, models):
-    many = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
+    many = MANY
     texts = [row["output"][:200] for row in ROWS if row["output"]] * 3
     mine = [tmp_path / "a", tmp_path / "b"]
     for here, there in zip(mine, models, strict=True):
         shutil.copytree(there, here)
-    started = score(tmp_path, mine, rows=many, wait=False)
+    run = score(tmp_path, mine, rows=many, wait=False)
     while not list(tmp_path.glob(".scores.parquet.parts/small-*")):
-        assert started.poll() is None, "it ended before it could be killed"
+        assert run.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
     save_model(tmp_path / "a", "gpt2", texts, seed=9, hidden=16, layers=1, context=256)
     code, out, err = score(tmp_path, mine, rows=many)
     assert code == 0
@@ -167,24 +153,30 @@ def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_pat
     assert again["ifd_large"] == scores["ifd_large"]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, models):
+    """The scores of many rows by a command that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert score(folder, models, rows=MANY)[0] == 0
+    return pq.read_table(folder / "scores.parquet")
+
+
 @pytest.mark.parametrize("phase", ["small", "large"])
-def test_killed_it_goes_on_where_it_was(phase, tmp_path, models):
-    many = [{**ROWS[0], "output": f"{n} words " * (n % 60 + 1)} for n in range(700)]
-    (tmp_path / "whole").mkdir()
-    score(tmp_path / "whole", models, rows=many)
-    started = score(tmp_path, models, rows=many, wait=False)
+def test_killed_it_goes_on_where_it_was(phase, tmp_path, models, whole):
+    many = MANY
+    run = score(tmp_path, models, rows=many, wait=False)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(f".scores.parquet.parts/{phase}-*")):
-        assert started.poll() is None, "it ended before it could be killed"
+        assert run.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
     assert not (tmp_path / "scores.parquet").exists()
     code, out, _ = score(tmp_path, models, rows=many)
     assert code == 0
     assert "going on after" in out
-    assert pq.read_table(tmp_path / "scores.parquet").equals(pq.read_table(tmp_path / "whole" / "scores.parquet"))
+    assert pq.read_table(tmp_path / "scores.parquet").equals(whole)
 
 
 def test_a_second_one_on_the_same_output_is_refused(tmp_path, models):

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.build import build_defs
 from star_pipeline.instance import open_instance
+from star_pipeline_tests import program
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "lakes").glob("*.tar.xz"))
 pytestmark = pytest.mark.slow
@@ -32,10 +31,7 @@ def opened(request, tmp_path_factory):
 
 
 def star(folder, command, *arguments):
-    program = Path(sys.executable).with_name("star-pipeline")
-    return subprocess.run(
-        [program, command, *arguments, "--lake", "lake"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    return program.star(command, *arguments, "--lake", "lake", cwd=folder)
 
 
 def shard_tables(folder):

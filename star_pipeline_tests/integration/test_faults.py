@@ -18,8 +18,9 @@ from star_pipeline.core import tables
 from star_pipeline_tests.benchmarks.kill_soak import soak
 from star_pipeline_tests.chaos import Chaos
 from star_pipeline_tests.conftest import seed_rows
-from star_pipeline_tests.integration.test_run_against_a_server import configuration, models, scripted, star
+from star_pipeline_tests.integration.test_run_against_a_server import configuration, models, scripted
 from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.program import star
 
 pytestmark = pytest.mark.slow
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import PID_TAG, STARTED_TAG, process_tags
-from star_pipeline_tests.conftest import fake_resources, seed_rows
+from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +66,27 @@ def loop(tmp_path, config_file):
     made.instance.dispose()
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of three shards that are done and published."""
+    folder = tmp_path_factory.mktemp("done")
+    (folder / "config.yaml").write_text(json.dumps(CONFIG))
+    made = Loop(folder, folder / "config.yaml")
+    made.write_seeds(seed_rows(12))
+    made.all()
+    made.instance.dispose()
+    return folder
+
+
+@pytest.fixture
+def finished(done, tmp_path):
+    """A copy of it, to do with as one likes."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    made = Loop(tmp_path, tmp_path / "config.yaml")
+    yield made
+    made.instance.dispose()
+
+
 def failure(result):
     [event] = [event for event in result.all_events if event.is_step_failure]
     return event.step_failure_data.user_failure_data.description
@@ -94,9 +116,8 @@ def test_every_live_seed_ends_in_the_final_data_set_and_in_the_inspection_file(l
         assert database.execute("SELECT count(*) FROM lineage WHERE why IS NULL").fetchone() == (0,)
 
 
-def test_snapshots_form_a_chain_and_memory_steers_later_shards(loop):
-    loop.write_seeds(seed_rows(12))
-    loop.all()
+def test_snapshots_form_a_chain_and_memory_steers_later_shards(finished):
+    loop = finished
     snapshots = [loop.read(tables.AGENT_PAIR_PROBABILITIES, shard) for shard in loop.shards]
     for before, after in itertools.pairwise(snapshots):
         assert {row.parent_snapshot_id for row in after} == {before[0].snapshot_id}
@@ -112,10 +133,9 @@ def test_snapshots_form_a_chain_and_memory_steers_later_shards(loop):
     assert any(row.origin == "memory" for row in plans[1] + plans[2])
 
 
-def test_a_snapshot_made_again_has_the_same_bytes_and_the_next_shard_is_told_of_its_version(loop):
-    loop.write_seeds(seed_rows(8))
-    loop.all()
-    first, second = loop.shards
+def test_a_snapshot_made_again_has_the_same_bytes_and_the_next_shard_is_told_of_its_version(finished):
+    loop = finished
+    first, second, _ = loop.shards
     path = loop.lake.table(tables.AGENT_PAIR_PROBABILITIES, first)
     before = path.read_bytes()
     assert loop.execute("process_shard", first, ["agent_pair_probabilities"]).success
@@ -140,9 +160,8 @@ def test_a_shard_before_its_predecessor_is_refused_naming_it_and_the_remedy(loop
     assert loop.execute("process_shard", loop.shards[1]).success
 
 
-def test_replaying_a_shard_cannot_see_the_future(loop):
-    loop.write_seeds(seed_rows(12))
-    loop.all()
+def test_replaying_a_shard_cannot_see_the_future(finished):
+    loop = finished
     first = loop.shards[0]
     before = loop.lake.table(tables.SAMPLING_PLAN, first).read_bytes()
     assert loop.execute("process_shard", first, ["sampling_plan"]).success
@@ -240,9 +259,8 @@ def test_the_instance_has_the_pools_limit_before_the_first_run(loop):
     assert settings["pools"]["granularity"] == "run"
 
 
-def test_a_damaged_table_blocks_the_next_stage_and_each_of_its_checks_says_why(loop):
-    loop.write_seeds(seed_rows(8))
-    loop.all()
+def test_a_damaged_table_blocks_the_next_stage_and_each_of_its_checks_says_why(finished):
+    loop = finished
     first = loop.shards[0]
     verdicts, scores = (loop.lake.table(spec, first) for spec in (tables.JUDGE_VERDICTS, tables.IFD_SCORES))
     judged, whole = verdicts.read_bytes(), loop.lake.read_arrow(tables.IFD_SCORES, first)
@@ -263,9 +281,8 @@ def test_a_damaged_table_blocks_the_next_stage_and_each_of_its_checks_says_why(l
     assert verdicts.read_bytes() == judged
 
 
-def test_each_table_records_the_configurations_fingerprint(loop):
-    loop.write_seeds(seed_rows(4))
-    loop.all()
+def test_each_table_records_the_configurations_fingerprint(finished):
+    loop = finished
     from star_pipeline.config import load_config
 
     fingerprint = load_config(loop.defs.resources["settings"].config).fingerprint

@@ -6,7 +6,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from star_pipeline_tests.batch_server import Fate, batch_server
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import Reply, chat_server
 from star_pipeline_tests.oracle import disagreements
+from star_pipeline_tests.program import command, star, started
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
@@ -90,14 +90,6 @@ def models(tmp_path_factory):
     return folder
 
 
-def command(*arguments):
-    return [str(Path(sys.executable).with_name("star-pipeline")), *map(str, arguments)]
-
-
-def star(*arguments, **options):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, **options)
-
-
 @pytest.fixture(scope="module")
 def finished(models, tmp_path_factory):
     """A lake after a run, with a lag, on 84 starter seeds, 3 of them twice, and the server's requests."""
@@ -108,7 +100,9 @@ def finished(models, tmp_path_factory):
     (folder / "seeds.json").write_text(json.dumps(rows + rows[:3]))
     with chat_server(scripted) as server:
         config = configuration(models, server.url, evolution={"rate": 0.02, "floor": 0.01, "lag": 1})
-        result = star("run", "--config", config, "--lake", folder / "lake", "--seeds", folder / "seeds.json")
+        options = ("--config", config, "--lake", folder / "lake", "--seeds", folder / "seeds.json")
+        # from nothing to the end of the interpreter, whose last words are looked at too
+        result = subprocess.run(command("run", *options), capture_output=True, text=True, timeout=300)
         print(result.stdout, result.stderr)
         assert result.returncode == 0, result.stderr
         sent = len(server.requests)
@@ -197,9 +191,7 @@ def test_queries_print_tables_csv_json_and_parquet(finished):
     count = "SELECT count(*) AS n FROM star_dataset"
     assert star("query", count, "--lake", lake, "--format", "csv").stdout.split() == ["n", str(len(finished["rows"]))]
     assert json.loads(star("query", count, "--lake", lake, "--format", "json").stdout) == [{"n": len(finished["rows"])}]
-    raw = subprocess.run(
-        command("query", count, "--lake", lake, "--format", "parquet"), capture_output=True, check=True
-    ).stdout
+    raw = star("query", count, "--lake", lake, "--format", "parquet", text=False).stdout
     import io
 
     assert pq.read_table(io.BytesIO(raw)).to_pylist() == [{"n": len(finished["rows"])}]
@@ -243,7 +235,7 @@ def test_a_run_in_batches_that_is_killed_goes_on_with_what_its_provider_has(mode
         options = ("--config", config, "--lake", tmp_path / "lake", "--seeds", tmp_path / "seeds.json")
         # killed while its first batch is created, of which it never hears; then while it waits for one
         for event in ("batch", "look"):
-            with subprocess.Popen(command("run", *options), stderr=subprocess.PIPE, text=True) as run:
+            with started("run", *options, stderr=subprocess.PIPE) as run:
                 server.meanwhile = once(event, lambda: run.send_signal(signal.SIGKILL))  # called here
                 said = run.communicate(timeout=120)[1]
             server.meanwhile = lambda call: None

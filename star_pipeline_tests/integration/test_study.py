@@ -28,6 +28,7 @@ from star_pipeline.inspection.build import open_inspection
 from star_pipeline_tests.commands.test_study import configured, run
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.program import started
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow
@@ -117,9 +118,8 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_
 ):
     lake = copied("killed")
     graders.seen, graders.stops_at = 0, 5
-    program = Path(sys.executable).with_name("star-pipeline")
-    command = [program, "study", "--config", home[1], "--lake", str(lake.root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = ("study", "--config", home[1], "--lake", lake.root)
+    process = started(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         while not graders.stopped.wait(0.2):
             assert process.poll() is None, process.communicate()[0]
