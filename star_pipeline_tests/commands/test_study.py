@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import dagster as dg
@@ -29,6 +30,7 @@ from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.inspection.build import open_inspection
+from star_pipeline.instance import open_instance
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.inspection.conftest import mixed
 
@@ -378,6 +380,56 @@ def test_what_comes_after_the_arms_fits_into_one_place(home, tmp_path):
     with open_inspection(copy) as database:
         assert database.execute("SELECT words FROM study_results WHERE arm = 'star'").fetchone() == (star.words,)
         assert database.execute("SELECT count(*) FROM study_losses").fetchone() == (48,)
+
+
+class _Stopped(_Tuner):
+    """Fails, or is interrupted, at the second training."""
+
+    def __init__(self, why):
+        super().__init__()
+        self.why = why
+
+    def tune(self, training):
+        if len(self.seen) == 1 and self.why == "Ctrl-C":
+            signal.raise_signal(signal.SIGINT)
+        elif len(self.seen) == 1:
+            raise self.why
+        return super().tune(training)
+
+
+def recorded(lake, name):
+    """The partitions of an asset of the study that Dagster knows of, and how often it was made."""
+    with open_instance(lake) as instance:
+        return (
+            instance.get_materialized_partitions(dg.AssetKey(name)),
+            len(instance.fetch_materializations(dg.AssetKey(name), limit=9).records),
+        )
+
+
+@pytest.mark.parametrize("why", [ConfigError("no such weights"), RuntimeError("a fault"), "Ctrl-C"])
+def test_what_the_command_makes_is_recorded_as_it_comes_and_what_stops_it_is_raised_as_it_is(home, tmp_path, why):
+    folder, lake = home
+    copy = Lake.at(tmp_path / "lake")
+    shutil.copytree(str(lake.root), str(copy.root))
+    config = configured(folder, "rec", arms=["star", "seeds"], seeds=[1])
+    given = [_Losses()]
+    with pytest.raises(KeyboardInterrupt if why == "Ctrl-C" else type(why)) as raised:
+        run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Stopped(why), given))
+    assert why == "Ctrl-C" or raised.value is why
+    assert recorded(copy, "study_arms")[1] == 1
+    assert recorded(copy, "study_models") == ({"star|1"}, 1)
+    assert recorded(copy, "study_results")[1] == 0
+    with open_instance(copy) as instance:
+        [run] = instance.get_runs(dg.RunsFilter(job_name="study"))
+        assert run.status.value in ("FAILURE", "CANCELED")
+    run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), given))
+    assert recorded(copy, "study_models") == ({"star|1", "seeds|1"}, 3)
+    assert recorded(copy, "study_results")[1] == 1
+    with open_instance(copy) as instance:
+        [check] = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("study_results"), "an_arm_is_better"), limit=2
+        )
+        assert check.status.value == "SUCCEEDED"
 
 
 def test_the_asset_is_in_the_graph_where_a_study_is_configured_and_makes_the_same(home, tmp_path):

@@ -48,6 +48,19 @@ class Evaluation(Protocol):
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """Tunes by ``tuner``, each once."""
+
+    tuner: Tuner
+    models: dict[Training, TunedModel] = field(default_factory=dict)
+
+    def tune(self, training: Training) -> TunedModel:
+        if training not in self.models:
+            self.models[training] = self.tuner.tune(training)
+        return self.models[training]
+
+
+@dataclass(frozen=True)
 class StudyOutcome:
     models: Sequence[TunedModel] = ()
     measured: Measured = field(default_factory=Measured)
