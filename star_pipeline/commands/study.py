@@ -129,16 +129,11 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
         "are not selected in every lake": sum(row.reason == "not_in_lake" for row in made.left_out),
     }
     looked = f"{made.questions:,} question{'' if made.questions == 1 else 's'} looked for"
+    looked += f", {made.of_tasks:,} of lm-eval's tasks" if made.of_tasks else ""
     said = ", ".join(f"{count:,} {words}" for words, count in counts.items() if count) or "none"
     console.print(
         f"seeds left out of every arm: {said} ({looked}; listed in study_left_out)", markup=False, soft_wrap=True
     )
-    if made.unseen:
-        console.print(
-            f"not looked for: the questions of lm-eval's {', '.join(made.unseen)}, which come with lm-eval",
-            markup=False,
-            soft_wrap=True,
-        )
     if cut := [f"{arm.left_out_tokens:,} of {arm.arm}" for arm in made.arms if arm.left_out_tokens]:
         console.print(f"rows left out for equal tokens: {', '.join(cut)}", markup=False, soft_wrap=True)
     if made.shards < made.of:

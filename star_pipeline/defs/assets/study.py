@@ -158,7 +158,7 @@ def told_of_arms(home: Lake, config: StarConfig, made: MadeArms) -> Result:
         {
             "seeds_left_out": len(made.left_out),
             "questions": made.questions,
-            "tasks_not_looked_for": ", ".join(made.unseen) or "none",
+            "questions_of_lm_eval": made.of_tasks,
             "shards": made.shards,
             "shards_not_done": made.of - made.shards,
             "path": dg.MetadataValue.path(str(home.study / "arms")),
