@@ -122,7 +122,8 @@ def study_models(study: StudyConfig) -> LakeAsset:
     "Which arm makes the better model, and whether that is sure: a row an arm and measure, with its difference from the baseline, the 95% "
     "interval, and the same in words. It puts the evaluation's questions to all models of `study_models`, has the answers judged where "
     "`study.evaluate` asks for that (judges are paid, within the budget; what is in the journal is not paid again), writes "
-    "`study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` and `report.html` "
+    "`study_answers`, `study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` and "
+    "`report.html` "
     "again. It tunes nothing: a model that is missing is named.",
     spec=STUDY_RESULTS,
     partitioned=False,
