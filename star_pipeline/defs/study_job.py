@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -24,7 +25,9 @@ from star_pipeline.defs.assets.study import (
 )
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.study_resource import StudyResource
+from star_pipeline.instance.provenance import input_tags
 from star_pipeline.instance.scopes import SCOPE_TAG
+from star_pipeline.instance.tags import DATA_VERSION
 from star_pipeline.report.show_study import show_study
 
 STUDY = "study"
@@ -57,7 +60,7 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
             home, config, progress = lake.open(), settings.load(), told.progress()
             with in_turn(home, owner):
                 steps = _arms_alone if context.op_config[ARMS_ONLY] else _all_of_it
-                yield from steps(scope, home, config, progress, studying, owner)
+                yield from steps(_Notes(scope, context.instance), home, config, progress, studying, owner)
         except StarError as error:
             studying.hear(error)
             raise failure(error) from error
@@ -80,25 +83,25 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
 
 
 def _arms_alone(
-    scope: Scope, home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
+    notes: "_Notes", home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
 ) -> Iterator[Made]:
     studying.before_a_step()
     began = time.monotonic()
     made = arms_made(home, config, progress, owner)
     studying.hear(made)
-    yield from _noted(scope, "study_arms", told_of_arms(home, config, made), began)
+    yield from notes.of("study_arms", told_of_arms(home, config, made), began)
     if section := show_study(home, config, owner):
         studying.hear(section)
 
 
 def _all_of_it(
-    scope: Scope, home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
+    notes: "_Notes", home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
 ) -> Iterator[Made]:
     studying.before_a_step()
     began = time.monotonic()
     made = arms_made(home, config, progress, owner)
     studying.hear(made)
-    yield from _noted(scope, "study_arms", told_of_arms(home, config, made), began)
+    yield from notes.of("study_arms", told_of_arms(home, config, made), began)
     study, (tuner, evaluations) = config.study, studying.stages(home, config, progress)
     assert study is not None, "it has arms"
     tuner = Remembered(tuner)
@@ -107,29 +110,47 @@ def _all_of_it(
         for arm in study.arm_names:
             studying.before_a_step()
             tuned = tune_the_models(config, made.arms, tuner, arm, seed)
-            yield from _noted(scope, "study_models", tuned, partition=model_partition(arm, seed))
+            yield from notes.of("study_models", tuned, partition=model_partition(arm, seed))
     studying.before_a_step()
     began = time.monotonic()
     outcome = carried_out(home, config, made.arms, tuner, evaluations)
     studying.hear(outcome)
     if section := show_study(home, config, owner):
         studying.hear(section)
-    yield from _noted(scope, "study_results", told_of_results(home, config, outcome, section), began)
+    yield from notes.of("study_results", told_of_results(home, config, outcome, section), began)
 
 
-def _noted(
-    scope: Scope, asset: str, made: Result, began: float | None = None, partition: str | None = None
-) -> Iterator[Made]:
-    """What tells Dagster that the asset was made, as its own run would. A model says itself how long it took, whenever that was."""
-    tags = {"dagster/data_version": made.data_version.value} if made.data_version else None
-    metadata = dict(made.metadata or {}) | ({} if began is None else {"seconds": round(time.monotonic() - began, 1)})
-    yield dg.AssetMaterialization(scope.key(asset), partition=partition, tags=tags, metadata=metadata)
-    for found in made.check_results or ():
-        yield dg.AssetCheckEvaluation(
-            asset_key=scope.key(asset),
-            check_name=found.check_name or "",
-            passed=found.passed,
-            severity=found.severity,
-            description=found.description,
-            metadata=dict(found.metadata or {}),
+_MADE_OF = {"study_models": ("study_arms",), "study_results": ("study_arms", "study_models")}
+"""Asset -> those of the study that it is made from."""
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """Tells Dagster that an asset was made, as its own run would."""
+
+    scope: Scope
+    instance: dg.DagsterInstance
+
+    def of(
+        self, asset: str, made: Result, began: float | None = None, partition: str | None = None
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        """A model says itself how long it took, whenever that was."""
+        key = self.scope.key(asset)
+        metadata = dict(made.metadata or {}) | (
+            {} if began is None else {"seconds": round(time.monotonic() - began, 1)}
         )
+        version, parents = made.data_version, [self.scope.key(name) for name in _MADE_OF.get(asset, ())]
+        assert version is not None, "all of a study's have one"
+        tags = input_tags(self.instance, parents, None, version.value, STUDY)
+        if not parents:  # it is made from the tables of all shards, of which Dagster is to go by the time
+            tags = {DATA_VERSION: version.value}
+        yield dg.AssetMaterialization(key, partition=partition, tags=tags, metadata=metadata)
+        for found in made.check_results or ():
+            yield dg.AssetCheckEvaluation(
+                asset_key=key,
+                check_name=found.check_name or "",
+                passed=found.passed,
+                severity=found.severity,
+                description=found.description,
+                metadata=dict(found.metadata or {}),
+            )
