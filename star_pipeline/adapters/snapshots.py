@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.lake import Lake, Signature
+from star_pipeline.adapters.study_files import outdated_arms
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.equations.evolution import (
@@ -21,6 +22,7 @@ from star_pipeline.core.equations.evolution import (
 from star_pipeline.core.errors import OrderError
 from star_pipeline.core.planning.consistency import StaleTable
 from star_pipeline.core.records import PairProbability
+from star_pipeline.core.study.tables import STUDY_RESULTS
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
 
 REFOLD_TAG = "star/refold"
@@ -79,7 +81,7 @@ def follows(lake: Lake, shard: str) -> bool:
 
 
 def stale_tables(lake: Lake) -> Iterator[StaleTable]:
-    """The shards' tables that would be other ones if they were made now, in order; a changed configuration does not count."""
+    """The tables that would be other ones if they were made now, in order; a changed configuration does not count."""
     for shard in lake.catalog_shards():
         for misfit in misfits(lake, shard):
             yield StaleTable(
@@ -104,6 +106,10 @@ def stale_tables(lake: Lake) -> Iterator[StaleTable]:
             yield StaleTable(
                 shard, SAMPLING_PLAN.name, because, f"star-pipeline run --resample {shard}, which pays anew"
             )
+
+    if arms := outdated_arms(lake):
+        because = f"of other training sets ({', '.join(arms)}) than are there now"
+        yield StaleTable("all", STUDY_RESULTS.name, because, "star-pipeline study")
 
 
 def _drawn_with_lag(plan: pa.Table) -> int:

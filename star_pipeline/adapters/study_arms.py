@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.question_files import read_questions
@@ -24,14 +25,14 @@ _TOKENIZED = 1024
 
 @dataclass(frozen=True)
 class MadeArms:
-    """``shards`` were done, of ``of``; ``questions`` were looked for in the rows, those of the tasks ``unseen`` were not."""
+    """``shards`` were done, of ``of``; ``questions`` were looked for in the rows, ``of_tasks`` of them lm-eval's."""
 
     arms: Sequence[StudyArm]
     left_out: Sequence[StudyLeftOut]
     questions: int
     shards: int
     of: int
-    unseen: Sequence[str] = ()
+    of_tasks: int = 0
 
 
 def study_of(settings: StarConfig) -> StudyConfig:
@@ -51,7 +52,8 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
     Raises StarError, in one line, where a lake has no rows, a file cannot be read, or no seed is left.
     """
     study = study_of(settings)
-    questions = evaluated(settings)
+    in_files, of_tasks = evaluated(settings), asked_by_tasks(lake, settings, progress)
+    questions = [*in_files, *of_tasks]
     entries = {entry.seed_id: entry for entry in lake.catalog_rows()}
     shards = sorted({entry.shard for entry in entries.values()})
     done = done_shards(lake, shards)
@@ -82,8 +84,7 @@ def make_arms(lake: Lake, settings: StarConfig, progress: Progress, count: Count
             )
         raise StarError(_nothing_left(arms.left_out))
     write_arms(lake, rows, told, arms.left_out)
-    tasks = study.evaluate.lm_eval.tasks if study.evaluate.lm_eval else ()
-    return MadeArms(told, arms.left_out, len(questions), len(done), len(shards), tasks)
+    return MadeArms(told, arms.left_out, len(questions), len(done), len(shards), len(of_tasks))
 
 
 def never_run(lake: Lake) -> LakeError:
@@ -100,6 +101,16 @@ def evaluated(settings: StarConfig) -> list[Question]:
     for section in (asked.answers, asked.ifeval):
         found += read_questions(section.questions, fields) if section else []
     return list({question.question: question for question in found}.values())
+
+
+def asked_by_tasks(lake: Lake, settings: StarConfig, progress: Progress) -> list[Question]:
+    """The questions of lm-eval's tasks; lm-eval is not needed where there are none. Raises ConfigError where a task cannot be had."""
+    wanted = study_of(settings).evaluate.lm_eval
+    if wanted is None:
+        return []
+    from star_pipeline.adapters.study.task_questions import task_questions
+
+    return task_questions(wanted, Path(lake.local(lake.study / "measured")), progress)
 
 
 def _selected(name: str, root: str) -> Mapping[str, StarRow]:

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold_publishing
 from star_pipeline.adapters.study_arms import MadeArms, make_arms, study_of
-from star_pipeline.adapters.study_files import study_rows, write_study_rows
+from star_pipeline.adapters.study_files import study_rows, write_results, write_study_rows
 from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.ports import Progress
-from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Training, Tuner, carry_out, trainings
+from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Training, Tuner, carry_out, trainings, untuned
 from star_pipeline.core.study.names import SEEDS
 from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.tables import (
+    STUDY_ANSWERS,
     STUDY_ARMS,
     STUDY_GRADES,
     STUDY_LOSSES,
-    STUDY_RESULTS,
     STUDY_TASKS,
     STUDY_WINS,
 )
@@ -59,12 +59,14 @@ def carried_out(
     """Tune on all arms, measure, compare, and write the tables; the caller holds the study. Raises StarError."""
     study = study_of(settings)
     baseline = SEEDS if SEEDS in study.arms else study.arm_names[0]
-    outcome = carry_out(planned(settings, arms), tuner, evaluations, baseline)
+    beside = untuned(targets_of(settings), study.seeds[0]) if study.evaluate.untuned else []
+    outcome = carry_out(planned(settings, arms), tuner, evaluations, baseline, beside)
     found = outcome.measured
+    write_study_rows(lake, STUDY_ANSWERS, found.answers)
     write_study_rows(lake, STUDY_LOSSES, found.losses)
     write_study_rows(lake, STUDY_WINS, found.wins)
     write_study_rows(lake, STUDY_GRADES, found.grades)
     write_study_rows(lake, STUDY_TASKS, found.tasks)
     # last: where they are, what they were made from is there too
-    write_study_rows(lake, STUDY_RESULTS, outcome.results)
+    write_results(lake, outcome.results, arms)
     return outcome

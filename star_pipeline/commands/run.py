@@ -50,7 +50,8 @@ from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance import tags as run_tags
 from star_pipeline.instance.processes import process_tags
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run configuration of a run whose progress is on the terminal: Dagster's own lines are kept off it."""
 
 
 class RunFailed(StarError):
@@ -359,7 +360,7 @@ class _Work:
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
             # this command does what is left itself: the daemon must not try the run again
             tags={**process_tags(), run_tags.MAX_RETRIES: "0", **(tags or {})},
-            run_config=_QUIET,
+            run_config=QUIET,
             raise_on_error=False,
         )
         self._stop_if_interrupted()
@@ -370,14 +371,14 @@ class _Work:
                     f"{where}{found.description}"
                 )
         if not result.success:
-            raise RunFailed(_reason(result))
+            raise RunFailed(why_failed(result))
 
     def _stop_if_interrupted(self) -> None:
         if self._interrupted():
             raise KeyboardInterrupt
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
+def why_failed(result: dg.ExecuteInProcessResult) -> str:
     """The failed step's own words: a dg.Failure's description, else the innermost error."""
     for event in result.all_events:
         if event.is_step_failure:

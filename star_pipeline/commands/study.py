@@ -1,25 +1,38 @@
-"""``star-pipeline study``: training sets from the lake's tables, models tuned on them, and what those are worth."""
+"""``star-pipeline study``: training sets from the lake's tables, models tuned on them, and what those are worth.
+
+It is the job ``study`` of the lake's Dagster instance, in this process: the UI shows what it makes as it shows the job's own runs.
+"""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+from star_pipeline.adapters.interrupts import noticed
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold_study
 from star_pipeline.adapters.study_arms import MadeArms, never_run, study_of
-from star_pipeline.adapters.study_course import arms_made, carried_out, targets_of
+from star_pipeline.adapters.study_course import targets_of
+from star_pipeline.commands.run import QUIET, RunFailed, why_failed
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner
 from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.results import ALL
-from star_pipeline.report.show_study import show_study
+from star_pipeline.defs.build import build_defs
+from star_pipeline.defs.resources import ProgressResource, SettingsResource
+from star_pipeline.defs.study_job import ARMS_ONLY, CARRY_OUT, STUDY
+from star_pipeline.defs.study_resource import StudyResource
+from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import tags as run_tags
+from star_pipeline.instance.processes import process_tags
 from star_pipeline.report.study import TITLE, StudySection
 
 _OWNER = "star-pipeline study"
 StagesOf = Callable[[Lake, StarConfig, Progress], tuple[Tuner, Sequence[Evaluation]]]
 """How models are tuned, and what is measured of them."""
+P = TypeVar("P")
 
 
 def run_study(
@@ -37,20 +50,68 @@ def run_study(
         targets_of(settings)
     if not lake.root.exists():  # holding it would make it
         raise never_run(lake)
-    with hold_study(lake, _OWNER):
-        made = arms_made(lake, settings, progress, _OWNER)
-        outcome = StudyOutcome()
-        if not arms_only:
-            tuner, evaluations = _stages(stages_of)(lake, settings, progress)
-            outcome = carried_out(lake, settings, made.arms, tuner, evaluations)
-        section = show_study(lake, settings, _OWNER)
-    return made, outcome, section
+    with hold_study(lake, _OWNER), noticed() as interrupted:
+        heard = _carried_out(config, settings, lake, progress, arms_only, stages_of, interrupted)
+    [made] = _of(heard, MadeArms)
+    outcome = next(iter(_of(heard, StudyOutcome)), StudyOutcome())
+    return made, outcome, next(iter(_of(heard, StudySection)), None)
 
 
-def _stages(given: StagesOf | None) -> StagesOf:
-    from star_pipeline.adapters.study.stages import study_stages  # it brings PyTorch
+def _of(heard: Sequence[object], kind: type[P]) -> list[P]:
+    return [part for part in heard if isinstance(part, kind)]
 
-    return given or study_stages
+
+def _carried_out(
+    config: str,
+    settings: StarConfig,
+    lake: Lake,
+    progress: Progress,
+    arms_only: bool,
+    stages_of: StagesOf | None,
+    interrupted: Callable[[], bool],
+) -> list[object]:
+    """Run the job; returns what it made, and raises what it failed of, as it came."""
+    heard: list[object] = []
+
+    class Told(ProgressResource):
+        def progress(self) -> Progress:
+            return progress
+
+    class Fixed(SettingsResource):
+        """Read once, as ``run`` does."""
+
+        def load(self) -> StarConfig:
+            return settings
+
+    class Heard(StudyResource):
+        def stages(self, lake: Lake, config: StarConfig, progress: Progress) -> tuple[Tuner, Sequence[Evaluation]]:
+            return (stages_of or super().stages)(lake, config, progress)
+
+        def hear(self, part: object) -> None:
+            heard.append(part)
+
+        def before_a_step(self) -> None:
+            if interrupted():  # a Ctrl-C that was lost in the step before
+                raise KeyboardInterrupt
+
+    given = {"progress": Told(), "settings": Fixed(config=config), STUDY: Heard()}
+    defs = build_defs(given, config, str(lake.root))
+    with open_instance(lake, at_the_console=True) as instance:
+        fail_dead_runs(instance)
+        result = defs.resolve_job_def(STUDY).execute_in_process(
+            instance=instance,
+            # what is left the same command does: the daemon must not try the run again
+            tags={**process_tags(), run_tags.MAX_RETRIES: "0"},
+            run_config={**QUIET, "ops": {CARRY_OUT: {"config": {ARMS_ONLY: arms_only}}}},
+            raise_on_error=False,
+        )
+    if interrupted():
+        raise KeyboardInterrupt
+    for error in _of(heard, Exception):
+        raise error
+    if not result.success:
+        raise RunFailed(why_failed(result))
+    return heard
 
 
 def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
@@ -68,16 +129,11 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
         "are not selected in every lake": sum(row.reason == "not_in_lake" for row in made.left_out),
     }
     looked = f"{made.questions:,} question{'' if made.questions == 1 else 's'} looked for"
+    looked += f", {made.of_tasks:,} of lm-eval's tasks" if made.of_tasks else ""
     said = ", ".join(f"{count:,} {words}" for words, count in counts.items() if count) or "none"
     console.print(
         f"seeds left out of every arm: {said} ({looked}; listed in study_left_out)", markup=False, soft_wrap=True
     )
-    if made.unseen:
-        console.print(
-            f"not looked for: the questions of lm-eval's {', '.join(made.unseen)}, which come with lm-eval",
-            markup=False,
-            soft_wrap=True,
-        )
     if cut := [f"{arm.left_out_tokens:,} of {arm.arm}" for arm in made.arms if arm.left_out_tokens]:
         console.print(f"rows left out for equal tokens: {', '.join(cut)}", markup=False, soft_wrap=True)
     if made.shards < made.of:

@@ -104,7 +104,8 @@ async def _asked(
     settings: StarConfig, study: StudyConfig, seeds: Sequence[Seed], habit: Habit, targets: int, said: list[str]
 ) -> tuple[int, TotalsByStage]:
     """(turns to answer, what agents are asked), by putting stand-ins before the study's own code, once as expected, once at most."""
-    asked, models = study.evaluate, targets * len(study.arm_names) * len(study.seeds)
+    asked, tuned = study.evaluate, targets * len(study.arm_names) * len(study.seeds)
+    models = tuned + (targets if asked.untuned else 0)
     questions = read_questions(asked.answers.questions, settings.seed_fields) if asked.answers else []
     verified = read_questions(asked.ifeval.questions, settings.seed_fields) if asked.ifeval else []
     answers = models * sum(len(question.turns) for question in (*questions, *verified))
@@ -119,7 +120,7 @@ async def _asked(
             f"{BYTES_A_TOKEN:g} bytes; a judge's reply is as long as measured in this lake, else assumed"
         )
     baseline = asked.pairwise.baseline if asked.pairwise else None
-    compared = models - models // len(study.arm_names) if baseline else 0
+    compared = models - tuned // len(study.arm_names) if baseline else 0
     lines: TotalsByStage = {}
     for key, line in likely.items():
         line.most_prompt, line.most_completion = worst[key].most_prompt, worst[key].most_completion

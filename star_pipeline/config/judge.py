@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from star_pipeline.config.params import Params
+from star_pipeline.config.params import Params, optional_params
 from star_pipeline.config.section import Section
 from star_pipeline.core.equations.judge_modes import JudgeMode
 from star_pipeline.core.equations.verdicts import OnReversal, Ties
@@ -55,8 +55,7 @@ class JudgeConfig(Section):
     @property
     def optional(self) -> frozenset[str]:
         """Parameters that are there by default only: a judge that refuses them goes without."""
-        by_mode = {"response_format"} if self.mode == "json" else set()
-        return frozenset(by_mode if "params" in self.model_fields_set else by_mode | set(self.params))
+        return optional_params(self, self.params, self.mode)
 
     @property
     def later_defaults(self) -> set[str]:

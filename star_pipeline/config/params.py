@@ -3,10 +3,11 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 from star_pipeline.config.addresses import holds_credentials
 from star_pipeline.core.aliases import JsonObject
+from star_pipeline.core.equations.judge_modes import JudgeMode
 
 _SECRET = re.compile(
     r"api_?key|authori[sz]ation|secret|passw|bearer|credential|private_?key|access_?key|cookie|(^|_)(key|keys|pwd|auth)$",
@@ -95,3 +96,9 @@ def _without_secrets(value: object, where: str, header: bool) -> None:
 
 Params = Annotated[JsonObject, AfterValidator(_params)]
 """Parameters of a request, without secrets under any name or nesting."""
+
+
+def optional_params(section: BaseModel, params: JsonObject, mode: JudgeMode = "written") -> frozenset[str]:
+    """Of a section of the configuration, the parameters that are there by default only: an agent that refuses them goes without."""
+    by_mode = {"response_format"} if mode == "json" else set()
+    return frozenset(by_mode if "params" in section.model_fields_set else by_mode | set(params))

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from star_pipeline.config.params import Params
 from star_pipeline.config.scoring import LocalModel, ScoringModel, ServedModel
 from star_pipeline.config.section import Section
-from star_pipeline.core.study.names import RULES, SEEDS, Equalise, Rule
+from star_pipeline.core.study.names import RULES, SEEDS, UNTUNED, Equalise, Rule
 
 LakeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """The name of another lake's arm: it names a file and stands in plots."""
@@ -140,6 +140,10 @@ class EvaluateConfig(Section):
     grades: GradesConfig | None = Field(None, description="a judge grades each answer from 1 to 10; null: not")
     lm_eval: LmEvalConfig | None = Field(None, description="lm-eval's tasks; null: none")
     ifeval: IfevalConfig | None = Field(None, description="IFEval's instructions that a program verifies; null: not")
+    untuned: bool = Field(
+        True,
+        description="measure each target as it is, too: is an arm better than no tuning? Costs what the measuring of one more model does",
+    )
 
     @model_validator(mode="after")
     def _answers_first(self) -> "EvaluateConfig":
@@ -194,7 +198,7 @@ class StudyConfig(Section):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names one twice")
         for name in self.lakes:
-            if name in RULES:
+            if name in (*RULES, UNTUNED):
                 raise ValueError(f"lakes.{name}: this is the name of an arm of this lake; choose another")
         baseline = self.evaluate.pairwise.baseline if self.evaluate.pairwise else None
         if baseline is not None and baseline not in self.arm_names:

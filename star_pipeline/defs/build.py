@@ -29,6 +29,8 @@ from star_pipeline.defs.resources import (
 from star_pipeline.defs.schedules import nightly, publish_follows
 from star_pipeline.defs.scope import Presentation, Scope
 from star_pipeline.defs.seed_sensor import seed_files_sensor
+from star_pipeline.defs.study_job import STUDY
+from star_pipeline.defs.study_resource import StudyResource
 from star_pipeline.instance.home import warn_of_another_home
 
 DEFAULT_CONFIG, DEFAULT_LAKE = "offline", "data_lake"
@@ -64,6 +66,7 @@ def build_defs(
         "memory": MemoryResource(lake=root, settings=settings),
         "progress": progress,
         "io_manager": LakeTables(lake=root),
+        STUDY: StudyResource(),
         **overrides,
     }
     lock = _lock(root, settings, resources)

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from star_pipeline.core.study.conclusion import WORDS
+from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.figures.base import Column, Figure, Row, colours, dashes, data, figure, text, usd, whole
+from star_pipeline.figures.target_names import short_target, size_of
 
 _RADAR = 400
 _TOP = 10
 """The highest grade."""
 _ZERO = [{"at": 0}]
 _SURE = ("better", "worse")
-_SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
-_UNITS = {"m": 1e6, "b": 1e9}
 
 
 def effects(rows: Sequence[Row], arms: Sequence[str]) -> list[Figure]:
@@ -58,14 +58,17 @@ def results(rows: Sequence[Row]) -> Figure:
         ("n", "n", whole),
         ("needed", "questions needed", whole),
         ("shown", "shown", text),
+        ("tuning", "from untuned", _signed),
+        ("tuning_shown", "than untuned", text),
     )
     told = [
-        {**row, "said": _said(row), "shown": row["shown"] or "compared with"}
+        {**row, "said": _said(row), "shown": row["shown"] or "compared with", "tuning_shown": row["tuning_shown"] or ""}
         for row in sorted(rows, key=lambda row: _place(row["measure"]))
     ]
     reading = (
         "A row a measure and arm. difference: from the arm that is compared with, paired by question; low and high: its 95% interval; "
-        "p: after Holm's correction over the arms; n: questions; questions needed: so many show a difference as the one seen 4 times of 5. "
+        "p: after Holm's correction over the arms; n: questions; questions needed: so many show a difference as the one seen 4 times of 5; "
+        "from untuned: the difference that tuning makes. "
         "By category: star-pipeline query study_categories."
     )
     shown = sum(row["shown"] in _SURE for row in rows)
@@ -92,23 +95,13 @@ def costs(rows: Sequence[Row]) -> Figure:
         "verdicts where its rule looks at them; empty for another lake's."
     )
     judged = sum(row["judged_usd"] for row in rows)
+    sets = sum(row["rule"] != UNTUNED for row in rows)
     overlap = max((row["left_out_overlap"] for row in rows), default=0)
     finding = (
-        f"{len(rows):,} training sets of {max(row['rows'] for row in rows):,} rows; {overlap:,} seeds left out for overlap with the "
+        f"{sets:,} training sets of {max(row['rows'] for row in rows):,} rows; {overlap:,} seeds left out for overlap with the "
         f"questions; judging cost {usd(judged)} USD."
     )
     return _table("study-arms", "Training sets, and what they cost", reading, finding, rows, columns)
-
-
-def size_of(target: str) -> float | None:
-    """Parameters by the model's name (``Qwen2.5-1.5B`` → 1.5e9); None where the name does not tell."""
-    found = _SIZE.findall(target.rstrip("/").rsplit("/", 1)[-1])
-    return float(found[-1][0]) * _UNITS[found[-1][1].lower()] if found else None
-
-
-def short_target(target: str) -> str:
-    """A target's name in a plot: of a folder the last part."""
-    return target.rstrip("/").rsplit("/", 1)[-1] if target.startswith(("/", "~", ".")) else target
 
 
 def _effect(measure: str, rows: Sequence[Row], arms: Sequence[str]) -> Figure:

@@ -10,11 +10,12 @@ from star_pipeline.instance import tags
 def input_tags(
     instance: dg.DagsterInstance,
     parents: Iterable[dg.AssetKey],
-    partition: str,
+    partition: str | None,
     version: str,
     code_version: str | None,
 ) -> dict[str, str]:
-    """Tags that name the versions of a materialisation's data and code, and those of its parents in the same partition."""
+    """Tags that name the versions of a materialisation's data and code, and those of its parents in the same partition; without one, of
+    what was made of them last."""
     found = {
         tags.DATA_VERSION: version,
         tags.DATA_VERSION_IS_USER_PROVIDED: "true",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import LineProgress
+from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.adapters.study_arms import make_arms
 from star_pipeline.adapters.study_files import read_arm, studied_since, study_rows
 from star_pipeline.cli import app
@@ -29,6 +31,7 @@ from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.inspection.build import open_inspection
+from star_pipeline.instance import open_instance
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.inspection.conftest import mixed
 
@@ -285,14 +288,57 @@ def test_where_every_seed_is_a_question_nothing_is_left(made, home):
         made(evaluate={"held_out": [str(questions)]})
 
 
-def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path):
+TASK = """
+task: toy
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{q}}}}\\nAnswer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{label}}}}"
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
+
+
+def task(folder: Path, monkeypatch) -> dict[str, object]:
+    """lm-eval's own task of three questions, each the instruction of a seed, of which two are asked."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "hub")
+    rows = [
+        {"q": f"explain topic {n} in {n % 7 + 2} sentences", "choices": ["Yes.", "No."], "label": 1} for n in (6, 7, 8)
+    ]
+    (folder / "toy.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "toy.yaml").write_text(TASK.format(file=folder / "toy.jsonl"))
+    return {"tasks": ["toy"], "include_path": str(folder), "limit": 2}
+
+
+def test_the_questions_of_tasks_need_lm_eval_where_there_are_some_and_are_told_where_they_cannot_be_had(
+    made, tmp_path, monkeypatch
+):
+    wanted = task(tmp_path, monkeypatch)
+    (tmp_path / "toy.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"'toy' cannot be run: .*; expected a task whose data is on this machine"):
+        made(evaluate={"lm_eval": wanted})
+    find = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "lm_eval" else find(name, *more)
+    )
+    made()
+    with pytest.raises(ConfigError, match=r"needs the package lm-eval, which is not installed; pip install"):
+        made(evaluate={"lm_eval": wanted})
+
+
+def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path, monkeypatch):
     folder, lake = home
     asked = str(folder / "asked.jsonl")
     config = configured(
         folder,
         "cli",
         arms=["seeds", "longest", "star"],
-        evaluate={"lm_eval": {"tasks": ["arc_easy"]}, "answers": {"questions": [asked]}},
+        evaluate={"lm_eval": task(tmp_path, monkeypatch), "answers": {"questions": [asked]}},
     )
     said = CliRunner().invoke(
         app, ["study", "--arms-only", "--config", config, "--lake", str(lake.root)], catch_exceptions=False
@@ -300,19 +346,25 @@ def test_the_command_prints_a_table_and_fills_the_inspection_file(home, tmp_path
     assert said.exit_code == 0
     assert "longest" in said.stdout
     assert (
-        "seeds left out of every arm: 2 overlap with the evaluation's questions, 1 have an empty response (2 questions"
-        in said.stdout
+        "seeds left out of every arm: 4 overlap with the evaluation's questions, 1 have an empty response (4 questions looked for, "
+        "2 of lm-eval's tasks" in said.stdout
     )
-    assert "not looked for: the questions of lm-eval's arc_easy" in said.stdout
+    details = " ".join(row.detail for row in study_rows(lake, STUDY_LEFT_OUT))
+    assert "the seed shares with question 0 of lm-eval's toy: explain topic 6 in 8 sentences" in details
+    assert "the seed shares with question 1 of lm-eval's toy: explain topic 7 in 2 sentences" in details
+    [kept] = (lake.study / "measured").glob("lm_eval_questions-*.json")
+    assert json.loads(kept.read_text())[0] == [
+        "toy", 0, ["Question: explain topic 6 in 8 sentences\nAnswer:", "explain topic 6 in 8 sentences"], ["Yes.", "No."],
+    ]  # fmt: skip
     assert said.stdout.split("\n")[-2] == f"report {lake.report}"
     assert "Does the data make a better model? nothing measured yet\n" in said.stdout
     assert b'<section id="study"' in (lake.root / "report.html").read_bytes()
     assert not studied_since(lake, lake.report)
     with open_inspection(lake) as database:
         assert database.execute("SELECT arm, rows FROM study_arms").fetchall() == [
-            (arm, len(SEEDS) - 3) for arm in ("seeds", "longest", "star")
+            (arm, len(SEEDS) - 5) for arm in ("seeds", "longest", "star")
         ]
-        assert database.execute("SELECT count(*) FROM study_left_out").fetchone() == (3,)
+        assert database.execute("SELECT count(*) FROM study_left_out").fetchone() == (5,)
         assert database.execute("SELECT count(*) FROM study_results").fetchone() == (0,)
     make_arms(lake, load_config(config), LineProgress())
     assert studied_since(lake, lake.report)  # arms made by the asset: the next run makes the page again
@@ -371,13 +423,101 @@ def test_what_comes_after_the_arms_fits_into_one_place(home, tmp_path):
     shutil.copytree(str(lake.root), str(copy.root))
     config = configured(folder, "seam", arms=["star", "seeds"], seeds=[1, 2])
     run_study(config, copy, LineProgress(), stages_of=lambda *_: (tuner, [_Losses()]))
-    assert tuner.seen == [(1, "star"), (1, "seeds"), (2, "star"), (2, "seeds")]
+    assert tuner.seen == [(1, "star"), (1, "seeds"), (2, "star"), (2, "seeds"), (1, "untuned")]
     [star] = [row for row in study_rows(copy, STUDY_RESULTS) if row.arm == "star"]
     assert (star.shown, star.baseline, star.target, star.seeds, star.n) == ("better", "seeds", "s", 2, 12)
     assert star.difference == pytest.approx(-0.3)
     with open_inspection(copy) as database:
         assert database.execute("SELECT words FROM study_results WHERE arm = 'star'").fetchone() == (star.words,)
-        assert database.execute("SELECT count(*) FROM study_losses").fetchone() == (48,)
+        assert database.execute("SELECT count(*) FROM study_losses").fetchone() == (60,)
+
+
+class _Stopped(_Tuner):
+    """Fails, or is interrupted, at the second training."""
+
+    def __init__(self, why):
+        super().__init__()
+        self.why = why
+
+    def tune(self, training):
+        if len(self.seen) == 1 and self.why == "Ctrl-C":
+            signal.raise_signal(signal.SIGINT)
+        elif len(self.seen) == 1:
+            raise self.why
+        return super().tune(training)
+
+
+def recorded(lake, name):
+    """The partitions of an asset of the study that Dagster knows of, and how often it was made."""
+    with open_instance(lake) as instance:
+        return (
+            instance.get_materialized_partitions(dg.AssetKey(name)),
+            len(instance.fetch_materializations(dg.AssetKey(name), limit=9).records),
+        )
+
+
+@pytest.mark.parametrize("why", [ConfigError("no such weights"), RuntimeError("a fault"), "Ctrl-C"])
+def test_what_the_command_makes_is_recorded_as_it_comes_and_what_stops_it_is_raised_as_it_is(home, tmp_path, why):
+    folder, lake = home
+    copy = Lake.at(tmp_path / "lake")
+    shutil.copytree(str(lake.root), str(copy.root))
+    shutil.rmtree(str(copy.dagster_home), ignore_errors=True)  # what other studies of it have left there
+    config = configured(folder, "rec", arms=["star", "seeds"], seeds=[1])
+    given = [_Losses()]
+    with pytest.raises(KeyboardInterrupt if why == "Ctrl-C" else type(why)) as raised:
+        run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Stopped(why), given))
+    assert why == "Ctrl-C" or raised.value is why
+    assert recorded(copy, "study_arms")[1] == 1
+    assert recorded(copy, "study_models") == ({"star|1"}, 1)
+    assert recorded(copy, "study_results")[1] == 0
+    with open_instance(copy) as instance:
+        [run] = instance.get_runs(dg.RunsFilter(job_name="study"))
+        assert run.status.value in ("FAILURE", "CANCELED")
+    run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), given))
+    assert recorded(copy, "study_models") == ({"star|1", "seeds|1"}, 3)
+    assert recorded(copy, "study_results")[1] == 1
+    with open_instance(copy) as instance:
+        [check] = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("study_results"), "an_arm_is_better"), limit=2
+        )
+        assert check.status.value == "SUCCEEDED"
+
+
+def shown_of_the_study(lake):
+    """What DuckDB, the report and ``doctor``'s source say of the results."""
+    with open_inspection(lake) as database:
+        dated = database.execute("SELECT DISTINCT out_of_date FROM study_summary").fetchall()
+        why = database.execute("SELECT because FROM out_of_date WHERE asset = 'study_results'").fetchall()
+    return dated, why, (lake.root / "report.html").read_text()
+
+
+def test_results_of_other_arms_than_are_there_now_are_said_to_be_out_of_date(home, tmp_path):
+    folder, lake = home
+    copy = Lake.at(tmp_path / "lake")
+    shutil.copytree(str(lake.root), str(copy.root))
+    (folder / "more.json").write_text(json.dumps(seed_rows(1)))
+    few = configured(folder, "few", arms=["star", "seeds"], evaluate={"held_out": [str(folder / "more.json")]})
+    all_of_them = configured(folder, "whole", arms=["star", "seeds"])
+    run_study(all_of_them, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), [_Losses()]))
+    run_study(all_of_them, copy, LineProgress(), arms_only=True)
+    dated, why, page = shown_of_the_study(copy)
+    assert (dated, why) == ([(False,)], [])  # the same rows again
+    assert "Out of date" not in page
+    _, _, section = run_study(few, copy, LineProgress(), arms_only=True)  # without a seed that is a question now
+    dated, [[because]], page = shown_of_the_study(copy)
+    assert dated == [(True,)]
+    assert because == "of other training sets (star, seeds) than are there now"
+    assert section.fact.value == "out of date: star is best"
+    assert f"Out of date: these results are {because}; measure those with star-pipeline study" in page
+    assert [(row.asset, row.remedy) for row in stale_tables(copy)] == [("study_results", "star-pipeline study")]
+    run_study(few, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), [_Losses()]))
+    assert shown_of_the_study(copy)[:2] == ([(False,)], [])
+    # an earlier version's results do not say what they were made of
+    table = copy.read_arrow(STUDY_RESULTS)
+    copy.write_table(STUDY_RESULTS, table.replace_schema_metadata(None))
+    assert not list(stale_tables(copy))
+    run_study(few, copy, LineProgress(), arms_only=True)
+    assert list(stale_tables(copy))
 
 
 def test_the_asset_is_in_the_graph_where_a_study_is_configured_and_makes_the_same(home, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -25,6 +26,7 @@ from star_pipeline.core.study.tables import STUDY_RESULTS, STUDY_TABLES
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import open_inspection
+from star_pipeline.instance import open_instance
 from star_pipeline_tests.commands.test_study import configured, run
 from star_pipeline_tests.conftest import seed_rows
 from star_pipeline_tests.llm_server import chat_server
@@ -113,41 +115,75 @@ def told(studied):
     return tables(studied)
 
 
-def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_nobody_else_studies_meanwhile(
+def says(instance, text):
+    """Whether the log of one of the instance's runs does."""
+    return any(text in entry.user_message for run in instance.get_runs() for entry in instance.all_logs(run.run_id))
+
+
+JOB = """
+import sys
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.defs.build import build_defs
+from star_pipeline.instance import open_instance
+with open_instance(Lake.at(sys.argv[2])) as instance:
+    build_defs(None, *sys.argv[1:]).resolve_job_def("study").execute_in_process(instance=instance)
+"""
+"""What Dagster does with the job, in a process of its own."""
+
+
+def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_others_are_refused_or_wait(
     home, copied, graders, told
 ):
-    lake = copied("killed")
+    """The command is killed while the job, in another process, waits for it: the job goes on, and the command finds all there."""
+    lake, quiet = copied("killed"), {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     graders.seen, graders.stops_at = 0, 5
-    command = ("study", "--config", home[1], "--lake", lake.root)
-    process = started(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command, job = started("study", "--config", home[1], "--lake", lake.root, **quiet), None
     try:
         while not graders.stopped.wait(0.2):
-            assert process.poll() is None, process.communicate()[0]
+            assert command.poll() is None, command.communicate()[0]
         with pytest.raises(
-            LakeBusy, match=rf"is being studied by star-pipeline study \(process {process.pid} on .*; wait"
+            LakeBusy, match=rf"is being studied by star-pipeline study \(process {command.pid} on .*; wait"
         ):
             run_study(home[1], lake, SilentProgress())
+        job = subprocess.Popen([sys.executable, "-c", JOB, home[1], str(lake.root)], **quiet)
+        with open_instance(lake) as instance:
+            while not says(instance, f"(process {command.pid} on "):
+                assert job.poll() is None, job.communicate()[0]
+                time.sleep(0.2)
+        assert not lake.has_table(STUDY_RESULTS)
+        before = {path: path.stat().st_mtime_ns for path in (lake.study / "models").glob("*/model.safetensors")}
+        assert len(before) == 5  # the untuned one too
+        graders.seen = 0
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
+        command.send_signal(signal.SIGKILL)
+        command.communicate(timeout=30)
         graders.stops_at = None
         graders.may_go_on.set()
-    assert process.returncode == -signal.SIGKILL
-    assert not lake.has_table(STUDY_RESULTS)
-    before = {path: path.stat().st_mtime_ns for path in (lake.study / "models").glob("*/model.safetensors")}
-    assert len(before) == 4
+        said = job.communicate(timeout=120)[0] if job else ""
+    assert command.returncode == -signal.SIGKILL
+    assert job.returncode == 0, said
+    assert tables(lake) == told
+    assert len(told["study_grades"]) == len(told["study_answers"]) == 40
+    assert 0 < graders.seen < 40  # what was graded before is in the journal
     graders.seen = 0
     run_study(home[1], lake, SilentProgress())
     assert tables(lake) == told
-    assert len(told["study_grades"]) == 32
-    assert 0 < graders.seen < 32  # what was graded before is in the journal
+    assert graders.seen == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    with open_instance(lake) as instance:
+        assert [run.status.value for run in instance.get_runs(dg.RunsFilter(job_name="study"))] == [
+            "SUCCESS",
+            "SUCCESS",
+            "FAILURE",
+        ]
+        # of the killed one those that it had made
+        assert len(instance.fetch_materializations(dg.AssetKey("study_models"), limit=20).records) == 12
 
 
 def test_estimate_tells_before_what_a_study_then_asks_and_trains(home, studied, told):
     lake = studied
     study = run_estimate(home[1], home[0], []).study
-    assert (study.trainings, study.rows, study.answers) == (4, 12, 32)
+    assert (study.trainings, study.rows, study.answers) == (4, 12, 40)
     assert [(line.agent, line.stage, line.calls) for line in study.agents] == [
         ("j", "grade", len(told["study_grades"]))
     ]

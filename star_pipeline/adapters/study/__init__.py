@@ -6,6 +6,7 @@ models there are, and what is made of the rows, is the caller's and the core's (
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
@@ -14,6 +15,7 @@ from star_pipeline.adapters.study.tuning import FinishedTraining as FinishedTrai
 from star_pipeline.adapters.study.tuning import finished_training as finished_training
 from star_pipeline.adapters.study.tuning import tune as tune
 from star_pipeline.config.models import AgentConfig, StarConfig
+from star_pipeline.config.params import optional_params
 from star_pipeline.config.study import GradesConfig, LmEvalConfig, PairwiseConfig
 from star_pipeline.core.equations.judging import JudgeRules
 from star_pipeline.core.errors import ConfigError
@@ -132,21 +134,11 @@ async def compare(
 def comparison_rules(config: StarConfig, settings: PairwiseConfig) -> JudgeRules:
     """As Eq. 6 is judged in this lake, by the study's own judge where it names one; a reversal is a tie."""
     first, *others = (settings.judge,) if settings.judge else config.judge.judges
-    mode = config.judge.mode
-    by_default = frozenset() if "params" in settings.model_fields_set else frozenset(settings.params)
-    optional = by_default | ({"response_format"} if mode == "json" else frozenset())
-    return JudgeRules(
-        first,
-        settings.attempts,
-        "tie",
-        False,
-        settings.params,
-        optional,
-        mode,
-        config.judge.margin,
-        False,
-        tuple(others),
-    )
+    optional = optional_params(settings, settings.params, config.judge.mode)
+    return replace(
+        config.judge_rules, agent=first, others=tuple(others), attempts=settings.attempts, params=settings.params, optional=optional,
+        on_reversal="tie", ties="half", skip_nonpositive_gap=False, soft=False,
+    )  # fmt: skip
 
 
 async def grade(
@@ -159,8 +151,8 @@ async def grade(
     progress: Progress,
 ) -> list[StudyGrade]:
     """The judge's grade of each answer, from 1 to 10; of several judges the first of the configuration grades."""
-    by_default = frozenset() if "params" in settings.model_fields_set else frozenset(settings.params)
-    rules = GradeRules(settings.judge or config.judge.judges[0], settings.attempts, settings.params, by_default)
+    optional = optional_params(settings, settings.params)
+    rules = GradeRules(settings.judge or config.judge.judges[0], settings.attempts, settings.params, optional)
     return await graded_answers(chat, config.prompt_library, rules, questions, answers, subject, progress)
 
 

@@ -27,16 +27,18 @@ from star_pipeline.adapters.study import (
     tune,
 )
 from star_pipeline.adapters.study.ifeval import verifiable_questions, verified
+from star_pipeline.adapters.study.untuned import keep_untuned
 from star_pipeline.adapters.study_arms import study_of
 from star_pipeline.adapters.study_files import read_arm
 from star_pipeline.config.models import AgentConfig, StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.core.ports import ChatModel, Progress
-from star_pipeline.core.study.answers import Answer, Subject
+from star_pipeline.core.study.answers import Answer, Subject, answer_rows
 from star_pipeline.core.study.flow import Evaluation, Measured, Training, TunedModel
 from star_pipeline.core.study.identity import model_id
-from star_pipeline.core.study.records import Question, StudyGrade, StudyLoss, StudyTask, StudyWin
+from star_pipeline.core.study.names import UNTUNED
+from star_pipeline.core.study.records import Question, StudyAnswer, StudyGrade, StudyLoss, StudyTask, StudyWin
 
 OpenChat = Callable[[Mapping[str, AgentConfig]], ChatModel]
 """Opens agents with the lake's journal and budget, in the event loop that uses them."""
@@ -92,6 +94,10 @@ class LakeTuner:
 
         lake, config, progress = self.studied.lake, self.studied.config, self.studied.progress
         made, source = self._placed(training)
+        if training.arm == UNTUNED:
+            form = self.studied.form(training.target)
+            keep_untuned(source, Path(made.folder), study_of(config).tune, form, progress, str(_subject(made)))
+            return made
         numerics = settled_in(lake.numerics, config.scoring.dtype, config.scoring.device)
         told = f"{training.target} on {training.arm}, seed {training.seed}"
         rows, form = samples(read_arm(lake, training.arm)), self.studied.form(training.target)
@@ -110,18 +116,22 @@ class LakeTuner:
         how, form = study_of(config).tune, self.studied.form(training.target)
         source = model_source(training.target, lake, progress)
         weights = weights_of(source, form.template, progress)
-        name = model_id(training.digest, weights, f"{form.template}/{form.start}", how.optimization, training.seed)
+        shape = f"{form.template}/{form.start}"
+        if training.arm == UNTUNED:
+            name = model_id(UNTUNED, weights, shape, {"dtype": how.dtype}, 0)
+        else:
+            name = model_id(training.digest, weights, shape, how.optimization, training.seed)
         return TunedModel(training, name, str(self.studied.local(lake.study / "models" / name))), source
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Tunes nothing: takes what was tuned before."""
+    """Tunes nothing: takes what was tuned before. What is untuned anyway is made where it is not there."""
 
     tuner: LakeTuner
 
     def tune(self, training: Training) -> TunedModel:
-        found = self.tuner.tuned(training)
+        found = self.tuner.tune(training) if training.arm == UNTUNED else self.tuner.tuned(training)
         if found is None:
             raise LakeError(
                 f"study: {training.target} is not tuned on the arm {training.arm} as it is now with seed {training.seed}; expected its "
@@ -175,7 +185,8 @@ class Answers:
             for model in models
         }
         wins, grades = event_loop.run(self._judged(questions, said))
-        return Measured(wins=wins, grades=grades)
+        told = [row for who, answers in said.items() for row in answer_rows(questions, answers, who)]
+        return Measured(wins=wins, grades=grades, answers=told)
 
     async def _judged(
         self, questions: Sequence[Question], said: Mapping[Subject, Sequence[Answer]]
@@ -215,7 +226,7 @@ class Ifeval:
     studied: Studied
 
     def measure(self, models: Sequence[TunedModel]) -> Measured:
-        config, rows = self.studied.config, list[StudyTask]()
+        config, rows, told = self.studied.config, list[StudyTask](), list[StudyAnswer]()
         asked = study_of(config).evaluate
         assert asked.ifeval is not None, "asked for with questions"
         questions = verifiable_questions(asked.ifeval.questions)
@@ -225,7 +236,8 @@ class Ifeval:
                 self.studied, model, [one.question for one in questions], asked.ifeval.max_tokens, 0.0, agent
             )
             rows += verified(questions, said, _subject(model))
-        return Measured(tasks=rows)
+            told += answer_rows([one.question for one in questions], said, _subject(model))
+        return Measured(tasks=rows, answers=told)
 
 
 def _answers(

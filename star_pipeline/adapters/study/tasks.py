@@ -38,8 +38,8 @@ def task_rows(
         if file.exists():
             told = [tuple(entry) for entry in json.loads(file.read_text("utf-8"))]
         else:
-            with quietly(), numerics.in_force(), _told(task):
-                manager = manager or _manager(settings)
+            with quietly(), numerics.in_force(), told_of(task):
+                manager = manager or manager_of(settings)
                 model = model or _model(source, settings, numerics)
                 found = lm_eval.simple_evaluate(
                     model=model,
@@ -75,7 +75,7 @@ def _values(samples: JsonMapping) -> Iterator[tuple[str, str, str, float]]:
                     yield task, f"{metric}{under}", str(sample["doc_id"]), float(value)
 
 
-def _manager(settings: LmEvalConfig) -> Any:  # Any: lm-eval is not followed
+def manager_of(settings: LmEvalConfig) -> Any:  # Any: lm-eval is not followed
     from lm_eval.tasks import TaskManager
 
     if settings.include_path:
@@ -101,7 +101,7 @@ def _model(source: str, settings: LmEvalConfig, numerics: Numerics) -> Any:
 
 
 @contextmanager
-def _told(task: str) -> Iterator[None]:
+def told_of(task: str) -> Iterator[None]:
     """What lm-eval and datasets raise for a task whose data cannot be had, in a line."""
     import logging
 

@@ -1,48 +1,30 @@
 """Supervised fine-tuning of a target with TRL: one arm's rows, one training seed, an ordinary Hugging Face folder."""
 
-import json
 import math
 import random
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_pipeline.adapters.lake import unwritable
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring.causal_lm import is_out_of_memory
 from star_pipeline.adapters.scoring.numerics import ALONE
 from star_pipeline.adapters.study.checkpoints import last_checkpoint, saving
 from star_pipeline.adapters.study.extras import need, quietly
 from star_pipeline.adapters.study.form import Form, TargetTexts, TaughtRow
-from star_pipeline.adapters.temporary_files import sweep, unfinished
+from star_pipeline.adapters.study.tuned_folder import FinishedTraining as FinishedTraining
+from star_pipeline.adapters.study.tuned_folder import TunedFolder, device_of, dtype_on, made_once, ready_to_save
+from star_pipeline.adapters.study.tuned_folder import finished_training as finished_training
 from star_pipeline.config.study import TuneConfig
 from star_pipeline.core.errors import ConfigError, ModelError, in_short
 from star_pipeline.core.ports import Progress, ScoringSample
 
-FACTS = "tuning.json"
-"""Stands in a tuned model's folder, beside what transformers loads."""
 CHECKPOINT_EVERY_S = 300.0
 _AT_ONCE = {"cpu": 4_096, "cuda": 16_384}
 """Tokens, padding included, that are computed at once where the configuration does not say how many rows are."""
-
-
-@dataclass(frozen=True)
-class FinishedTraining:
-    """``folder`` loads in transformers. ``rows`` were taught, ``cut`` of them cut at ``max_length``, ``left_out`` others had no room for
-    an answer. ``taught_tokens`` are an epoch's; ``loss`` (nats) is the mean over the training."""
-
-    folder: Path
-    rows: int
-    cut: int
-    left_out: int
-    taught_tokens: int
-    updates: int
-    loss: float
-    seconds: float
 
 
 def tune(
@@ -63,59 +45,19 @@ def tune(
     same as without the kill, with as many ``threads`` (None: as torch has it). Others that want the same folder wait.
     Raises ConfigError and ModelError.
     """
-    from filelock import FileLock, Timeout
-
     if found := finished_training(folder):
         return found
     need("trl", "tuning")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"waiting for another process that tunes {name or folder.name}")
-        lock.acquire()
-    try:
-        if found := finished_training(folder):
-            return found
-        sweep(folder.parent)
-        work = folder.parent / f".{folder.name}.training"
+
+    def trained() -> TunedFolder:
         training = _Training(source, rows, how, form, seed, progress, name or folder.name, work, checkpoint_every_s)
-        try:
-            with _undisturbed(training.device, threads):
-                made = training.run()
-            with unfinished(folder) as place, quietly():
-                made.save(place)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        shutil.rmtree(work, ignore_errors=True)
-    finally:
-        lock.release()
-    tuned = finished_training(folder)
-    assert tuned is not None, "it was just saved"
+        with _undisturbed(training.device, threads):
+            return training.run()
+
+    work = folder.parent / f".{folder.name}.training"
+    tuned = made_once(folder, name, progress, trained)
+    shutil.rmtree(work, ignore_errors=True)
     return tuned
-
-
-def finished_training(folder: Path) -> FinishedTraining | None:
-    """What is known of a finished training; None where the folder is not there."""
-    try:
-        told = json.loads((folder / FACTS).read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    return FinishedTraining(folder=folder, **told)
-
-
-@dataclass(frozen=True)
-class _Made:
-    model: Any  # Any: transformers is not followed
-    tokenizer: Any
-    facts: FinishedTraining
-
-    def save(self, place: Path) -> None:
-        self.model.save_pretrained(place)
-        self.tokenizer.save_pretrained(place)
-        told = {key: value for key, value in asdict(self.facts).items() if key != "folder"}
-        (place / FACTS).write_text(json.dumps(told, indent=1), "utf-8")
 
 
 class _Training:
@@ -142,9 +84,9 @@ class _Training:
                 f"tuning {name}: none of the {len(taught):,} rows leaves room for an answer within study.tune.max_length "
                 f"({self._texts.limit:,} tokens with this model); expected rows with a response; raise max_length or look at the arm"
             )
-        self.device = _device(how.device)
+        self.device = device_of(how)
 
-    def run(self) -> _Made:
+    def run(self) -> TunedFolder:
         """Train to the end, with fewer rows at once where memory does not suffice."""
         began = time.monotonic()
         for at_once in self._portions():
@@ -172,7 +114,7 @@ class _Training:
             loss=loss,
             seconds=time.monotonic() - began,
         )
-        return _Made(model, self._texts.tokenizer_to_keep(self._source), facts)
+        return TunedFolder(model, self._texts.tokenizer_to_keep(self._source), facts)
 
     def _portions(self) -> Iterator[int]:
         """Rows at once: as configured, or what about fits, and then fewer; all divide the rows of an update."""
@@ -233,9 +175,7 @@ class _Training:
 
     @property
     def _dtype(self) -> str:
-        if self._how.dtype != "auto":
-            return self._how.dtype
-        return "float32" if self.device == "cpu" else "bfloat16"
+        return dtype_on(self.device, self._how)
 
     def _settings(self, at_once: int) -> Any:
         import trl
@@ -291,21 +231,10 @@ class _Training:
         )
 
     def _finished(self, model: Any) -> Any:
-        """The model as it is saved: adapters merged, in the dtype it was computed in, ending where an answer was taught to end."""
-        import torch
-
-        if self._how.method == "lora":
-            model = model.merge_and_unload()
-        model = model.to(getattr(torch, self._dtype)).eval()
-        tokenizer, settings = self._texts.tokenizer, model.generation_config
-        known = settings.eos_token_id
-        others = [known] if isinstance(known, int) else list(known or ())
-        settings.eos_token_id = list(dict.fromkeys([self._texts.end[-1], *others]))
-        if settings.pad_token_id is None:
-            settings.pad_token_id = (
-                tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._texts.end[-1]
-            )
-        return model
+        """Adapters merged, in the dtype it was computed in."""
+        return ready_to_save(
+            model.merge_and_unload() if self._how.method == "lora" else model, self._texts, self._dtype
+        )
 
 
 def dataset(rows: Sequence[TaughtRow]) -> Any:
@@ -314,16 +243,6 @@ def dataset(rows: Sequence[TaughtRow]) -> Any:
 
     labels = [[-100] * (len(row.ids) - row.taught) + row.ids[len(row.ids) - row.taught :].tolist() for row in rows]
     return datasets.Dataset.from_dict({"input_ids": [row.ids.tolist() for row in rows], "labels": labels})
-
-
-def _device(asked: str) -> str:
-    import torch
-
-    if asked.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"study.tune.device: {asked} is not there; expected a GPU that torch sees; set device: cpu or auto"
-        )
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 @contextmanager

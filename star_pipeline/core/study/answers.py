@@ -12,7 +12,7 @@ from star_pipeline.core.equations.reply_cleaning import spoken
 from star_pipeline.core.errors import CallError
 from star_pipeline.core.ports import ChatModel, ChatRequest, Progress, ScoringSample
 from star_pipeline.core.records import Message
-from star_pipeline.core.study.records import Question
+from star_pipeline.core.study.records import Question, StudyAnswer
 
 AnswerStatus = Literal["ok", "cut_off", "prompt_too_long", "prompt_refused", "failed", "not_asked"]
 _TEMPLATE, _VERSION = "study_answer", "1"
@@ -54,6 +54,18 @@ def by_question(answers: Iterable[Answer]) -> dict[str, tuple[Answer, ...]]:
     for answer in answers:
         found.setdefault(answer.question, []).append(answer)
     return {question: tuple(sorted(said, key=lambda answer: answer.turn)) for question, said in found.items()}
+
+
+def answer_rows(questions: Sequence[Question], answers: Iterable[Answer], subject: Subject) -> list[StudyAnswer]:
+    """The answers as a study's table has them."""
+    known = {question.question: question for question in questions}
+    return [
+        StudyAnswer(
+            subject.target, subject.arm, subject.seed, said.question, said.turn, known[said.question].source,
+            known[said.question].category, said.text, said.status, said.error, said.tokens,
+        )
+        for said in answers
+    ]  # fmt: skip  # a field's value each
 
 
 def whole(question: Question, said: Sequence[Answer]) -> str | None:

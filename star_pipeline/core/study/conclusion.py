@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.core.study.records import StudyResult
 from star_pipeline.core.study.results import ALL, CONTROLLED, GRADE, HELD_OUT, WIN_RATE
 
@@ -47,6 +48,7 @@ def whole(results: Iterable[StudyResult]) -> list[StudyResult]:
 def conclude(results: Sequence[StudyResult], costs: Sequence[ArmCost]) -> Conclusion:
     """Of all targets and measures. An arm is best where a difference is shown and no measure says otherwise."""
     told = sorted(whole(results), key=lambda row: _place(row.measure))  # stable: the arms stay in their order
+    told = [row for row in told if row.arm != UNTUNED]  # what each arm is beside it, the arms' own rows say
     if not told:
         said = "The training sets are made; no model tuned on them was measured."
         return Conclusion("nothing measured yet", said, "", said)
@@ -64,6 +66,11 @@ def conclude(results: Sequence[StudyResult], costs: Sequence[ArmCost]) -> Conclu
         )
     else:
         head = "; ".join(f"{target}: {best}" for target, (best, _) in each.items())
+    idle = {target: said for target, (best, _) in each.items() if (said := _idle(told, target, best))}
+    if len(set(idle.values())) == 1 and len(idle) == len(targets):
+        head += f", and {next(iter(idle.values()))}"
+    elif idle:
+        head += "".join(f", and {said} for {target}" for target, said in idle.items())
     sure = " ".join((f"{target}: " if several else "") + said for target, (_, said) in each.items())
     arms = {best for best in bests if _is_arm(best)}
     brief = "; ".join(
@@ -72,6 +79,17 @@ def conclude(results: Sequence[StudyResult], costs: Sequence[ArmCost]) -> Conclu
     price = _cost(arms, costs, next(row.baseline for row in told))
     ahead = sorted(arms - {row.baseline for row in told})
     return Conclusion(head, sure, price, f"{brief}. {price}", tuple(ahead))
+
+
+def _idle(rows: Sequence[StudyResult], target: str, best: str) -> str:
+    """Where tuning on what is best is not shown to be better than none, by the first measure that tells; "" where it is."""
+    own = [row for row in rows if row.target == target and row.tuning_shown is not None]
+    first = [row for row in own if (row.measure, row.part) == (own[0].measure, own[0].part)]
+    looked_at = [row for row in first if row.arm == best or not _is_arm(best)]
+    if not looked_at or any(row.tuning_shown == "better" for row in looked_at):
+        return ""
+    worse = all(row.tuning_shown == "worse" for row in looked_at)
+    return "worse than no tuning" if worse else "not shown to be better than no tuning"
 
 
 def _brief(rows: Sequence[StudyResult], target: str, best: str) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from star_pipeline.core.study.records import StudyGrade, StudyLoss, StudyResult, StudyTask, StudyWin
+from star_pipeline.core.study.names import UNTUNED
+from star_pipeline.core.study.records import StudyAnswer, StudyGrade, StudyLoss, StudyResult, StudyTask, StudyWin
 from star_pipeline.core.study.results import study_results
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is to be tuned: ``target`` on the rows of ``arm`` (named by ``digest``) with training seed ``seed``."""
+    """What is to be tuned: ``target`` on the rows of ``arm`` (named by ``digest``) with training seed ``seed``. On no rows, where the
+    arm is ``names.UNTUNED``: then the target is only put into the form in which tuned models are asked."""
 
     target: str
     arm: str
@@ -35,6 +37,7 @@ class Measured:
     wins: Sequence[StudyWin] = ()
     grades: Sequence[StudyGrade] = ()
     tasks: Sequence[StudyTask] = ()
+    answers: Sequence[StudyAnswer] = ()
 
 
 class Tuner(Protocol):
@@ -48,7 +51,22 @@ class Evaluation(Protocol):
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """Tunes by ``tuner``, each once."""
+
+    tuner: Tuner
+    models: dict[Training, TunedModel] = field(default_factory=dict)
+
+    def tune(self, training: Training) -> TunedModel:
+        if training not in self.models:
+            self.models[training] = self.tuner.tune(training)
+        return self.models[training]
+
+
+@dataclass(frozen=True)
 class StudyOutcome:
+    """``models`` are those that were tuned."""
+
     models: Sequence[TunedModel] = ()
     measured: Measured = field(default_factory=Measured)
     results: Sequence[StudyResult] = ()
@@ -61,17 +79,28 @@ def trainings(targets: Sequence[str], arms: Iterable[tuple[str, str]], seeds: It
     return [Training(target, arm, digest, seed) for seed in seeds for target in targets for arm, digest in arms]
 
 
+def untuned(targets: Sequence[str], seed: int) -> list[Training]:
+    """The targets as they are; ``seed`` is the training seed of the models that they are compared with one by one."""
+    return [Training(target, UNTUNED, "", seed) for target in targets]
+
+
 def carry_out(
-    planned: Sequence[Training], tuner: Tuner, evaluations: Sequence[Evaluation], baseline: str
+    planned: Sequence[Training],
+    tuner: Tuner,
+    evaluations: Sequence[Evaluation],
+    baseline: str,
+    beside: Sequence[Training] = (),
 ) -> StudyOutcome:
-    """Tune all, measure all, and compare with ``baseline``."""
+    """Tune all, measure all, and compare with ``baseline``; ``beside`` are the untuned targets, where they are measured too."""
     models = [tuner.tune(training) for training in planned]
-    found = [evaluation.measure(models) for evaluation in evaluations]
+    measured_too = [tuner.tune(training) for training in beside] if evaluations else []
+    found = [evaluation.measure([*models, *measured_too]) for evaluation in evaluations]
     measured = Measured(
         [row for part in found for row in part.losses],
         [row for part in found for row in part.wins],
         [row for part in found for row in part.grades],
         [row for part in found for row in part.tasks],
+        [row for part in found for row in part.answers],
     )
     arms = list(dict.fromkeys(training.arm for training in planned))
     results = study_results(arms, baseline, measured.losses, measured.wins, measured.grades, measured.tasks)

@@ -8,3 +8,5 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 Equalise = Literal["rows", "tokens"]
 SEEDS: Rule = "seeds"
 """The arm of the seeds as they are, which differences are told from."""
+UNTUNED = "untuned"
+"""What stands in an arm's place where the target is measured as it was before any tuning."""

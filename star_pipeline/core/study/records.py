@@ -138,6 +138,23 @@ class StudyGrade:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyAnswer:
+    """What a model answered to turn ``turn`` (from 1); ``text`` is null where there is no answer, and ``error`` says why."""
+
+    target: str
+    arm: str
+    seed: int
+    question: str
+    turn: int
+    source: str
+    category: str | None
+    text: str | None
+    status: str
+    error: str | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyTask:
     """One question of a task that a program marks: lm-eval's, or IFEval's instructions."""
 
@@ -156,7 +173,8 @@ class StudyResult:
 
     ``difference`` is the arm's figure minus the baseline's, paired by question; ``low`` and ``high`` its 95% interval (Student-t over
     questions), ``boot_*`` the same by bootstrap, ``seeds_*`` over training seeds. ``needed``: questions with which a difference such as
-    the one seen would be shown 4 times of 5; ``detectable``: the smallest that these questions would show so.
+    the one seen would be shown 4 times of 5; ``detectable``: the smallest that these questions would show so. ``tuning*``: the arm's
+    figure minus the untuned target's, in the same way; null where that was not measured.
     """
 
     target: str
@@ -184,3 +202,8 @@ class StudyResult:
     detectable: float | None
     shown: Shown | None
     words: str
+    tuning: float | None = None
+    tuning_low: float | None = None
+    tuning_high: float | None = None
+    tuning_p_holm: float | None = None
+    tuning_shown: Shown | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.core.study.records import (
     Better,
     Shown,
@@ -58,8 +59,8 @@ def study_results(
     grades: Sequence[StudyGrade] = (),
     tasks: Sequence[StudyTask] = (),
 ) -> list[StudyResult]:
-    """All results, by target, measure and part; within them the arms in their order. ``baseline`` is what differences are from; wins
-    are against the arm that they name."""
+    """All results, by target, measure and part; within them the arms in their order, then the untuned target where it was measured.
+    ``baseline`` is what differences are from; wins are against the arm that they name."""
     found: list[StudyResult] = []
     for target in dict.fromkeys(row.target for table in (losses, wins, grades, tasks) for row in table):
         loss_parts = _by_part(
@@ -119,7 +120,7 @@ def _wins(target: str, arms: Sequence[str], rows: Sequence[StudyWin]) -> Iterato
 
 def _controlled(target: str, arms: Sequence[str], baseline: str, rows: Sequence[StudyWin]) -> list[StudyResult]:
     found = []
-    for arm in arms:
+    for arm in (*arms, UNTUNED):
         judged = [row for row in rows if row.arm == arm and row.win is not None]
         rate = length_controlled(
             [row.win or 0.0 for row in judged],
@@ -147,10 +148,19 @@ _ENDS = ("low", "high", "boot_low", "boot_high")
 def compared(
     target: str, measure: Measure, part: str, seen: Sequence[Observation], arms: Sequence[str], baseline: str
 ) -> list[StudyResult]:
-    """One measure of one part: the baseline's row, and a row of each other arm that has values, with Holm's correction over them."""
+    """One measure of one part: the baseline's row, and a row of each other arm that has values, with Holm's correction over them.
+
+    The untuned target's values are of no training: each training seed's models are compared with the same. Whether it is better than the
+    baseline is another question than which arm is, so that its p is corrected for none of them, and theirs not for it. Of wins it has
+    those against one training seed's baseline.
+    """
     questions = list(dict.fromkeys(o.question for o in seen))
     seeds = sorted({o.seed for o in seen})
-    values = {arm: matrix(seen, arm, questions, seeds) for arm in dict.fromkeys((baseline, *arms))}
+    values = {arm: matrix(seen, arm, questions, seeds) for arm in dict.fromkeys((baseline, *arms, UNTUNED))}
+    alike = np.tile(np.nanmax(values[UNTUNED], axis=1, initial=-np.inf)[:, None], len(seeds))
+    before = np.where(np.isfinite(alike), alike, np.nan)  # its one value of each question
+    if measure != WIN_RATE:
+        values[UNTUNED] = before
     found = []
     for arm, own in values.items():
         if np.isnan(own).all():
@@ -159,7 +169,9 @@ def compared(
         by_question = np.where(there, own, 0).sum(axis=1)[there.any(axis=1)] / there.sum(axis=1)[there.any(axis=1)]
         itself = arm == baseline
         difference = None if itself else compare(own - values[baseline])
-        found.append(_result(target, measure, part, arm, baseline, student_t(by_question), difference, own.shape))
+        of = len(questions), int(there.any(axis=0).sum())
+        row = _result(target, measure, part, arm, baseline, student_t(by_question), difference, of)
+        found.append(row if arm == UNTUNED else _tuned(row, compare(own - before)))
     return _told(found, measure)
 
 
@@ -198,28 +210,61 @@ def _result(
     )
 
 
+def _tuned(row: StudyResult, difference: Comparison | None) -> StudyResult:
+    """With the difference from the untuned target, whose p is still to be corrected."""
+    if difference is None:
+        return row
+    over, seeds = difference.questions, difference.seeds
+    shown = _shown(over.mean, over.p, (seeds.low, seeds.high) if seeds else (None, None), row.better)
+    return replace(
+        row, tuning=over.mean, tuning_low=over.low, tuning_high=over.high, tuning_p_holm=over.p, tuning_shown=shown
+    )
+
+
 def _told(rows: Sequence[StudyResult], measure: Measure) -> list[StudyResult]:
     """With Holm's correction over these arms, and what it comes to."""
-    corrected = holm([row.p for row in rows])
+    arms = [row for row in rows if row.arm != UNTUNED]
+    corrected = [*holm([row.p for row in arms]), *(row.p for row in rows if row.arm == UNTUNED)]
+    tuning = [*holm([row.tuning_p_holm for row in arms]), *[None] * (len(rows) - len(arms))]
     told = []
-    for row, p in zip(rows, corrected, strict=True):
-        row = replace(row, p_holm=p)
-        row = replace(row, shown=_shown(row))
+    for row, p, tuning_p in zip(rows, corrected, tuning, strict=True):
+        row = replace(row, p_holm=p, tuning_p_holm=tuning_p)
+        # beyond the correction nothing is shown
+        kept = row.tuning_shown if tuning_p is not None and tuning_p < LEVEL else _NOT
+        row = replace(
+            row,
+            shown=None
+            if row.difference is None
+            else _shown(row.difference, p, (row.seeds_low, row.seeds_high), row.better),
+            tuning_shown=None if row.tuning is None else kept,
+        )
         told.append(replace(row, words=_words(row, measure)))
     return told
 
 
-def _shown(row: StudyResult) -> Shown | None:
-    if row.difference is None:
-        return None
-    if row.p_holm is None or row.p_holm >= LEVEL or row.difference == 0:
-        return "no difference shown"
-    if row.seeds_low is not None and row.seeds_high is not None and row.seeds_low <= 0 <= row.seeds_high:
+_NOT: Shown = "no difference shown"
+
+
+def _shown(difference: float, p: float | None, seeds: tuple[float | None, float | None], better: Better) -> Shown:
+    """``seeds``: the ends of the interval over training seeds."""
+    if p is None or p >= LEVEL or difference == 0:
+        return _NOT
+    low, high = seeds
+    if low is not None and high is not None and low <= 0 <= high:
         return "seeds disagree"
-    return "better" if (row.difference < 0) == (row.better == "lower") else "worse"
+    return "better" if (difference < 0) == (better == "lower") else "worse"
 
 
 def _words(row: StudyResult, measure: Measure) -> str:
+    if row.tuning is None:
+        return _beside_the_baseline(row, measure)
+    way = "higher" if row.tuning > 0 else "lower"
+    away = f"{abs(row.tuning):.3g} {way} than" if row.tuning else "as"
+    between = "" if row.tuning_low is None else f" (95%: {row.tuning_low:.3g} to {row.tuning_high:.3g})"
+    return f"{_beside_the_baseline(row, measure)} It is {away} without tuning{between}: {row.tuning_shown}."
+
+
+def _beside_the_baseline(row: StudyResult, measure: Measure) -> str:
     where = "" if row.part == ALL else f" on {row.part}"
     head = f"{row.arm}: {measure.words}{where} {row.figure:.4g}"
     if row.difference is None:

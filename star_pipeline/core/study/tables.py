@@ -5,7 +5,8 @@ from star_pipeline.core.table_spec import FLOAT, INT, MESSAGES, TEXT, AnyTable, 
 
 _TARGET = Column("target", TEXT, "the model that was tuned, by its name in the configuration", False)
 _ARM = Column("arm", TEXT, "the training set: a rule of this lake, or another lake's name", False)
-_SEED = Column("seed", INT, "the training seed", False)
+_MODEL = Column("arm", TEXT, "the training set that the model was tuned on; untuned: on none", False)
+_SEED = Column("seed", INT, "the training seed; of untuned the study's first", False)
 _QUESTION = Column("question", TEXT, "the question, named by a hash of its content", False)
 _SOURCE = Column("source", TEXT, "the file of questions", False)
 _CATEGORY = Column("category", TEXT, "the question's category in its file; null: it has none")
@@ -79,11 +80,26 @@ STUDY_LEFT_OUT = TableSpec(
     ("seed_id",),
 )
 
+STUDY_ANSWERS = TableSpec(
+    "study_answers",
+    records.StudyAnswer,
+    (
+        _TARGET, _MODEL, _SEED, _QUESTION,
+        Column("turn", INT, "which turn is answered, from 1", False),
+        _SOURCE, _CATEGORY,
+        Column("text", TEXT, "the model's answer; null: it gave none"),
+        Column("status", TEXT, "ok; cut_off: at max_tokens; else why there is none", False),
+        Column("error", TEXT, "the same in words"),
+        Column("tokens", INT, "tokens of the answer", False),
+    ),
+    ("target", "arm", "seed", "question", "turn", "source"),
+)  # fmt: skip
+
 STUDY_LOSSES = TableSpec(
     "study_losses",
     records.StudyLoss,
     (
-        _TARGET, _ARM, _SEED, _QUESTION, _SOURCE, _CATEGORY,
+        _TARGET, _MODEL, _SEED, _QUESTION, _SOURCE, _CATEGORY,
         Column("nll", FLOAT, "mean loss of the reference answer given its instruction, nats a token; null: not scored"),
         Column("n_tokens", INT, "tokens of the answer that were scored"),
         Column("status", TEXT, "ok, or why it could not be scored (as in ifd_scores)", False),
@@ -95,7 +111,7 @@ STUDY_WINS = TableSpec(
     "study_wins",
     records.StudyWin,
     (
-        _TARGET, _ARM, _SEED, _QUESTION,
+        _TARGET, _MODEL, _SEED, _QUESTION,
         Column("baseline", TEXT, "the arm that was compared with, tuned with the same seed", False),
         _SOURCE, _CATEGORY,
         Column("verdict", TEXT, "better, worse, tie, inconsistent, unparsed or failed", False),
@@ -115,7 +131,7 @@ STUDY_GRADES = TableSpec(
     "study_grades",
     records.StudyGrade,
     (
-        _TARGET, _ARM, _SEED, _QUESTION,
+        _TARGET, _MODEL, _SEED, _QUESTION,
         Column("turn", INT, "which turn's answer, from 1", False),
         _SOURCE, _CATEGORY,
         Column("grade", FLOAT, "1 to 10; null: the judge gave none"),
@@ -129,7 +145,7 @@ STUDY_TASKS = TableSpec(
     "study_tasks",
     records.StudyTask,
     (
-        _TARGET, _ARM, _SEED,
+        _TARGET, _MODEL, _SEED,
         Column("task", TEXT, "lm-eval's task, or ifeval", False),
         Column("metric", TEXT, "the metric's name", False),
         Column("question", TEXT, "the question's name in its task", False),
@@ -147,7 +163,7 @@ STUDY_RESULTS = TableSpec(
             "measure", TEXT, "held_out_loss, win_rate, length_controlled_win_rate, grade, or a task's metric", False
         ),
         Column("part", TEXT, "category, task or file of questions; all: every one", False),
-        _ARM,
+        _MODEL,
         Column("baseline", TEXT, "what the difference is from", False),
         Column("better", TEXT, "lower or higher", False),
         Column("figure", FLOAT, "the arm's mean over questions and training seeds", False),
@@ -173,6 +189,11 @@ STUDY_RESULTS = TableSpec(
         Column("detectable", FLOAT, "smallest difference that these questions would show (power 0.8)"),
         Column("shown", TEXT, "better, worse, seeds disagree, no difference shown; null: it is the baseline"),
         Column("words", TEXT, "the same in words", False),
+        Column("tuning", FLOAT, "the arm's figure minus the untuned target's, paired by question", later=True),
+        Column("tuning_low", FLOAT, "lower end of its 95% interval (Student-t, clustered by question)", later=True),
+        Column("tuning_high", FLOAT, "upper end of its 95% interval (Student-t, clustered by question)", later=True),
+        Column("tuning_p_holm", FLOAT, "its p after Holm's correction over the arms", later=True),
+        Column("tuning_shown", TEXT, "whether tuning on the arm is shown to be better or worse than none", later=True),
     ),
     ("target", "measure", "part", "arm"),
 )
@@ -180,6 +201,7 @@ STUDY_RESULTS = TableSpec(
 STUDY_TABLES: tuple[AnyTable, ...] = (
     STUDY_ARMS,
     STUDY_LEFT_OUT,
+    STUDY_ANSWERS,
     STUDY_LOSSES,
     STUDY_WINS,
     STUDY_GRADES,

@@ -1,6 +1,6 @@
 """A study of the lake: training sets, models tuned on them, and what those are worth. In the graph where ``study:`` is configured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ import dagster as dg
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold_study
+from star_pipeline.adapters.study_arms import MadeArms
 from star_pipeline.adapters.study_course import arms_made, arms_there, carried_out, planned
 from star_pipeline.config import StarConfig
 from star_pipeline.config.study import StudyConfig
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeBusy
-from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.better import AN_ARM_IS_BETTER, better_arms
+from star_pipeline.core.study.flow import StudyOutcome, Tuner
+from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.tables import STUDY_ARMS, STUDY_RESULTS
 from star_pipeline.core.tables import COMPOSITE_SCORES
 from star_pipeline.defs.asset_factory import AllShards, LakeAsset, check_result, covers, lake_asset, plot, table_result
@@ -23,6 +25,7 @@ from star_pipeline.defs.resources import LakeResource, ProgressResource, Setting
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.selected_rows import SELECTED_ROWS_DEPS
 from star_pipeline.report.show_study import show_study
+from star_pipeline.report.study import StudySection
 
 GROUP, POOL = "6_study", "study"
 ARM, SEED = "arm", "seed"
@@ -78,7 +81,8 @@ def model_partition(arm: str, seed: int) -> dg.MultiPartitionKey:
 def study_arms(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource, progress: ProgressResource
 ) -> Result:
-    return make_the_arms(lake.open(), settings.load(), progress.progress(), f"run {context.run.run_id[:8]}")
+    home, config = lake.open(), settings.load()
+    return told_of_arms(home, config, arms_made(home, config, progress.progress(), f"run {context.run.run_id[:8]}"))
 
 
 def study_models(study: StudyConfig) -> LakeAsset:
@@ -103,7 +107,11 @@ def study_models(study: StudyConfig) -> LakeAsset:
         key = context.partition_key
         assert isinstance(key, dg.MultiPartitionKey), "as models_by has them"
         arm, seed = (key.keys_by_dimension[name] for name in (ARM, SEED))
-        return tune_the_models(lake.open(), settings.load(), progress.progress(), arm, int(seed))
+        from star_pipeline.adapters.study.stages import study_stages  # it brings PyTorch
+
+        home, config = lake.open(), settings.load()
+        tuner, _ = study_stages(home, config, progress.progress())
+        return tune_the_models(config, arms_there(home, config), tuner, arm, int(seed))
 
     return study_models
 
@@ -114,7 +122,8 @@ def study_models(study: StudyConfig) -> LakeAsset:
     "Which arm makes the better model, and whether that is sure: a row an arm and measure, with its difference from the baseline, the 95% "
     "interval, and the same in words. It puts the evaluation's questions to all models of `study_models`, has the answers judged where "
     "`study.evaluate` asks for that (judges are paid, within the budget; what is in the journal is not paid again), writes "
-    "`study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` and `report.html` "
+    "`study_answers`, `study_losses`, `study_wins`, `study_grades`, `study_tasks` and `study_results`, and makes `inspect.duckdb` and "
+    "`report.html` "
     "again. It tunes nothing: a model that is missing is named.",
     spec=STUDY_RESULTS,
     partitioned=False,
@@ -128,16 +137,20 @@ def study_models(study: StudyConfig) -> LakeAsset:
 def study_results(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource, progress: ProgressResource
 ) -> Result:
-    return compare_the_models(lake.open(), settings.load(), progress.progress(), f"run {context.run.run_id[:8]}")
+    from star_pipeline.adapters.study.stages import Taken, study_stages  # it brings PyTorch
+
+    home, config = lake.open(), settings.load()
+    tuner, evaluations = study_stages(home, config, progress.progress())
+    outcome = carried_out(home, config, arms_there(home, config), Taken(tuner), evaluations)
+    return told_of_results(home, config, outcome, show_study(home, config, f"run {context.run.run_id[:8]}"))
 
 
 def study_assets(study: StudyConfig) -> list[LakeAsset]:
     return [study_arms, study_models(study), study_results]
 
 
-def make_the_arms(home: Lake, config: StarConfig, progress: Progress, owner: str) -> Result:
-    """The three steps, for the assets and for the job ``study``, each while the caller holds the study."""
-    made = arms_made(home, config, progress, owner)
+def told_of_arms(home: Lake, config: StarConfig, made: MadeArms) -> Result:
+    """What Dagster shows of the three steps, for the assets and for the job ``study``."""
     result = table_result(
         config,
         STUDY_ARMS,
@@ -146,7 +159,7 @@ def make_the_arms(home: Lake, config: StarConfig, progress: Progress, owner: str
         {
             "seeds_left_out": len(made.left_out),
             "questions": made.questions,
-            "tasks_not_looked_for": ", ".join(made.unseen) or "none",
+            "questions_of_lm_eval": made.of_tasks,
             "shards": made.shards,
             "shards_not_done": made.of - made.shards,
             "path": dg.MetadataValue.path(str(home.study / "arms")),
@@ -156,39 +169,32 @@ def make_the_arms(home: Lake, config: StarConfig, progress: Progress, owner: str
     return dg.MaterializeResult(metadata=result.metadata, data_version=result.data_version)
 
 
-def tune_the_models(home: Lake, config: StarConfig, progress: Progress, arm: str, seed: int) -> Result:
+def tune_the_models(config: StarConfig, arms: Sequence[StudyArm], tuner: Tuner, arm: str, seed: int) -> Result:
+    """A partition of ``study_models``; the caller holds the study."""
     from star_pipeline.adapters.study import finished_training
-    from star_pipeline.adapters.study.stages import study_stages
 
-    tuner, _ = study_stages(home, config, progress)
-    wanted = [one for one in planned(config, arms_there(home, config)) if (one.arm, one.seed) == (arm, seed)]
+    wanted = [one for one in planned(config, arms) if (one.arm, one.seed) == (arm, seed)]
     models = [tuner.tune(training) for training in wanted]
     told: dict[str, Any] = {}  # as asset_factory.Metadata
     for model in models:
-        facts = finished_training(Path(model.folder))
-        assert facts is not None, "it was just tuned or taken"
-        values: Mapping[str, Any] = {
-            "model": dg.MetadataValue.path(model.folder),
-            "rows": facts.rows,
-            "rows_cut": facts.cut,
-            "rows_left_out": facts.left_out,
-            "tokens_of_an_epoch": facts.taught_tokens,
-            "updates": facts.updates,
-            "mean_loss": facts.loss,
-            "seconds": round(facts.seconds, 1),
-        }
+        values: dict[str, Any] = {"model": dg.MetadataValue.path(model.folder)}
+        if facts := finished_training(Path(model.folder)):
+            values |= {
+                "rows": facts.rows,
+                "rows_cut": facts.cut,
+                "rows_left_out": facts.left_out,
+                "tokens_of_an_epoch": facts.taught_tokens,
+                "updates": facts.updates,
+                "mean_loss": facts.loss,
+                "seconds": round(facts.seconds, 1),
+            }
         one = len(models) == 1
         told |= values if one else {f"{model.training.target}: {name}": value for name, value in values.items()}
     version = dg.DataVersion(identity.digest(*(model.model_id for model in models)))
     return dg.MaterializeResult(metadata={**told, "config_fingerprint": config.fingerprint}, data_version=version)
 
 
-def compare_the_models(home: Lake, config: StarConfig, progress: Progress, owner: str) -> Result:
-    from star_pipeline.adapters.study.stages import Taken, study_stages
-
-    tuner, evaluations = study_stages(home, config, progress)
-    outcome = carried_out(home, config, arms_there(home, config), Taken(tuner), evaluations)
-    told = show_study(home, config, owner)
+def told_of_results(home: Lake, config: StarConfig, outcome: StudyOutcome, told: StudySection | None) -> Result:
     whole = covers(home, home.shards_of(COMPOSITE_SCORES))
     found = better_arms(outcome.results)
     result = table_result(

@@ -6,6 +6,7 @@
 -- difference_low: lower end of the difference's 95% interval
 -- difference_high: upper end of the difference's 95% interval
 -- n: questions behind the difference
+-- out_of_date: the training sets have been made again since, with other rows; star-pipeline study measures those
 SELECT
     target,
     measure,
@@ -20,6 +21,7 @@ SELECT
     high AS difference_high,
     p_holm,
     n,
-    shown
+    shown,
+    EXISTS (SELECT 1 FROM stale_tables AS s WHERE s.asset = 'study_results') AS out_of_date
 FROM study_results
 WHERE part <> 'all' AND measure IN ('held_out_loss', 'win_rate', 'length_controlled_win_rate', 'grade')

@@ -1,13 +1,13 @@
 -- What does each arm cost, to make its rows, to train on it and to judge its models?
--- A row an arm. The rows of every arm but seeds are chosen from the same candidates, so their costs are not to be added up. Training is
+-- A row an arm, and one of the untuned target where that was measured. The rows of every arm but seeds are chosen from the same candidates, so their costs are not to be added up. Training is
 -- paid in time: the tokens are those of the responses in one epoch of one training.
--- rule: how a row of each seed was chosen; lake: what another lake selected
+-- rule: how a row of each seed was chosen; lake: what another lake selected; untuned: there are no rows
 -- rows_usd: calls that made the candidates it chooses from, and their verdicts where its rule looks at them; null: another lake's
 -- tokens: response tokens of all rows
 -- tokens_beside_seeds: tokens over those of the arm seeds, minus 1
 -- left_out_overlap: seeds left out of every arm, since they overlap with a question
 -- left_out_otherwise: seeds left out of every arm, for an empty response, or since another lake lacks them
--- trainings: models tuned on it that were measured, over targets and training seeds
+-- trainings: its models that were measured, over targets and training seeds
 -- requests: to the judge, retries counted in
 -- judged_usd: what comparing and grading its models' answers cost
 WITH made AS (
@@ -32,6 +32,7 @@ trained AS (
     )
     GROUP BY arm
 )
+SELECT * FROM (
 SELECT
     a.arm,
     a.rule,
@@ -54,3 +55,9 @@ CROSS JOIN made AS m
 LEFT JOIN judged AS j USING (arm)
 LEFT JOIN trained AS t USING (arm)
 ORDER BY a.rowid
+)
+UNION ALL
+SELECT t.arm, t.arm, 0, 0, NULL, 0, 0, 0, t.trainings, coalesce(j.requests, 0), coalesce(j.cost_usd, 0)
+FROM trained AS t
+LEFT JOIN judged AS j USING (arm)
+WHERE t.arm = 'untuned'

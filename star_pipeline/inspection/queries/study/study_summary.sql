@@ -9,6 +9,11 @@
 -- n: questions behind the difference
 -- needed: questions to show a difference as the one seen; null: none was seen
 -- detectable: smallest difference that these questions would show
+-- tuning: the arm's figure minus the untuned target's; null where that was not measured
+-- tuning_low: lower end of that difference's 95% interval
+-- tuning_high: upper end of that difference's 95% interval
+-- tuning_shown: whether tuning on the arm is shown to be better or worse than none
+-- out_of_date: the training sets have been made again since, with other rows; star-pipeline study measures those
 SELECT
     target,
     measure,
@@ -28,6 +33,11 @@ SELECT
     needed,
     detectable,
     shown,
-    words
+    tuning,
+    tuning_low,
+    tuning_high,
+    tuning_shown,
+    words,
+    EXISTS (SELECT 1 FROM stale_tables AS s WHERE s.asset = 'study_results') AS out_of_date
 FROM study_results
 WHERE part = 'all' OR measure NOT IN ('held_out_loss', 'win_rate', 'length_controlled_win_rate', 'grade')
