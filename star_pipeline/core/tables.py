@@ -212,7 +212,12 @@ AGENT_PAIR_PROBABILITIES = TableSpec(
         Column("n_sampled", INT, "candidates of this pair drawn in the shard", False),
         Column("reward", FLOAT, "sum of their pi", False),
         Column("probability_before", FLOAT, "before the shard", False),
-        Column("probability", FLOAT, "after the shard (Eq. 8)", False),
+        Column("probability", FLOAT, "after the shard: the chance that it is the first pair that a seed draws", False),
+        Column("draws_total", INT, "its draws so far; evolution.method: thompson, as the columns after it", later=True),
+        Column("reward_total", FLOAT, "sum of their pi", later=True),
+        Column("cost_total_usd", FLOAT, "what they cost; null without evolution.cost_weight", later=True),
+        Column("handicap", FLOAT, "evolution.cost_weight * mean cost of a draw, in pi", later=True),
+        Column("floor", FLOAT, "evolution.floor that the next plan draws with", later=True),
     ),
     ("pair_id",),
 )
