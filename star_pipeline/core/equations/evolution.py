@@ -144,7 +144,9 @@ def tally_shard(of: FoldInputs, pair_ids: Iterable[str]) -> dict[str, Tally]:
             drawn[row.pair_id].append((pi_of[row.candidate_id], of.costs[row.candidate_id] if of.costs else 0.0))
     return {
         pair_id: Tally(
-            len(those), _sum(pi for pi, _ in those), math.fsum(cost for _, cost in those) if of.costs is not None else None
+            len(those),
+            _sum(pi for pi, _ in those),
+            math.fsum(cost for _, cost in those) if of.costs is not None else None,
         )
         for pair_id, those in drawn.items()
     }
@@ -162,7 +164,9 @@ def fold_shard(before: Snapshot, of: FoldInputs, rules: EvolutionRules) -> list[
     shard = tally_shard(of, before.probabilities)
     after = _thompson(before, shard, rules) if rules.method == "thompson" else _eq8(before, of, rules)
     name = identity.snapshot_id(
-        before.snapshot_id, of.shard, _numbers(after.tallies, after.floor) if after.tallies else list(after.probabilities.items())
+        before.snapshot_id,
+        of.shard,
+        _numbers(after.tallies, after.floor) if after.tallies else list(after.probabilities.items()),
     )
     rows = []
     for pair_id, p in after.probabilities.items():

@@ -55,7 +55,7 @@ def draw(weights: Mapping[str, float], count: int, *stream: object) -> list[str]
 
 
 def explore(snapshot: Snapshot, rest: Mapping[str, float], count: int, *stream: object) -> list[str]:
-    """``count`` of the pairs ``rest`` (pair_id -> probability): by their probabilities, or by Thompson sampling those of the highest draws."""
+    """``count`` of the pairs ``rest`` (pair_id -> probability): by their probabilities, or by Thompson sampling."""
     if snapshot.tallies is None:
         return draw(rest, count, *stream)
     if snapshot.floor and uniform(*stream, "floor") < len(snapshot.tallies) * snapshot.floor:

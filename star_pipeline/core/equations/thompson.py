@@ -89,9 +89,7 @@ def chances(tallies: Mapping[str, Tally], floor: float = 0.0) -> dict[str, float
             )
         found.append(float(_masses(own.draws, own.reward)[0] @ below))
     total, keep = math.fsum(found), 1 - len(names) * floor
-    return {
-        name: round(keep * chance / total + floor, DIGITS) for name, chance in zip(names, found, strict=True)
-    }
+    return {name: round(keep * chance / total + floor, DIGITS) for name, chance in zip(names, found, strict=True)}
 
 
 def best_first(tallies: Mapping[str, Tally], numbers: Mapping[str, float]) -> Sequence[str]:

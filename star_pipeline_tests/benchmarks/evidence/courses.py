@@ -116,7 +116,9 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
     rules = SamplingRules(sampled, base, False, setting.pairs_per_seed, arm.from_memory, arm.weighting, run)  # type: ignore[arg-type]
     method = "eq8" if arm.kind == "eq8" else "thompson"
     fold = EvolutionRules(arm.rate if method == "eq8" else 0.0, arm.floor, method, arm.cost_weight)  # type: ignore[arg-type]
-    groups = cluster(vectors, arm.domains) if arm.domains > 1 and vectors is not None else np.zeros(len(matrix.pi), np.int64)
+    groups = (
+        cluster(vectors, arm.domains) if arm.domains > 1 and vectors is not None else np.zeros(len(matrix.pi), np.int64)
+    )
     history = [[initial_snapshot(matrix.pairs)] for _ in range(arm.domains)]
     memory = _Memory(vectors) if arm.from_memory and vectors is not None else None
     other = _Other(arm, matrix.pairs, run) if arm.kind in ("ucb", "gaussian") else None
@@ -136,11 +138,23 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
             plan = [row for row in plan if row.origin != "base"]
             rows = [(row, int(order[int(row.seed_id)]), place[row.pair_id]) for row in plan]
             scores = [
-                CompositeScore(r.candidate_id, r.seed_id, r.slot, r.pair_id, None, None, None, float(matrix.pi[s, p]), None, False, None)
+                CompositeScore(
+                    r.candidate_id,
+                    r.seed_id,
+                    r.slot,
+                    r.pair_id,
+                    None,
+                    None,
+                    None,
+                    float(matrix.pi[s, p]),
+                    None,
+                    False,
+                    None,
+                )
                 for r, s, p in rows
             ]
             costs = {r.candidate_id: float(matrix.usd[s, p]) for r, s, p in rows} if arm.cost_weight else None
-            best: dict[int, tuple[float, str]] = {n: (0.5, matrix.base) for n in places}
+            best: dict[int, tuple[float, str]] = {n: (float(matrix.base_pi[order[n]]), matrix.base) for n in places}
             for row, seed, pair in rows:
                 at, pi = int(row.seed_id), float(matrix.pi[seed, pair])
                 usd[at] += matrix.usd[seed, pair]
@@ -150,7 +164,7 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
                     best[at] = (pi, row.pair_id)
             for n, (pi, pair_id) in best.items():
                 selected[n] = pi
-                if memory and pair_id != matrix.base:
+                if memory:
                     memory.add(number, int(order[n]), f"{n}", pair_id)
             inputs = FoldInputs(f"{number}", seeds, plan, scores, costs)
             history[domain].append(snapshot_of(fold_shard(history[domain][-1], inputs, fold)))

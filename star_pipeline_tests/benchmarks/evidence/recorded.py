@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,20 +23,21 @@ USD_PER_MILLION = {
 
 @dataclass(frozen=True)
 class Matrix:
-    """``pi`` (seeds, pairs), 0 where the LLM has no answer; ``usd`` likewise. The base's own π is 0.5 for every seed."""
+    """``pi`` (seeds, pairs), 0 where the LLM has no answer; ``usd`` likewise; ``base_pi`` (seeds,) of the reference."""
 
     instructions: tuple[str, ...]
     pairs: tuple[str, ...]
     base: str
     pi: Values
     usd: Values
+    base_pi: Values
 
     def best(self, seeds: Numbers, count: int) -> tuple[float, tuple[str, ...]]:
         """The oracle: the fixed set of ``count`` pairs with the highest mean of the selected π over these seeds."""
         share = np.bincount(seeds, minlength=len(self.pi)) / len(seeds)
 
         def worth(those: tuple[int, ...]) -> float:
-            return float(share @ np.maximum(self.pi[:, those].max(axis=1), 0.5))
+            return float(share @ np.maximum(self.pi[:, those].max(axis=1), self.base_pi))
 
         found = max(combinations(range(len(self.pairs)), count), key=worth)
         return worth(found), tuple(self.pairs[place] for place in found)
@@ -65,7 +66,9 @@ def read(tape: Path, base: str = CHATGPT, without: tuple[str, ...] = ()) -> Matr
                 tokens = (len(row["instruction"]) + len(answer["output"])) / 4
                 usd[place, column] = tokens * USD_PER_MILLION.get(name, 0.2) / 1e6
     instructions = tuple(row["instruction"] for row in rows)
-    return Matrix(instructions, tuple(f"keep+{name}" for name in models), f"keep+{base}", pi, usd)
+    return Matrix(
+        instructions, tuple(f"keep+{name}" for name in models), f"keep+{base}", pi, usd, np.full(len(rows), 0.5)
+    )
 
 
 def embedded(matrix: Matrix, kept: Path) -> Vectors:
@@ -75,3 +78,22 @@ def embedded(matrix: Matrix, kept: Path) -> Vectors:
 
         np.save(kept, SentenceEmbedder("sentence-transformers/all-MiniLM-L6-v2").embed(list(matrix.instructions)))
     return np.asarray(np.load(kept), np.float32)
+
+
+def with_gaps(matrix: Matrix, tape: Path, scores: Path) -> Matrix:
+    """π = π_llm · π_dual, the gap scored by two models (``scores``: a row an answer, seeds in their order and LLMs by name), the divisor
+    the 95th percentile of all positive gaps."""
+    import pyarrow.parquet as pq
+
+    gaps = iter(pq.read_table(scores).column("gap").to_pylist())
+    rows = [json.loads(line) for line in tape.read_text("utf-8").splitlines()]
+    found = [{name: next(gaps) for name in sorted(row["answers"])} for row in rows]
+    positive = [gap for row in found for gap in row.values() if gap is not None and gap > 0]
+    divisor = float(np.quantile(positive, 0.95))
+
+    def dual(pair: str) -> Values:
+        return np.array([min(1.0, max(row.get(pair.split("+")[1]) or 0.0, 0.0) / divisor) for row in found])
+
+    return replace(
+        matrix, pi=matrix.pi * np.stack([dual(pair) for pair in matrix.pairs], axis=1), base_pi=0.5 * dual(matrix.base)
+    )
