@@ -198,5 +198,12 @@ def _in_turn(rules: Sequence[EvolutionRules | None]) -> str:
             told.append(f"{of}unknown")
             continue
         costs = f", {rule.cost_weight:g} π a USD" if rule.cost_weight else ""
-        told.append((f"thompson, floor {rule.floor:g}" if rule.method == "thompson" else f"{of}{rule.rate:g} and {rule.floor:g}") + costs)
+        told.append(
+            (
+                f"thompson, floor {rule.floor:g}"
+                if rule.method == "thompson"
+                else f"{of}{rule.rate:g} and {rule.floor:g}"
+            )
+            + costs
+        )
     return ", then ".join(told)

@@ -324,7 +324,7 @@ def test_who_gives_a_rate_evolves_by_eq_8_as_before_and_a_dump_means_what_was_me
     for config in (plain, bare):
         assert EvolutionConfig.model_validate(config.evolution.model_dump(mode="json")).rules == config.evolution_rules
         assert EvolutionConfig.model_validate(config.evolution.deciding).rules == config.evolution_rules
-    with pytest.raises(ConfigError, match="evolution: .*rate: 0 switches method: eq8 off"):
+    with pytest.raises(ConfigError, match=r"evolution: .*rate: 0 switches method: eq8 off"):
         evolving(method="thompson", rate=0)
 
 

@@ -1,4 +1,4 @@
-"""Eq. 8: the snapshot after a shard. Last of the loop, so that its existence means that the memory bank is written too."""
+"""The snapshot after a shard (Eq. 8). Last of the loop, so that its existence means that the memory bank is written too."""
 
 import dagster as dg
 import pyarrow as pa

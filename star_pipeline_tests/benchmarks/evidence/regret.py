@@ -49,7 +49,9 @@ def studies() -> Iterator[Comparison]:
     """The quick ones first: those of 16,000 seeds take minutes an arm."""
     yield Comparison("smoke", Setting(2, 256), (UNIFORM, BEST, THOMPSON), 3, "thompson")
     for count in (2, 3, 5):
-        yield Comparison("size", Setting(count, SMALL), (UNIFORM, DEFAULT, *RATES, scaled(SMALL), THOMPSON, *OTHERS), 40, "thompson")
+        yield Comparison(
+            "size", Setting(count, SMALL), (UNIFORM, DEFAULT, *RATES, scaled(SMALL), THOMPSON, *OTHERS), 40, "thompson"
+        )
     for count, remembered in ((2, 1), (3, 1), (5, 2)):
         arms = tuple(
             Arm(f"{arm.name}, memory {weighting}", arm.kind, arm.rate, from_memory=remembered, weighting=weighting)
@@ -59,10 +61,14 @@ def studies() -> Iterator[Comparison]:
         bare = tuple(Arm(f"{arm.name}, no memory", arm.kind, arm.rate) for arm in (UNIFORM, BEST, THOMPSON))
         yield Comparison("memory", Setting(count, 533, once=True), (*arms, *bare), 30, "thompson, no memory")
     lagged = tuple(
-        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag) for arm in (BEST, THOMPSON, OTHERS[1]) for lag in (0, 2, 8)
+        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag)
+        for arm in (BEST, THOMPSON, OTHERS[1])
+        for lag in (0, 2, 8)
     )
     yield Comparison("lag", Setting(3, SMALL), lagged, 30, "thompson, lag 0")
-    yield Comparison("gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 40, "thompson", "judge and toy gaps")
+    yield Comparison(
+        "gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 40, "thompson", "judge and toy gaps"
+    )
     split = tuple(Arm(f"thompson, {n} domains", "thompson", domains=n) for n in (3, 8))
     yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 30, "thompson")
     for count in (2,):

@@ -1,4 +1,4 @@
--- How did the pairs' probabilities move from shard to shard (Eq. 8; the paper's Figure 5)?
+-- How did the pairs' probabilities move from shard to shard (Eq. 8 or Thompson sampling; the paper's Figure 5)?
 -- A row a shard and pair: the table agent_pair_probabilities, with the change. For a column a pair:
 -- PIVOT (SELECT shard, pair_id, probability FROM probability_history) ON pair_id USING first(probability) ORDER BY shard
 -- reward: sum of pi over the pair's candidates that were drawn
