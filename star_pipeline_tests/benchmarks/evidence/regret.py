@@ -60,30 +60,24 @@ def studies() -> Iterator[Comparison]:
         )
         bare = tuple(Arm(f"{arm.name}, no memory", arm.kind, arm.rate) for arm in (UNIFORM, BEST, THOMPSON))
         yield Comparison("memory", Setting(count, 533, once=True), (*arms, *bare), 30, "thompson, no memory")
+    for count, runs in ((2, 6), (3, 5)):
+        arms = (UNIFORM, DEFAULT, *RATES[1:], scaled(LARGE), THOMPSON, OTHERS[1])
+        yield Comparison("size", Setting(count, LARGE), arms, runs, "thompson")
     lagged = tuple(
-        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag)
-        for arm in (BEST, THOMPSON, OTHERS[1])
-        for lag in (0, 2, 8)
+        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag) for arm in (BEST, THOMPSON, OTHERS[1]) for lag in (0, 2, 8)
     )
-    yield Comparison("lag", Setting(3, SMALL), lagged, 30, "thompson, lag 0")
-    yield Comparison(
-        "gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 40, "thompson", "judge and toy gaps"
+    yield Comparison("lag", Setting(3, SMALL), lagged, 20, "thompson, lag 0")
+    arms = tuple(
+        Arm(f"{arm.name}, {weight} per USD", arm.kind, arm.rate, cost_weight=weight)
+        for arm in (BEST, THOMPSON)
+        for weight in (0, 100, 1000)
     )
+    yield Comparison("cost", Setting(2, SMALL), arms, 20, "thompson, 0 per USD")
+    for count in (1, 2, 3, 5, 8):
+        yield Comparison("calls", Setting(count, SMALL), (UNIFORM, BEST, THOMPSON), 20, "thompson")
     split = tuple(Arm(f"thompson, {n} domains", "thompson", domains=n) for n in (3, 8))
-    yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 30, "thompson")
-    for count in (2,):
-        arms = tuple(
-            Arm(f"{arm.name}, {weight} per USD", arm.kind, arm.rate, cost_weight=weight)
-            for arm in (BEST, THOMPSON)
-            for weight in (0, 100, 1000)
-        )
-        yield Comparison("cost", Setting(count, SMALL), arms, 30, "thompson, 0 per USD")
-    for count in (1, 2, 3, 4, 5, 6, 8, 10):
-        yield Comparison("calls", Setting(count, SMALL), (UNIFORM, DEFAULT, BEST, THOMPSON), 20, "thompson")
-    for count in (2, 3):
-        arms = (UNIFORM, DEFAULT, *RATES, scaled(LARGE), THOMPSON, OTHERS[1])
-        yield Comparison("size", Setting(count, LARGE), arms, 6, "thompson")
-    yield Comparison("domains", Setting(3, LARGE), (THOMPSON, *split), 4, "thompson")
+    yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 20, "thompson")
+    yield Comparison("gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 20, "thompson", "judge and toy gaps")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -132,7 +126,10 @@ def known_runs(folder: Path) -> dict[Key, JsonObject]:
     path = folder / "runs.jsonl"
     if not path.exists():
         return {}
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+    # a line that was being written when the study was stopped is made again
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}}")]
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    rows = [json.loads(line) for line in lines]
     return {(row["study"], row["arm"], row["pairs_per_seed"], row["seeds"], row["run"]): row for row in rows}
 
 
