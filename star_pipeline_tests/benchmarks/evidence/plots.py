@@ -1,6 +1,6 @@
 """The plots of the evidence page, from what the study left in its folder.
 
-    python -m star_pipeline_tests.benchmarks.evidence.plots --out FOLDER --images FOLDER
+python -m star_pipeline_tests.benchmarks.evidence.plots --out FOLDER --images FOLDER
 """
 
 import argparse
@@ -21,26 +21,46 @@ def estimates(rows: list[JsonObject], keys: list[str]) -> pd.DataFrame:
     found = []
     for group, of in pd.DataFrame(rows).groupby(keys):
         if told := mean(list(of["selected"])):
-            found.append({**dict(zip(keys, group, strict=True)), "figure": told.figure, "low": told.low, "high": told.high, "runs": told.n})
+            found.append(
+                {
+                    **dict(zip(keys, group, strict=True)),
+                    "figure": told.figure,
+                    "low": told.low,
+                    "high": told.high,
+                    "runs": told.n,
+                }
+            )
     return pd.DataFrame(found)
 
 
 def sizes(rows: list[JsonObject]) -> alt.LayerChart:
-    of = estimates([row for row in rows if row["study"] == "size" and row["arm"] in ORDER], ["arm", "pairs_per_seed", "seeds"])
+    of = estimates(
+        [row for row in rows if row["study"] == "size" and row["arm"] in ORDER], ["arm", "pairs_per_seed", "seeds"]
+    )
     of["panel"] = [f"M = {m}, {n:,} seeds" for m, n in zip(of["pairs_per_seed"], of["seeds"], strict=True)]
     base = alt.Chart(of).encode(y=alt.Y("arm:N", sort=ORDER, title=None))
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=alt.Scale(zero=False), title="mean selected π"), x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", scale=alt.Scale(zero=False), title="mean selected π"), x2="high:Q"
+    )
     points = base.mark_point(filled=True, size=50).encode(x="figure:Q")
-    return alt.layer(bars, points).properties(width=250, height=130).facet("panel:N", columns=2).resolve_scale(x="independent")
+    return (
+        alt.layer(bars, points)
+        .properties(width=250, height=130)
+        .facet("panel:N", columns=2)
+        .resolve_scale(x="independent")
+    )
 
 
 def calls(rows: list[JsonObject]) -> alt.LayerChart:
     of = estimates([row for row in rows if row["study"] == "calls"], ["arm", "pairs_per_seed"])
     base = alt.Chart(of).encode(
-        x=alt.X("pairs_per_seed:Q", title="pairs called for a seed (M)"), color=alt.Color("arm:N", title=None, scale=alt.Scale(scheme="tableau10"))
+        x=alt.X("pairs_per_seed:Q", title="pairs called for a seed (M)"),
+        color=alt.Color("arm:N", title=None, scale=alt.Scale(scheme="tableau10")),
     )
     lines = base.mark_line(point=True).encode(y=alt.Y("figure:Q", scale=alt.Scale(zero=False), title="mean selected π"))
-    return alt.layer(base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q"), lines).properties(width=480, height=260)
+    return alt.layer(base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q"), lines).properties(
+        width=480, height=260
+    )
 
 
 def main() -> None:

@@ -64,7 +64,9 @@ def studies() -> Iterator[Comparison]:
         arms = (UNIFORM, DEFAULT, *RATES[1:], scaled(LARGE), THOMPSON, OTHERS[1])
         yield Comparison("size", Setting(count, LARGE), arms, runs, "thompson")
     lagged = tuple(
-        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag) for arm in (BEST, THOMPSON, OTHERS[1]) for lag in (0, 2, 8)
+        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag)
+        for arm in (BEST, THOMPSON, OTHERS[1])
+        for lag in (0, 2, 8)
     )
     yield Comparison("lag", Setting(3, SMALL), lagged, 20, "thompson, lag 0")
     arms = tuple(
@@ -77,7 +79,9 @@ def studies() -> Iterator[Comparison]:
         yield Comparison("calls", Setting(count, SMALL), (UNIFORM, BEST, THOMPSON), 20, "thompson")
     split = tuple(Arm(f"thompson, {n} domains", "thompson", domains=n) for n in (3, 8))
     yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 20, "thompson")
-    yield Comparison("gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 20, "thompson", "judge and toy gaps")
+    yield Comparison(
+        "gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 20, "thompson", "judge and toy gaps"
+    )
 
 
 def main(given: Sequence[str] | None = None) -> None:
