@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from star_pipeline.core.aliases import JsonObject
@@ -63,12 +64,34 @@ def calls(rows: list[JsonObject]) -> alt.LayerChart:
     )
 
 
+def calls_for_the_same(rows: list[JsonObject]) -> str:
+    """How many pairs a seed drawing by equal chances (and Eq. 8) must call for the mean π that Thompson sampling reaches with M: between
+    the M that were run by straight lines, with a bootstrap interval over runs, the same runs for all arms."""
+    of = pd.DataFrame([row for row in rows if row["study"] == "calls"])
+    table = of.pivot_table(index="run", columns=["arm", "pairs_per_seed"], values="selected")
+    draws = np.random.default_rng(0).integers(len(table), size=(2000, len(table)))
+    counts = sorted(of["pairs_per_seed"].unique())
+    lines = ["| thompson, M | " + " | ".join(f"{arm} needs" for arm in ("uniform", "eq8 0.05")) + " |", "|---|---|---|"]
+    for count in counts[:-1]:
+        cells = []
+        for arm in ("uniform", "eq8 0.05"):
+
+            def needed(part: pd.DataFrame, arm: str = arm, count: int = count) -> float:
+                return float(np.interp(part["thompson", count].mean(), [part[arm, n].mean() for n in counts], counts))
+
+            low, high = np.quantile([needed(table.iloc[draw]) for draw in draws], (0.025, 0.975))
+            cells.append(f"{needed(table):.2f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {count} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.out / "runs.jsonl").read_text("utf-8").splitlines()]
+    print(calls_for_the_same(rows))
     sizes(rows).save(str(options.images / "evidence_size.svg"))
     calls(rows).save(str(options.images / "evidence_calls.svg"))
 

@@ -80,6 +80,16 @@ def embedded(matrix: Matrix, kept: Path) -> Vectors:
     return np.asarray(np.load(kept), np.float32)
 
 
+def write_answers(tape: Path, file: Path) -> None:
+    """Every recorded answer as a record that ``star-pipeline score`` takes: seeds in their order, LLMs by name."""
+    rows = [json.loads(line) for line in tape.read_text("utf-8").splitlines()]
+    file.write_text(
+        json.dumps([
+            {"instruction": row["instruction"], "output": row["answers"][name]["output"]} for row in rows for name in sorted(row["answers"])
+        ])
+    )  # fmt: skip
+
+
 def with_gaps(matrix: Matrix, tape: Path, scores: Path) -> Matrix:
     """π = π_llm · π_dual, the gap scored by two models (``scores``: a row an answer, seeds in their order and LLMs by name), the divisor
     the 95th percentile of all positive gaps."""

@@ -19,7 +19,7 @@ import numpy as np
 from star_pipeline.core.aliases import JsonObject, Values
 from star_pipeline.core.intervals import Estimate, mean
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
-from star_pipeline_tests.benchmarks.evidence.recorded import Matrix, embedded, read, with_gaps
+from star_pipeline_tests.benchmarks.evidence.recorded import CHATGPT, Matrix, embedded, read, with_gaps, write_answers
 
 SMALL, LARGE = 779, 16_000
 UNIFORM, DEFAULT, THOMPSON = Arm("uniform", "eq8"), Arm("eq8 0.001", "eq8", 1e-3), Arm("thompson", "thompson")
@@ -38,6 +38,7 @@ class Comparison:
     runs: int
     against: str
     reward: str = "judge"
+    base: str = CHATGPT
 
 
 def scaled(seeds: int) -> Arm:
@@ -82,6 +83,9 @@ def studies() -> Iterator[Comparison]:
     yield Comparison(
         "gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 20, "thompson", "judge and toy gaps"
     )
+    for base in ("vicuna-7b-v1.5", "phi-2"):
+        arms = (UNIFORM, DEFAULT, BEST, THOMPSON, OTHERS[1])
+        yield Comparison(f"base {base}", Setting(3, SMALL), arms, 20, "thompson", f"judge, base {base}", base)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -90,24 +94,29 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--study", default="size")
     parser.add_argument(
-        "--gaps", type=Path, help="for the study gaps: what `star-pipeline score` wrote of all answers, in their order"
+        "--gaps", type=Path, help="for the study gaps: what `star-pipeline score` wrote of --write-answers' file"
+    )
+    parser.add_argument(
+        "--write-answers", type=Path, help="write all answers as a file of seeds, to be scored; nothing else is done"
     )
     options = parser.parse_args(given)
+    if options.write_answers:
+        write_answers(options.tape, options.write_answers)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     matrix = read(options.tape)
     vectors = (
-        embedded(matrix, options.out / "instructions.npy")
-        if options.study not in ("smoke", "size", "calls", "cost")
-        else None
+        embedded(matrix, options.out / "instructions.npy") if options.study in ("memory", "domains", "all") else None
     )
     done = known_runs(options.out)
     for comparison in studies():
-        if comparison.study != options.study and (options.study != "all" or comparison.study == "smoke"):
+        if comparison.study.split()[0] != options.study and (options.study != "all" or comparison.study == "smoke"):
             continue
         if comparison.study == "gaps" and not options.gaps:
             print("gaps: left out, since --gaps names no scores")
             continue
-        used = with_gaps(matrix, options.tape, options.gaps) if comparison.study == "gaps" else matrix
+        used = matrix if comparison.base == CHATGPT else read(options.tape, comparison.base)
+        used = with_gaps(used, options.tape, options.gaps) if comparison.study == "gaps" else used
         with (options.out / "runs.jsonl").open("a", encoding="utf-8") as kept:
             for run in range(comparison.runs):
                 for arm in comparison.arms:
