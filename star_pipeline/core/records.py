@@ -235,6 +235,7 @@ class PairProbability:
     probability: float
     draws_total: int | None = None
     reward_total: float | None = None
+    squares_total: float | None = None
     cost_total_usd: float | None = None
     handicap: float | None = None
     floor: float | None = None

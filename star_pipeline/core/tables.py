@@ -215,6 +215,7 @@ AGENT_PAIR_PROBABILITIES = TableSpec(
         Column("probability", FLOAT, "after the shard: the chance that it is the first pair that a seed draws", False),
         Column("draws_total", INT, "its draws so far; evolution.method: thompson, as the columns after it", later=True),
         Column("reward_total", FLOAT, "sum of their pi", later=True),
+        Column("squares_total", FLOAT, "sum of its squares", later=True),
         Column("cost_total_usd", FLOAT, "what they cost; null without evolution.cost_weight", later=True),
         Column("handicap", FLOAT, "evolution.cost_weight * mean cost of a draw, in pi", later=True),
         Column("floor", FLOAT, "evolution.floor that the next plan draws with", later=True),

@@ -55,7 +55,7 @@ def test_tallies_and_chances_follow_from_the_tables_by_sql_and_scipy(side):
             JOIN {files("candidates")} AS c USING (candidate_id)
             WHERE p.origin IN ('memory', 'explore')
         )
-        SELECT shard, pair_id, count(*), coalesce(sum(pi), 0), sum(cost_usd) FROM drawn GROUP BY ALL
+        SELECT shard, pair_id, count(*), coalesce(sum(pi), 0), sum(cost_usd), coalesce(sum(pi * pi), 0) FROM drawn GROUP BY ALL
         """
     ).fetchall()
     shards, pairs = side.lake.catalog_shards(), sorted(CONFIG["pairs"]["sampled"])
@@ -65,7 +65,7 @@ def test_tallies_and_chances_follow_from_the_tables_by_sql_and_scipy(side):
             assert {(row.draws_total, row.reward_total, row.handicap, row.floor) for row in rows} == {(None,) * 4}
             continue
         total = {
-            pair: [sum(row[n] for row in told if row[0] <= shards[number] and row[1] == pair) for n in (2, 3, 4)]
+            pair: [sum(row[n] for row in told if row[0] <= shards[number] and row[1] == pair) for n in (2, 3, 4, 5)]
             for pair in pairs
         }
         assert {row.pair_id: row.draws_total for row in rows} == {pair: total[pair][0] for pair in pairs}
@@ -76,9 +76,12 @@ def test_tallies_and_chances_follow_from_the_tables_by_sql_and_scipy(side):
         off = {pair: weight * total[pair][2] / total[pair][0] for pair in pairs}
         assert {row.pair_id: row.handicap for row in rows} == pytest.approx(off)
         draws = np.random.default_rng(number)
+        coins = sum(t[1] - t[1] ** 2 / t[0] for t in total.values()) / sum(t[0] for t in total.values())
+        apart = sum(t[3] - t[1] ** 2 / t[0] for t in total.values()) + 10 * coins
+        c = max(1.0, coins * (sum(t[0] for t in total.values()) - len(pairs) + 10) / apart)
         drawn = [
-            stats.beta(1 + total[p][1], 1 + total[p][0] - total[p][1]).rvs(40_000, random_state=draws) - off[p]
-            for p in pairs
+            stats.beta(1 + c * t[1], 1 + c * (t[0] - t[1])).rvs(40_000, random_state=draws) - off[pair]
+            for pair, t in total.items()
         ]
         best = np.bincount(np.argmax(drawn, axis=0), minlength=len(pairs)) / 40_000
         expected = (1 - len(pairs) * FLOOR) * best + FLOOR

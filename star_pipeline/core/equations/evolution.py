@@ -61,7 +61,9 @@ def initial_snapshot(pair_ids: Sequence[str]) -> Snapshot:
 def snapshot_of(rows: Sequence[PairProbability]) -> Snapshot:
     """The snapshot that a table holds."""
     tallies = {
-        row.pair_id: Tally(row.draws_total, row.reward_total or 0.0, row.cost_total_usd, row.handicap or 0.0)
+        row.pair_id: Tally(
+            row.draws_total, row.reward_total or 0.0, row.squares_total or 0.0, row.cost_total_usd, row.handicap or 0.0
+        )
         for row in rows
         if row.draws_total is not None
     }
@@ -106,7 +108,12 @@ def _numbers(tallies: Mapping[str, Tally], floor: float) -> list[tuple[str, floa
     return [("floor", floor)] + [
         (f"{pair_id} {what}", number)
         for pair_id, tally in sorted(tallies.items())
-        for what, number in (("draws", float(tally.draws)), ("reward", tally.reward), ("handicap", tally.handicap))
+        for what, number in (
+            ("draws", float(tally.draws)),
+            ("reward", tally.reward),
+            ("squares", tally.squares),
+            ("handicap", tally.handicap),
+        )
     ]
 
 
@@ -146,6 +153,7 @@ def tally_shard(of: FoldInputs, pair_ids: Iterable[str]) -> dict[str, Tally]:
         pair_id: Tally(
             len(those),
             _sum(pi for pi, _ in those),
+            math.fsum(pi * pi for pi, _ in those),
             math.fsum(cost for _, cost in those) if of.costs is not None else None,
         )
         for pair_id, those in drawn.items()
@@ -175,9 +183,14 @@ def fold_shard(before: Snapshot, of: FoldInputs, rules: EvolutionRules) -> list[
         if after.tallies:
             known = after.tallies[pair_id]
             row = replace(
-                row, draws_total=known.draws, reward_total=known.reward, cost_total_usd=known.cost_usd, handicap=known.handicap,
+                row,
+                draws_total=known.draws,
+                reward_total=known.reward,
+                squares_total=known.squares,
+                cost_total_usd=known.cost_usd,
+                handicap=known.handicap,
                 floor=after.floor,
-            )  # fmt: skip  # a column each
+            )
         rows.append(row)
     return rows
 

@@ -19,13 +19,13 @@ from star_pipeline.core.equations.evolution import (
     snapshot_of,
 )
 from star_pipeline.core.equations.sampling import SamplingRules, plan_shard
-from star_pipeline.core.equations.thompson import CELLS, Tally, add, best_first, chances, handicaps, quality
+from star_pipeline.core.equations.thompson import CELLS, Tally, add, best_first, chances, handicaps, quality, weight
 from star_pipeline.core.records import CompositeScore, Neighbour, Pair, Seed
 from star_pipeline_tests.core.equations.test_evolution import PAIRS, shard
 
 RULES = EvolutionRules(0.0, 0.0, "thompson")
 TALLIES = st.integers(0, 300).flatmap(
-    lambda draws: st.floats(0, 1).map(lambda share: Tally(draws, draws * share, draws * 0.01))
+    lambda draws: st.floats(0, 1).map(lambda share: Tally(draws, draws * share, draws * share, draws * 0.01))
 )
 KNOWN = st.dictionaries(st.sampled_from("abcdef"), TALLIES, min_size=2)
 
@@ -59,9 +59,25 @@ def test_chances_sum_to_one_keep_the_floor_and_are_those_of_the_highest_of_indep
     assert math.fsum(found.values()) == pytest.approx(1, abs=1e-9)
     assert min(found.values()) >= floor - 1e-9
     names, draws = sorted(known), np.random.default_rng(0)
-    drawn = [draws.beta(1 + known[n].reward, 1 + known[n].draws - known[n].reward, 20_000) for n in names]
+    assert weight(known) == pytest.approx(1, rel=0.2)  # sums of π and its square that 0 and 1 give
+    c = weight(known)
+    drawn = [draws.beta(1 + c * known[n].reward, 1 + c * (known[n].draws - known[n].reward), 20_000) for n in names]
     best = np.bincount(np.argmax(drawn, axis=0), minlength=len(names)) / 20_000
     assert [found[n] for n in names] == pytest.approx(list((1 - len(names) * floor) * best + floor), abs=0.02)
+
+
+def test_a_draw_counts_as_many_of_0_or_1_as_it_varies_less():
+    values = {pair: np.random.default_rng(n).beta(2, 20, 4000) * (1 + n / 10) for n, pair in enumerate("abc")}
+    known = {pair: Tally(4000, float(v.sum()), float((v * v).sum())) for pair, v in values.items()}
+    expected = np.mean([v.mean() * (1 - v.mean()) for v in values.values()]) / np.mean(
+        [v.var() for v in values.values()]
+    )
+    assert weight(known) == pytest.approx(expected, rel=0.03)
+    assert weight(known) > 10
+    coins = {"a": Tally(1000, 300.0, 300.0), "b": Tally(500, 400.0, 400.0)}
+    assert weight(coins) == pytest.approx(1, rel=0.01)
+    assert weight({"a": Tally(3, 0.6, 0.12), "b": Tally()}) < 1.3  # three alike are no proof
+    assert weight({"a": Tally(), "b": Tally(50)}) == 1
 
 
 @given(KNOWN, st.randoms(use_true_random=False))
@@ -75,7 +91,7 @@ def test_the_order_of_pairs_says_nothing(known, shuffle):
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_the_probability_is_how_often_a_pair_is_drawn_first(floor):
-    tallies = {"keep+a": Tally(20, 12.0), "keep+b": Tally(30, 15.0), "keep+c": Tally(5, 1.0)}
+    tallies = {"keep+a": Tally(20, 12.0, 12.0), "keep+b": Tally(30, 15.0, 15.0), "keep+c": Tally(5, 1.0, 1.0)}
     snapshot = Snapshot("x", chances(tallies, floor), tallies, floor)
     plan = plan_shard(seeds(4000), snapshot, [[]] * 4000, sampling(tallies, 2))
     first = [row.pair_id for row in plan if row.slot == 1]
@@ -124,7 +140,7 @@ def test_the_first_plan_draws_all_alike_and_a_fold_adds_up_what_was_earned():
 def test_a_new_pair_is_one_of_which_nothing_is_known_and_a_removed_one_is_forgotten():
     rows = fold_shard(initial_snapshot(PAIRS), shard([[("a+a", 1.0), ("b+b", 0.0)]] * 20), RULES)
     changed = for_pairs(snapshot_of(rows), ("a+a", "d+d"))
-    assert changed.tallies == {"a+a": Tally(20, 20.0), "d+d": Tally()}
+    assert changed.tallies == {"a+a": Tally(20, 20.0, 20.0), "d+d": Tally()}
     assert changed.probabilities == chances(changed.tallies)
     assert changed.snapshot_id != rows[0].snapshot_id
     assert for_pairs(snapshot_of(rows), PAIRS[::-1]) == snapshot_of(rows)
