@@ -108,13 +108,18 @@ def plot(rows: list[JsonObject], path: Path) -> None:
         for pair, p in zip(row["pairs"], ps, strict=True)
     )
     of = data.groupby(["arm", "seeds", "pair"])["probability"].agg(["mean", "min", "max"]).reset_index()
-    base = alt.Chart(of).encode(
-        x=alt.X("seeds:Q", title="seeds"),
-        color=alt.Color("pair:N", title="pair: keep +", scale=alt.Scale(scheme="tableau10")),
+    names = sorted(of["pair"].unique())
+    colours = alt.Scale(scheme="tableau10", domain=names)
+    base = alt.Chart(of).encode(x=alt.X("seeds:Q", title="seeds"))
+    lines = base.mark_line().encode(
+        y=alt.Y("mean:Q", title="probability", axis=alt.Axis(format="%")),
+        color=alt.Color("pair:N", title="keep +", scale=colours),
     )
-    lines = base.mark_line().encode(y=alt.Y("mean:Q", title="probability", axis=alt.Axis(format="%")))
-    band = base.mark_area(opacity=0.15).encode(y="min:Q", y2="max:Q")
-    alt.layer(band, lines).properties(width=260, height=200).facet("arm:N", columns=2).save(str(path))
+    band = base.mark_area(opacity=0.15).encode(
+        y="min:Q", y2="max:Q", color=alt.Color("pair:N", legend=None, scale=colours)
+    )
+    chart = alt.layer(band, lines).properties(width=260, height=200)
+    chart.facet(alt.Facet("arm:N", title=None), columns=2).resolve_scale(color="independent").save(str(path))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def sizes(rows: list[JsonObject]) -> alt.LayerChart:
         [row for row in rows if row["study"] == "size" and row["arm"] in ORDER], ["arm", "pairs_per_seed", "seeds"]
     )
     of["panel"] = [f"M = {m}, {n:,} seeds" for m, n in zip(of["pairs_per_seed"], of["seeds"], strict=True)]
+    panels = list(of.sort_values(["pairs_per_seed", "seeds"])["panel"].unique())
     base = alt.Chart(of).encode(y=alt.Y("arm:N", sort=ORDER, title=None))
     bars = base.mark_rule(strokeWidth=2).encode(
         x=alt.X("low:Q", scale=alt.Scale(zero=False), title="mean selected π"), x2="high:Q"
@@ -47,7 +48,7 @@ def sizes(rows: list[JsonObject]) -> alt.LayerChart:
     return (
         alt.layer(bars, points)
         .properties(width=250, height=130)
-        .facet("panel:N", columns=2)
+        .facet(alt.Facet("panel:N", title=None, sort=panels), columns=2)
         .resolve_scale(x="independent")
     )
 
@@ -80,7 +81,8 @@ def calls_for_the_same(rows: list[JsonObject]) -> str:
                 return float(np.interp(part["thompson", count].mean(), [part[arm, n].mean() for n in counts], counts))
 
             low, high = np.quantile([needed(table.iloc[draw]) for draw in draws], (0.025, 0.975))
-            cells.append(f"{needed(table):.2f} ({low:.2f} to {high:.2f})")
+            beyond = needed(table) >= max(counts)
+            cells.append(f"more than {max(counts)}" if beyond else f"{needed(table):.1f} ({low:.1f} to {high:.1f})")
         lines.append(f"| {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

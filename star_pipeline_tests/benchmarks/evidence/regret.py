@@ -61,8 +61,8 @@ def studies() -> Iterator[Comparison]:
         )
         bare = tuple(Arm(f"{arm.name}, no memory", arm.kind, arm.rate) for arm in (UNIFORM, BEST, THOMPSON))
         yield Comparison("memory", Setting(count, 533, once=True), (*arms, *bare), 30, "thompson, no memory")
-    for count, runs in ((2, 6), (3, 5)):
-        arms = (UNIFORM, DEFAULT, *RATES[1:], scaled(LARGE), THOMPSON, OTHERS[1])
+    for count, runs in ((2, 12), (3, 12), (5, 12)):
+        arms = (UNIFORM, DEFAULT, *RATES, scaled(LARGE), THOMPSON, OTHERS[1])
         yield Comparison("size", Setting(count, LARGE), arms, runs, "thompson")
     lagged = tuple(
         Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag)
@@ -76,7 +76,7 @@ def studies() -> Iterator[Comparison]:
         for weight in (0, 100, 1000)
     )
     yield Comparison("cost", Setting(2, SMALL), arms, 20, "thompson, 0 per USD")
-    for count in (1, 2, 3, 5, 8):
+    for count in (1, 2, 3, 5, 8, 10, 12):
         yield Comparison("calls", Setting(count, SMALL), (UNIFORM, BEST, THOMPSON), 20, "thompson")
     split = tuple(Arm(f"thompson, {n} domains", "thompson", domains=n) for n in (3, 8))
     yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 20, "thompson")
@@ -182,7 +182,7 @@ def told(comparison: Comparison, done: dict[Key, JsonObject]) -> str:
         values = np.array([row["selected"] for row in rows])
         figure, apart, usd = mean(list(values)), mean(list(values - beside)), mean([1000 * row["usd"] for row in rows])
         regret = mean([row["oracle"] - row["selected"] for row in rows]) if rows[0]["oracle"] is not None else None
-        tops = sorted({row["top"] for row in rows}, key=lambda top: -sum(row["top"] == top for row in rows))
+        tops = sorted({row["top"] for row in rows}, key=lambda top: (-sum(row["top"] == top for row in rows), top))
         assert figure
         assert apart
         assert usd
