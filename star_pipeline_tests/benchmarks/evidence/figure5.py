@@ -31,8 +31,8 @@ def wanted() -> Iterator[tuple[Arm, Setting, int]]:
         for arm, runs in ((Arm("eq8 0.001", "eq8", 1e-3), 8), (Arm("eq8 0.01", "eq8", 1e-2), 6), (Arm("eq8 0.05", "eq8", 5e-2), 6),
                           (Arm("thompson", "thompson"), 6)):  # fmt: skip
             yield arm, Setting(count, 16_000, shard=SHARD), runs
-    yield Arm("eq8 0.001", "eq8", 1e-3), Setting(5, 70_000, shard=SHARD), 3
-    yield Arm("eq8 0.001", "eq8", 1e-3), Setting(3, 70_000, shard=SHARD), 3
+    yield Arm("eq8 0.001", "eq8", 1e-3), Setting(5, 70_000, shard=SHARD), 8
+    yield Arm("eq8 0.001", "eq8", 1e-3), Setting(3, 70_000, shard=SHARD), 8
 
 
 def main() -> None:
@@ -108,18 +108,13 @@ def plot(rows: list[JsonObject], path: Path) -> None:
         for pair, p in zip(row["pairs"], ps, strict=True)
     )
     of = data.groupby(["arm", "seeds", "pair"])["probability"].agg(["mean", "min", "max"]).reset_index()
-    names = sorted(of["pair"].unique())
-    colours = alt.Scale(scheme="tableau10", domain=names)
-    base = alt.Chart(of).encode(x=alt.X("seeds:Q", title="seeds"))
-    lines = base.mark_line().encode(
-        y=alt.Y("mean:Q", title="probability", axis=alt.Axis(format="%")),
-        color=alt.Color("pair:N", title="keep +", scale=colours),
-    )
-    band = base.mark_area(opacity=0.15).encode(
-        y="min:Q", y2="max:Q", color=alt.Color("pair:N", legend=None, scale=colours)
-    )
+    legend = alt.Legend(symbolOpacity=1, symbolType="stroke", symbolStrokeWidth=3)
+    colour = alt.Color("pair:N", title="keep +", scale=alt.Scale(scheme="tableau10"), legend=legend)
+    base = alt.Chart(of).encode(x=alt.X("seeds:Q", title="seeds"), color=colour)
+    lines = base.mark_line().encode(y=alt.Y("mean:Q", title="probability", axis=alt.Axis(format="%")))
+    band = base.mark_area(opacity=0.15).encode(y="min:Q", y2="max:Q")
     chart = alt.layer(band, lines).properties(width=260, height=200)
-    chart.facet(alt.Facet("arm:N", title=None), columns=2).resolve_scale(color="independent").save(str(path))
+    chart.facet(alt.Facet("arm:N", title=None), columns=2).save(str(path))
 
 
 if __name__ == "__main__":
