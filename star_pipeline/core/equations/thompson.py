@@ -70,7 +70,7 @@ def handicaps(tallies: Mapping[str, Tally], cost_weight: float) -> dict[str, flo
     }
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=512)
 def _masses(draws: float, reward: float) -> tuple[Values, Values]:
     """(mass of each cell, cumulative mass at the CELLS + 1 edges) of Beta(1 + reward, 1 + draws - reward)."""
     middles = (np.arange(CELLS) + 0.5) / CELLS

@@ -66,23 +66,23 @@ def calls(rows: list[JsonObject]) -> alt.LayerChart:
 
 
 def calls_for_the_same(rows: list[JsonObject]) -> str:
-    """How many pairs a seed drawing by equal chances (and Eq. 8) must call for the mean π that Thompson sampling reaches with M: between
-    the M that were run by straight lines, with a bootstrap interval over runs, the same runs for all arms."""
+    """How many pairs a seed one way must call for the mean π that another reaches with M: between the M that were run by straight lines,
+    with a bootstrap interval over runs, the same runs for all arms."""
     of = pd.DataFrame([row for row in rows if row["study"] == "calls"])
     table = of.pivot_table(index="run", columns=["arm", "pairs_per_seed"], values="selected")
     draws = np.random.default_rng(0).integers(len(table), size=(2000, len(table)))
     counts = sorted(of["pairs_per_seed"].unique())
-    lines = ["| thompson, M | " + " | ".join(f"{arm} needs" for arm in ("uniform", "eq8 0.05")) + " |", "|---|---|---|"]
+    ways = (("thompson", "uniform"), ("thompson", "eq8 0.05"), ("eq8 0.05", "uniform"))
+    lines = ["| M | " + " | ".join(f"{one} is worth, {arm}" for one, arm in ways) + " |", "|---|---|---|---|"]
     for count in counts[:-1]:
         cells = []
-        for arm in ("uniform", "eq8 0.05"):
+        for one, arm in ways:
 
-            def needed(part: pd.DataFrame, arm: str = arm, count: int = count) -> float:
-                return float(np.interp(part["thompson", count].mean(), [part[arm, n].mean() for n in counts], counts))
+            def needed(part: pd.DataFrame, one: str = one, arm: str = arm, count: int = count) -> float:
+                return float(np.interp(part[one, count].mean(), [part[arm, n].mean() for n in counts], counts))
 
             low, high = np.quantile([needed(table.iloc[draw]) for draw in draws], (0.025, 0.975))
-            beyond = needed(table) >= max(counts)
-            cells.append(f"more than {max(counts)}" if beyond else f"{needed(table):.1f} ({low:.1f} to {high:.1f})")
+            cells.append(f"{needed(table):.1f} ({low:.1f} to {high:.1f})")
         lines.append(f"| {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
