@@ -24,7 +24,8 @@ from star_pipeline_tests.benchmarks.evidence.recorded import Matrix
 
 @dataclass(frozen=True)
 class Arm:
-    """How pairs are drawn. ``kind``: eq8, thompson (the product's), ucb, gaussian (not built; ``rate`` is their one knob)."""
+    """How pairs are drawn. ``kind``: eq8, thompson (the product's), ucb, gaussian (not built; ``rate`` is their one knob), coins
+    (Thompson sampling that takes every draw for one of 0 or 1; not built)."""
 
     name: str
     kind: str
@@ -68,7 +69,7 @@ def seeds_of(setting: Setting, matrix: Matrix, run: int) -> Numbers:
 
 
 class _Other:
-    """A bandit that is not built into the product: upper confidence bounds, or Thompson sampling with normal distributions."""
+    """A bandit that is not built into the product: upper confidence bounds, or Thompson sampling with other distributions."""
 
     def __init__(self, arm: Arm, pairs: Sequence[str], run: int) -> None:
         self._arm, self._random = arm, np.random.default_rng((3, run))
@@ -78,7 +79,9 @@ class _Other:
         tallies = [(snapshot.tallies or {}).get(pair, Tally()) for pair in pairs]
         draws, reward = np.array([t.draws for t in tallies]), np.array([t.reward for t in tallies])
         mean = (reward + 0.5) / (draws + 1)
-        if self._arm.kind == "gaussian":
+        if self._arm.kind == "coins":
+            values = self._random.beta(1 + reward, 1 + draws - reward)
+        elif self._arm.kind == "gaussian":
             values = mean + self._random.normal(size=len(pairs)) * self._arm.rate / np.sqrt(draws + 1)
         else:
             counted = draws + pending
@@ -121,7 +124,7 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
     )
     history = [[initial_snapshot(matrix.pairs)] for _ in range(arm.domains)]
     memory = _Memory(vectors) if arm.from_memory and vectors is not None else None
-    other = _Other(arm, matrix.pairs, run) if arm.kind in ("ucb", "gaussian") else None
+    other = _Other(arm, matrix.pairs, run) if arm.kind in ("ucb", "gaussian", "coins") else None
     selected, usd, draws, moves = np.zeros(len(order)), np.zeros(len(order)), 0, []
     drawn_pairs = np.zeros(len(matrix.pairs), np.int64)
     for number, start in enumerate(range(0, len(order), setting.shard)):

@@ -11,7 +11,18 @@ from pathlib import Path
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.intervals import Estimate, mean
 
-ARMS = ("uniform", "eq8 0.001", "eq8 0.01", "eq8 0.05", "eq8 0.1", "eq8 40/seeds", "gaussian", "ucb", "thompson")
+ARMS = (
+    "uniform",
+    "eq8 0.001",
+    "eq8 0.01",
+    "eq8 0.05",
+    "eq8 0.1",
+    "eq8 40/seeds",
+    "gaussian",
+    "ucb",
+    "thompson, draws as coins",
+    "thompson",
+)
 
 
 class Runs:

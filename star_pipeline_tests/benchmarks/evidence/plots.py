@@ -57,7 +57,7 @@ def calls(rows: list[JsonObject]) -> alt.LayerChart:
     of = estimates([row for row in rows if row["study"] == "calls"], ["arm", "pairs_per_seed"])
     base = alt.Chart(of).encode(
         x=alt.X("pairs_per_seed:Q", title="pairs called for a seed (M)"),
-        color=alt.Color("arm:N", title=None, scale=alt.Scale(scheme="tableau10")),
+        color=alt.Color("arm:N", title=None, scale=alt.Scale(scheme="tableau10"), legend=alt.Legend(symbolOpacity=1)),
     )
     lines = base.mark_line(point=True).encode(y=alt.Y("figure:Q", scale=alt.Scale(zero=False), title="mean selected π"))
     return alt.layer(base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q"), lines).properties(

@@ -26,6 +26,7 @@ UNIFORM, DEFAULT, THOMPSON = Arm("uniform", "eq8"), Arm("eq8 0.001", "eq8", 1e-3
 RATES = tuple(Arm(f"eq8 {rate:g}", "eq8", rate) for rate in (1e-2, 5e-2, 1e-1))
 OTHERS = (Arm("gaussian", "gaussian", 0.5), Arm("ucb", "ucb", 0.3))
 BEST = RATES[1]
+COINS = Arm("thompson, draws as coins", "coins")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ def studies() -> Iterator[Comparison]:
     split = tuple(Arm(f"thompson, {n} domains", "thompson", domains=n) for n in (3, 8))
     yield Comparison("domains", Setting(3, SMALL), (THOMPSON, *split), 20, "thompson")
     yield Comparison(
-        "gaps", Setting(3, SMALL), (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS), 20, "thompson", "judge and toy gaps"
+        "gaps",
+        Setting(3, SMALL),
+        (UNIFORM, DEFAULT, *RATES, THOMPSON, *OTHERS, COINS),
+        60,
+        "thompson",
+        "judge and toy gaps",
     )
     for base in ("vicuna-7b-v1.5", "phi-2"):
         arms = (UNIFORM, DEFAULT, BEST, THOMPSON, OTHERS[1])
