@@ -158,21 +158,21 @@ def replay(
     floor: Annotated[
         float | None, typer.Option(help="least probability of a pair; as recorded if not given", min=0, max=1)
     ] = None,
+    method: Annotated[str | None, typer.Option(help="eq8 or thompson; as recorded if not given")] = None,
+    cost_weight: Annotated[float | None, typer.Option(help="π a USD is worth; as recorded if not given")] = None,
     lake: LakeRoot = "data_lake",
     form: Annotated[str, typer.Option("--format", help="table; csv or json for every shard")] = "table",
 ) -> None:
-    """Recompute the pairs' probabilities for another rate or floor from a lake's tables, without any call.
-
-    The draws stay those of the recorded run.
+    """Recompute the pairs' probabilities by other rules, for the draws of a lake as they were, without any call.
 
     Example: star-pipeline replay --rate 0.01 --lake my_lake
     """
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.commands.replay import FORMATS, print_replay
-    from star_pipeline.commands.replay import replay as replayed
+    from star_pipeline.commands import replay as replaying
 
-    _require_format(form, FORMATS)
-    print_replay(list(replayed(Lake.at(lake), rate, floor)), form)
+    _require_format(form, replaying.FORMATS)
+    steps = replaying.replay(Lake.at(lake), rate, floor, replaying.known_method(method), cost_weight)
+    replaying.print_replay(list(steps), form)
 
 
 @app.command()

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from scipy import stats
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -112,8 +113,10 @@ def _knobs(config: Row) -> Row:
         "start": "token",
         "calibration": "none",
         "least_tokens": 1,
-        "rate": 0.001,
+        "rate": 0.05,
         "floor": 0.0,
+        "cost_weight": 0.0,
+        "totals": {},  # what each pair's draws brought up to where the check is: draws, pi, USD, pi squared
         "lag": 0,
     }
     knobs |= {"agent": None, "on_reversal": "tie", "skip_nonpositive_gap": True, "weighting": "similarity"}
@@ -122,6 +125,7 @@ def _knobs(config: Row) -> Row:
         for section in ("sampling", "scoring", "judge", "evolution", "memory")
         for k, v in (config.get(section) or {}).items()
     }
+    knobs.setdefault("method", "eq8" if "rate" in (config.get("evolution") or {}) else "thompson")
     for name, agent in config[
         "agents"
     ].items():  # USD per prompt and completion token; absent where litellm's list decides
@@ -392,19 +396,48 @@ def _check_verdict(at: str, verdict: Row, gap: float | None, base: str, knobs: R
     return pi_llm
 
 
+def _chances(totals: dict[str, Any], knobs: Row) -> dict[str, float]:
+    """How likely each pair's Beta(1 + pi, 1 + draws - pi), less what its draws cost on average, is the highest of all."""
+    draws, cost = sum(t[0] for t in totals.values()), sum(t[2] for t in totals.values())
+    off = {pair: knobs["cost_weight"] * (t[2] / t[0] if t[0] else cost / max(draws, 1)) for pair, t in totals.items()}
+    # a draw weighs as many of 0 or 1 as it varies less than they do, ten of them added
+    coins = sum(t[1] - t[1] ** 2 / t[0] for t in totals.values() if t[0]) / max(draws, 1)
+    apart = sum(t[3] - t[1] ** 2 / t[0] for t in totals.values() if t[0]) + 10 * coins
+    c = max(1.0, coins * (draws - sum(t[0] > 0 for t in totals.values()) + 10) / apart) if apart > 0 else 1.0
+    beta = {pair: stats.beta(1 + c * t[1], 1 + c * (t[0] - t[1]), loc=-off[pair]) for pair, t in totals.items()}
+    at = np.linspace(-max(off.values()), 1 - min(off.values()), 20_001)
+    below = {pair: one.cdf(at) for pair, one in beta.items()}
+    first = {
+        pair: np.trapezoid(one.pdf(at) * np.prod([below[other] for other in beta if other != pair], axis=0), at)
+        for pair, one in beta.items()
+    }
+    keep, floor = 1 - len(totals) * knobs["floor"], knobs["floor"]
+    return {pair: keep * chance / sum(first.values()) + floor for pair, chance in first.items()}
+
+
 def _check_snapshot(
     key: str, shard: Shard, snapshot: list[Row], knobs: Row, before: Row, parent: str | None, found: Found
 ) -> None:
-    """Eq. 8, seed by seed."""
+    """Eq. 8, seed by seed, or the chances of Thompson sampling from all draws so far."""
     p, n, reward = dict(before), dict.fromkeys(before, 0), dict.fromkeys(before, 0.0)
+    totals = knobs["totals"]
     for rows in shard.values():
         for row in rows:
             pair, pi = row.plan["pair_id"], row.score["pi"] or 0.0
             if row.plan["origin"] in ("memory", "explore") and pair in p:
-                p[pair], n[pair], reward[pair] = p[pair] + knobs["rate"] * pi, n[pair] + 1, reward[pair] + pi
+                cost = row.made["cost_usd"]
+                raised = max(p[pair] + knobs["rate"] * (pi - knobs["cost_weight"] * cost), 0.0)
+                p[pair], n[pair], reward[pair] = raised, n[pair] + 1, reward[pair] + pi
+                totals[pair] = totals.get(pair, np.zeros(4)) + np.array([1.0, pi, cost, pi * pi])
         total = sum(p.values())
         p = {pair: value / total for pair, value in p.items()}
     p = {pair: (1 - len(before) * knobs["floor"]) * value + knobs["floor"] for pair, value in p.items()}
+    if knobs["method"] == "thompson":
+        stored = {last["pair_id"]: last["probability"] for last in snapshot}
+        chances = _chances({pair: totals.get(pair, np.zeros(4)) for pair in before}, knobs)
+        odd = [pair for pair in before if abs(stored.get(pair, -1.0) - chances[pair]) > 2e-3]
+        found.unless(not odd, f"{key} snapshot: the chances of {odd} in {stored} should be {chances}")
+        p = {pair: stored.get(pair, chances[pair]) for pair in before}
     total = sum(last["probability"] for last in snapshot)
     found.unless(
         abs(total - 1) <= 1e-9 and len(snapshot) == len(p),

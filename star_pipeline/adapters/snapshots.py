@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -12,18 +13,21 @@ from star_pipeline.adapters.study_files import outdated_arms
 from star_pipeline.config import StarConfig
 from star_pipeline.core import identity
 from star_pipeline.core.equations.evolution import (
+    EvolutionRules,
     FoldInputs,
     Snapshot,
     fold_shard,
     for_pairs,
     initial_snapshot,
     snapshot_of,
+    tally_shard,
 )
+from star_pipeline.core.equations.thompson import Tally, add
 from star_pipeline.core.errors import OrderError
 from star_pipeline.core.planning.consistency import StaleTable
 from star_pipeline.core.records import PairProbability
 from star_pipeline.core.study.tables import STUDY_RESULTS
-from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
+from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, CANDIDATES, COMPOSITE_SCORES, SAMPLING_PLAN, SEED_SHARDS
 
 REFOLD_TAG = "star/refold"
 """Tag of a run that only folds a snapshot anew: it does not tell the next shard, whose plan is drawn and paid."""
@@ -118,11 +122,37 @@ def _drawn_with_lag(plan: pa.Table) -> int:
     return int(json.loads(said)["evolution"].get("lag", 0)) if said else 0
 
 
-def fold_inputs(lake: Lake, shard: str) -> FoldInputs:
+def fold_inputs(lake: Lake, shard: str, rules: EvolutionRules) -> FoldInputs:
     """What the shard's snapshot is folded from, as its tables have it."""
     tables = SEED_SHARDS, SAMPLING_PLAN, COMPOSITE_SCORES
     seeds, plan, scores = (lake.read_table(spec, shard) for spec in tables)
-    return FoldInputs(shard, seeds, plan, scores)
+    return FoldInputs(shard, seeds, plan, scores, costs_of(lake, shard, rules))
+
+
+def costs_of(lake: Lake, shard: str, rules: EvolutionRules) -> dict[str, float] | None:
+    """candidate_id -> USD, as the shard's candidates have it; None where costs do not count."""
+    if not rules.cost_weight:
+        return None
+    table = lake.read_arrow(CANDIDATES, shard, ["candidate_id", "cost_usd"])
+    return dict(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
+
+
+def folded_from(lake: Lake, shard: str, pair_ids: tuple[str, ...], rules: EvolutionRules) -> Snapshot:
+    """The snapshot that the shard's own is folded from, with all that Thompson sampling wants to know of the shards before.
+
+    Where they were folded without it (by Eq. 8, by an earlier version, without costs), it is added up from their tables, once.
+    """
+    before = prior_snapshot(lake, shard, pair_ids)
+    known = before.tallies or {}
+    costs_unknown = rules.cost_weight and any(tally.draws and tally.cost_usd is None for tally in known.values())
+    if rules.method != "thompson" or (known and not costs_unknown):
+        return before
+    tallies = dict.fromkeys(before.probabilities, Tally())
+    shards = lake.catalog_shards()
+    for earlier in shards[: shards.index(shard)]:
+        drawn = tally_shard(fold_inputs(lake, earlier, rules), tallies)
+        tallies = {pair_id: add(tally, drawn[pair_id]) for pair_id, tally in tallies.items()}
+    return replace(before, tallies=tallies)
 
 
 def refold_snapshots_after(
@@ -139,4 +169,5 @@ def refold_snapshots_after(
         if not whole and follows(lake, shard):
             continue
         pairs = tuple(row.pair_id for row in lake.read_table(AGENT_PAIR_PROBABILITIES, shard))
-        yield shard, fold_shard(prior_snapshot(lake, shard, pairs), fold_inputs(lake, shard), config.evolution_rules)
+        rules = config.evolution_rules
+        yield shard, fold_shard(folded_from(lake, shard, pairs, rules), fold_inputs(lake, shard, rules), rules)

@@ -315,12 +315,13 @@ class _Estimator:
     def _snapshot(self) -> Snapshot:
         pairs = self._settings.sampled_ids
         shards = self._lake.shards_of(AGENT_PAIR_PROBABILITIES)
-        self._assumptions.append(
-            f"pairs are drawn by {'the probabilities after ' + shards[-1] if shards else 'equal probabilities'}, memory left out"
-        )
-        if not shards:
-            return initial_snapshot(pairs)
-        return for_pairs(snapshot_of(self._lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), pairs)
+        found = initial_snapshot(pairs)
+        if shards:
+            found = for_pairs(snapshot_of(self._lake.read_table(AGENT_PAIR_PROBABILITIES, shards[-1])), pairs)
+        by = f"the probabilities after {shards[-1]}" if shards else "equal probabilities"
+        by += " (Thompson sampling)" if found.tallies else ""
+        self._assumptions.append(f"pairs are drawn by {by}, memory left out")
+        return found
 
 
 def _shared(line: CallTotals, share: float, attempts: int, stage: str) -> CallTotals:

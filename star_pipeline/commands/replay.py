@@ -1,18 +1,21 @@
-"""``star-pipeline replay``: the probability curves of Eq. 8 for another rate or floor, from the tables of a lake, without any call."""
+"""``star-pipeline replay``: the probability curves of another method, rate or floor, from the tables of a lake, without any call."""
 
 import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.snapshots import fold_inputs
+from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.core.equations.evolution import (
     EvolutionRules,
+    Method,
     entropy,
     fold_shard,
     for_pairs,
@@ -25,72 +28,92 @@ from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES
 
 FORMATS = ("table", "csv", "json")
 NOTE = (
-    "off-policy: the draws are those of the recorded run; another rate would have drawn other pairs in later shards, "
+    "off-policy: the draws are those of the recorded run; other rules would have drawn other pairs in later shards, "
     "which this cannot know"
 )
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """A shard's snapshot as recorded and as replayed, pair by pair, and the rate and floor of either."""
+    """A shard's snapshot as recorded and as replayed, pair by pair, and the rules of either; None where nothing tells."""
 
     shard: str
     recorded: list[PairProbability]
     replayed: list[PairProbability]
-    recorded_rate: float | None
-    recorded_floor: float | None
-    rate: float
-    floor: float
+    recorded_rules: EvolutionRules | None
+    rules: EvolutionRules
 
 
-def replay(lake: Lake, rate: float | None, floor: float | None) -> Iterator[Replayed]:
-    """Fold every snapshot anew, in order, with ``rate`` (β of Eq. 8) and ``floor``; None keeps what each shard was folded with.
+def replay(
+    lake: Lake, rate: float | None, floor: float | None, method: Method | None = None, cost_weight: float | None = None
+) -> Iterator[Replayed]:
+    """Fold every snapshot anew, in order, by other rules; None keeps what each shard was folded with. A ``rate`` alone means Eq. 8.
 
     It ends at the first shard without a snapshot. Raises LakeError where there is none at all, or where a table does not say
-    what it was folded with and ``rate`` or ``floor`` is None; ConfigError for a floor that a shard's pairs have no room for.
+    what it was folded with and a rule is None; ConfigError for a floor that a shard's pairs have no room for.
     """
     before = None
+    method = method or ("eq8" if rate is not None else None)
     for shard in lake.catalog_shards():
         if not lake.has_table(AGENT_PAIR_PROBABILITIES, shard):
             break
         recorded = lake.read_table(AGENT_PAIR_PROBABILITIES, shard)
-        recorded_rate, recorded_floor = _folded_with(lake, shard)
-        used_rate = _given_or_recorded("rate", rate, recorded_rate, shard)
-        used_floor = _given_or_recorded("floor", floor, recorded_floor, shard)
-        if used_floor * len(recorded) > 1 + 1e-12:
+        folded_with = _folded_with(lake, shard)
+        rules = _rules(folded_with, rate, floor, method, cost_weight, shard)
+        if rules.floor * len(recorded) > 1 + 1e-12:
             raise ConfigError(
-                f"--floor {used_floor:g}: for the {len(recorded)} pairs of shard {shard} it sums to more than 1; "
+                f"--floor {rules.floor:g}: for the {len(recorded)} pairs of shard {shard} it sums to more than 1; "
                 f"expected at most {1 / len(recorded):.6g}"
             )
         pairs = [row.pair_id for row in recorded]
         replayed = fold_shard(
-            for_pairs(before, pairs) if before else initial_snapshot(pairs),
-            fold_inputs(lake, shard),
-            EvolutionRules(used_rate, used_floor),
+            for_pairs(before, pairs) if before else initial_snapshot(pairs), fold_inputs(lake, shard, rules), rules
         )
         before = snapshot_of(replayed)
-        yield Replayed(shard, recorded, replayed, recorded_rate, recorded_floor, used_rate, used_floor)
+        yield Replayed(shard, recorded, replayed, folded_with, rules)
     if before is None:
         raise LakeError(f"{lake.root}: no snapshot to replay; make some with: star-pipeline run --lake {lake.root}")
 
 
-def _folded_with(lake: Lake, shard: str) -> tuple[float | None, float | None]:
-    """Rate and floor that the shard's snapshot was folded with, as its table says; None, None where it does not."""
+def known_method(given: str | None) -> Method | None:
+    """Raises ConfigError for a method that there is not."""
+    methods = {name: name for name in get_args(Method)}
+    if given is not None and given not in methods:
+        raise ConfigError(f"--method {given}: there is no such method; expected {' or '.join(methods)}")
+    return methods[given] if given else None
+
+
+def _folded_with(lake: Lake, shard: str) -> EvolutionRules | None:
+    """The rules that the shard's snapshot was folded by, as its table says; None where it does not."""
     said = (lake.read_arrow(AGENT_PAIR_PROBABILITIES, shard).schema.metadata or {}).get(b"config_settings")
-    if said is None:
-        return None, None
-    evolution = json.loads(said)["evolution"]
-    return evolution["rate"], evolution["floor"]
+    return None if said is None else EvolutionConfig.model_validate(json.loads(said)["evolution"]).rules
 
 
-def _given_or_recorded(name: str, given: float | None, recorded: float | None, shard: str) -> float:
-    if given is not None:
-        return given
+def _rules(
+    recorded: EvolutionRules | None,
+    rate: float | None,
+    floor: float | None,
+    method: Method | None,
+    cost_weight: float | None,
+    shard: str,
+) -> EvolutionRules:
     if recorded is None:
-        raise LakeError(
-            f"the snapshot of shard {shard} does not say which {name} it was folded with (an earlier version wrote it); give --{name}"
-        )
-    return recorded
+        needed = {"rate": rate if method == "eq8" or method is None else 0.0, "floor": floor}
+        for name, given in needed.items():
+            if given is None:
+                raise LakeError(
+                    f"the snapshot of shard {shard} does not say which {name} it was folded with (an earlier version wrote it); "
+                    f"give --{name}"
+                )
+        recorded = EvolutionRules(rate or 0.0, floor or 0.0, method or "eq8")
+    if rate is None and method == "eq8" != recorded.method:
+        rate = EvolutionConfig(method="eq8").rate
+    return EvolutionRules(
+        recorded.rate if rate is None else rate,
+        recorded.floor if floor is None else floor,
+        method or recorded.method,
+        recorded.cost_weight if cost_weight is None else cost_weight,
+    )
 
 
 def print_replay(steps: list[Replayed], form: str) -> None:
@@ -121,14 +144,16 @@ def _pairs(step: Replayed) -> list[dict[str, object]]:
     ]
 
 
-def _totals(step: Replayed) -> dict[str, float | None]:
+def _totals(step: Replayed) -> dict[str, float | str | None]:
     return {
         "recorded_entropy_bits": entropy(row.probability for row in step.recorded),
         "replayed_entropy_bits": entropy(row.probability for row in step.replayed),
-        "recorded_rate": step.recorded_rate,
-        "recorded_floor": step.recorded_floor,
-        "rate": step.rate,
-        "floor": step.floor,
+        "recorded_rate": step.recorded_rules.rate if step.recorded_rules else None,
+        "recorded_floor": step.recorded_rules.floor if step.recorded_rules else None,
+        "rate": step.rules.rate,
+        "floor": step.rules.floor,
+        "recorded_method": step.recorded_rules.method if step.recorded_rules else None,
+        "method": step.rules.method,
     }
 
 
@@ -155,20 +180,30 @@ def _print_table(steps: list[Replayed]) -> None:
             f"{new.probability:.2%}",
             f"{100 * (new.probability - old.probability):+.2f} points",
         )
-    entropies = totals["recorded_entropy_bits"], totals["replayed_entropy_bits"]
+    entropies = (float(totals[f"{which}_entropy_bits"] or 0) for which in ("recorded", "replayed"))
     table.add_row("entropy, bits", "", "", *(f"{value:.4f}" for value in entropies), "", style="bold")
     console.print(f"After {len(steps):,} shards, {steps[-1].shard} the last")
-    for title, rates in (
-        ("recorded", [(step.recorded_rate, step.recorded_floor) for step in steps]),
-        ("replayed", [(step.rate, step.floor) for step in steps]),
-    ):
-        console.print(f"{title}: rate and floor {_in_turn(rates)}")
+    console.print(f"recorded: {_in_turn([step.recorded_rules for step in steps])}")
+    console.print(f"replayed: {_in_turn([step.rules for step in steps])}")
     console.print(table)
     console.print(f"({NOTE})")
 
 
-def _in_turn(pairs: Sequence[tuple[float | None, float | None]]) -> str:
-    """The distinct rates and floors, in order: more than one where the configuration has changed on a living lake."""
-    return ", then ".join(
-        "unknown" if rate is None else f"{rate:g} and {floor:g}" for rate, floor in dict.fromkeys(pairs)
-    )
+def _in_turn(rules: Sequence[EvolutionRules | None]) -> str:
+    """The distinct rules, in order: more than one where the configuration has changed on a living lake."""
+    told: list[str] = []
+    for number, rule in enumerate(dict.fromkeys(rules)):
+        of = "" if number else "rate and floor "
+        if rule is None:
+            told.append(f"{of}unknown")
+            continue
+        costs = f", {rule.cost_weight:g} π a USD" if rule.cost_weight else ""
+        told.append(
+            (
+                f"thompson, floor {rule.floor:g}"
+                if rule.method == "thompson"
+                else f"{of}{rule.rate:g} and {rule.floor:g}"
+            )
+            + costs
+        )
+    return ", then ".join(told)

@@ -7,6 +7,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from star_pipeline.config.addresses import require_none
 from star_pipeline.config.agents import AgentConfig as AgentConfig
+from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.config.judge import JudgeConfig
 from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
@@ -90,18 +91,6 @@ class SamplingConfig(Section):
         if self.from_memory > self.pairs_per_seed:
             raise ValueError(f"from_memory ({self.from_memory}) must not exceed pairs_per_seed ({self.pairs_per_seed})")
         return self
-
-
-class EvolutionConfig(Section):
-    rate: float = Field(1e-3, ge=0, le=1, description="β of Eq. 8; 0 switches evolution off")
-    floor: float = Field(0.0, ge=0, le=1, description="least probability of a pair; at most 1/K")
-    lag: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="L: a shard's plan is drawn from the probabilities and the memory after the shard 1 + L places before it, so that "
-        "L + 1 shards can be in work at once; 0: the paper's order",
-    )
 
 
 class MemoryConfig(Section):
@@ -320,7 +309,7 @@ class StarConfig(Section):
 
     @property
     def evolution_rules(self) -> EvolutionRules:
-        return EvolutionRules(self.evolution.rate, self.evolution.floor)
+        return self.evolution.rules
 
     @property
     def keep_rules(self) -> KeepRules:
@@ -369,6 +358,9 @@ class StarConfig(Section):
                 "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
             },
         )
-        if not self.evolution.lag:  # as before there was one
-            del rest["evolution"]["lag"]
-        return {**rest, "scoring": as_before(rest["scoring"]), "agents": agents}
+        return {
+            **rest,
+            "evolution": self.evolution.deciding,
+            "scoring": as_before(rest["scoring"]),
+            "agents": agents,
+        }

@@ -233,6 +233,12 @@ class PairProbability:
     reward: float
     probability_before: float
     probability: float
+    draws_total: int | None = None
+    reward_total: float | None = None
+    squares_total: float | None = None
+    cost_total_usd: float | None = None
+    handicap: float | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

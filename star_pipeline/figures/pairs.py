@@ -54,21 +54,23 @@ def orders(board: Sequence[Row]) -> str:
     top = max(drawn, key=lambda row: row["probability"])
     return (
         "Three measures, three orders. Mean π is what a candidate of the pair is worth to the target model, gap and verdict together, "
-        "with the seeds' own responses and the reference among the pairs; the win rate is the verdict alone; the probability (Eq. 8), "
-        "of sampled pairs only, adds up the π of all draws, so that a pair rises by being drawn often as well as by being good. "
+        "with the seeds' own responses and the reference among the pairs; the win rate is the verdict alone; the probability, "
+        "of sampled pairs only, is that of being drawn first. By Eq. 8 it adds up the π of all draws, so that a pair rises by being drawn "
+        "often as well as by being good; by Thompson sampling it is the chance that the pair is the best, as far as its draws tell. "
         f"Highest here by {'; by '.join(highest)}; by probability: {top['pair_id']}."
     )
 
 
 def probabilities(rows: Sequence[Row], pairs: Sequence[str], told: str = "") -> Figure:
-    """The pair probabilities over the shards (Eq. 8, the paper's Figure 5). ``rows``: place, shard, pair_id, probability.
+    """The pair probabilities over the shards (the paper's Figure 5). ``rows``: place, shard, pair_id, probability.
 
     ``told``: what the intervals of the pairs' mean π tell of them."""
     title = "Probability of each pair, shard by shard"
     reading = (
-        "Each line is a pair's share of the draws after a shard (Eq. 8; the paper's Figure 5). A line that rises belongs to a pair "
-        "whose candidates earned more π than the others', each draw counted: it was drawn more often, or its candidates were better. All "
-        "lines begin where the first configuration put them."
+        "Each line is the chance with which a pair is the first that a seed draws, after a shard (the paper's Figure 5). By Eq. 8 a line "
+        "that rises belongs to a pair whose candidates earned more π than the others', each draw counted: it was drawn more often, or its "
+        "candidates were better. By Thompson sampling it is the chance that the pair is the best, as far as its draws tell, and says "
+        "nothing of the second best, which is drawn nearly as often. All lines begin where the first configuration put them."
     )
     if not rows:
         return Figure("probabilities", title, reading, "No shard is finished yet, so that no probability has moved.")

@@ -15,7 +15,7 @@ def health_of(database: "duckdb.DuckDBPyConnection", published: Mapping[str, int
     """The lines of a database that has the tables of shards; ``published`` stands in for ``star_dataset``: pair_id -> its rows."""
     candidates = database.sql(statements("health_rows")).to_arrow_table()
     moves = database.sql(
-        "SELECT shard, pair_id, probability_before, probability FROM agent_pair_probabilities ORDER BY shard, pair_id"
+        "SELECT shard, pair_id, probability_before, probability, draws_total FROM agent_pair_probabilities ORDER BY shard, pair_id"
     ).to_arrow_table()
     if published is None:
         published = dict(database.execute("SELECT pair_id, count(*) FROM star_dataset GROUP BY pair_id").fetchall())

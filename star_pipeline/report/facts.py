@@ -143,7 +143,9 @@ def settings(configs: Sequence[Row]) -> tuple[Fact, ...]:
     if "evolution" in chosen:
         evolution = chosen["evolution"]
         lag = f", lag {evolution['lag']}" if evolution.get("lag") else ""
-        told.append(Fact("evolution", f"rate {evolution['rate']:g}", f"floor {evolution['floor']:g}{lag}"))
+        how = f"rate {evolution['rate']:g}" if evolution.get("method", "eq8") == "eq8" else evolution["method"]
+        costs = f", {evolution['cost_weight']:g} π a USD" if evolution.get("cost_weight") else ""
+        told.append(Fact("evolution", how, f"floor {evolution['floor']:g}{costs}{lag}"))
     return tuple(told)
 
 

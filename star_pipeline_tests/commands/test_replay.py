@@ -34,7 +34,7 @@ def side(tmp_path_factory):
 def test_with_what_was_recorded_it_gives_the_recorded_snapshots_to_the_last_bit(side):
     steps = list(replay(side.lake, None, None))
     assert len(steps) == 5
-    assert [(step.rate, step.floor) for step in steps] == [(0.05, 0.01)] * 3 + [(0.2, 0.0)] * 2
+    assert [(step.rules.rate, step.rules.floor) for step in steps] == [(0.05, 0.01)] * 3 + [(0.2, 0.0)] * 2
     assert [step.replayed for step in steps] == [step.recorded for step in steps]
     assert max(row.probability - row.probability_before for step in steps for row in step.recorded) > 0.01
 

@@ -8,8 +8,10 @@ import yaml
 
 import star_pipeline
 from star_pipeline.config import StarConfig, load_config, profile_names
+from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.config.scoring import BEFORE, LocalModel, ServedModel
+from star_pipeline.core.equations.evolution import EvolutionRules
 from star_pipeline.core.errors import ConfigError
 
 MINIMAL = {
@@ -46,7 +48,7 @@ def test_defaults_are_the_contracts(tmp_path):
     assert (config.sampling.pairs_per_seed, config.sampling.from_memory, config.sampling.shard_size) == (3, 1, 64)
     assert (config.scoring.template, config.scoring.max_length, config.scoring.divisor) == ("alpaca", 2048, "p95")
     assert (config.judge.attempts, config.judge.on_reversal, config.judge.skip_nonpositive_gap) == (2, "tie", True)
-    assert (config.evolution.rate, config.evolution.floor, config.memory.neighbours) == (0.001, 0.0, 10)
+    assert (config.evolution.method, config.evolution.floor, config.memory.neighbours) == ("thompson", 0.0, 10)
 
 
 def test_the_full_grid(tmp_path):
@@ -222,9 +224,10 @@ def test_a_scoring_model_is_spelt_out_where_it_needs_a_template_of_its_own(tmp_p
 
 
 def test_settings_that_came_later_leave_earlier_lakes_fingerprints_as_they_were(tmp_path):
+    rate = {"evolution": {"rate": 0.001}}
+    asked = load_config(written(tmp_path, scoring={**MINIMAL["scoring"], **BEFORE}, **rate))
+    assert asked.fingerprint == load_config(written(tmp_path, **rate)).fingerprint == "36c803e09534"
     before = load_config(written(tmp_path)).fingerprint
-    asked = load_config(written(tmp_path, scoring={**MINIMAL["scoring"], **BEFORE}))
-    assert asked.fingerprint == before == "36c803e09534"
     assert not set(BEFORE) & set(asked.deciding["scoring"])
     for changes in ({"calibration": "rank"}, {"least_tokens": 2}, {"start": "newline"}):
         other = load_config(written(tmp_path, scoring={**MINIMAL["scoring"], **changes}))
@@ -304,10 +307,31 @@ def test_a_shared_journal_is_relative_to_the_configuration_file_and_names_no_oth
     assert shared.fingerprint == plain.fingerprint
 
 
+def test_who_gives_a_rate_evolves_by_eq_8_as_before_and_a_dump_means_what_was_meant(tmp_path):
+    def evolving(**knobs):
+        return load_config(written(tmp_path, evolution=knobs))
+
+    plain = evolving(rate=0.02, floor=0.1)
+    assert plain.evolution_rules == EvolutionRules(0.02, 0.1, "eq8")
+    assert plain.deciding["evolution"] == {"rate": 0.02, "floor": 0.1}
+    assert evolving(method="eq8", rate=0.02, floor=0.1, cost_weight=0).fingerprint == plain.fingerprint
+    assert evolving(method="eq8").evolution.rate == 0.05
+    bare = evolving()
+    assert bare.evolution_rules == EvolutionRules(0.0, 0.0, "thompson")
+    assert evolving(method="thompson", rate=0.3).fingerprint == bare.fingerprint
+    others = [{"floor": 0.1}, {"cost_weight": 2}, {"rate": 0.02, "cost_weight": 2}, {"lag": 1}]
+    assert len({bare.fingerprint, *(evolving(**other).fingerprint for other in others)}) == 5
+    for config in (plain, bare):
+        assert EvolutionConfig.model_validate(config.evolution.model_dump(mode="json")).rules == config.evolution_rules
+        assert EvolutionConfig.model_validate(config.evolution.deciding).rules == config.evolution_rules
+    with pytest.raises(ConfigError, match=r"evolution: .*rate: 0 switches method: eq8 off"):
+        evolving(method="thompson", rate=0)
+
+
 def test_the_deciding_settings_hold_what_the_fingerprint_names_and_nothing_idle(tmp_path):
     settings = load_config(written(tmp_path, name="mine", journal="../shared", budget={"usd": 1})).deciding
     assert not settings.keys() & {"name", "journal", "budget", "checks", "sensor"}
-    assert settings["evolution"] == {"rate": 0.001, "floor": 0.0}
+    assert settings["evolution"] == {"method": "thompson", "floor": 0.0}
     assert "max_tries" not in next(iter(settings["agents"].values()))
 
 

@@ -224,6 +224,17 @@ def test_probabilities_need_evidence_once_they_have_moved(lead, end, verdict):
     assert line.low < line.figure < line.high
 
 
+@pytest.mark.parametrize(("chance", "verdict"), [(0.6, "fine"), (0.97, "doubtful")])
+def test_a_chance_of_being_the_best_asks_for_evidence_only_once_it_is_sure(chance, verdict):
+    draws = random.Random(2)
+    rows = [{"seed_id": f"s{n}", "pair_id": p, "pi": draws.random()} for n in range(60) for p in ("a+a", "b+b", "c+c")]
+    rest = (1 - chance) / 2
+    told = [{**row, "draws_total": 60} for row in moves(**{"a+a": chance, "b+b": rest, "c+c": rest})]
+    line = examined(rows, told)["evolution"]
+    assert line.low < 0 < line.high
+    assert line.verdict == verdict
+
+
 def test_equal_pairs_are_not_called_unfit_by_chance_however_far_one_of_them_rose():
     found = []
     for seed in range(20):

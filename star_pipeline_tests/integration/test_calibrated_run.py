@@ -1,4 +1,5 @@
-"""A run with calibrated gaps, a least length, another start and a template of one model's own: real models, tables and Dagster."""
+"""A run with calibrated gaps, a least length, another start, a template of one model's own and Thompson sampling: real models, tables and
+Dagster."""
 
 import json
 
@@ -38,7 +39,8 @@ def made(request, tmp_path_factory):
         "device": "cpu",
     }
     config = folder / "config.yaml"
-    config.write_text(json.dumps({**CONFIG, "scoring": scoring, "sampling": {**CONFIG["sampling"], "shard_size": 9}}))
+    sampling = {**CONFIG["sampling"], "shard_size": 9}
+    config.write_text(json.dumps({**CONFIG, "scoring": scoring, "sampling": sampling, "evolution": {"floor": 0.01}}))
     loop = Loop(folder, config, script=brief, real=("scorer",))
     loop.write_seeds(seed_rows(9))
     loop.all()

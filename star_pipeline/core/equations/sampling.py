@@ -8,6 +8,7 @@ from typing import Literal
 
 from star_pipeline.core import identity
 from star_pipeline.core.equations.evolution import Snapshot
+from star_pipeline.core.equations.thompson import best_first
 from star_pipeline.core.records import SEED, Neighbour, Origin, Pair, PlanRow, Seed
 
 Weighting = Literal["similarity", "probability"]
@@ -53,6 +54,15 @@ def draw(weights: Mapping[str, float], count: int, *stream: object) -> list[str]
     return drawn
 
 
+def explore(snapshot: Snapshot, rest: Mapping[str, float], count: int, *stream: object) -> list[str]:
+    """``count`` of the pairs ``rest`` (pair_id -> probability): by their probabilities, or by Thompson sampling."""
+    if snapshot.tallies is None:
+        return draw(rest, count, *stream)
+    if snapshot.floor and uniform(*stream, "floor") < len(snapshot.tallies) * snapshot.floor:
+        return draw(dict.fromkeys(rest, 1.0), count, *stream)
+    return list(best_first(snapshot.tallies, {pair_id: uniform(*stream, pair_id) for pair_id in rest})[:count])
+
+
 def memory_weights(
     neighbours: Sequence[Neighbour], probabilities: Mapping[str, float], weighting: Weighting
 ) -> dict[str, float]:
@@ -82,7 +92,7 @@ def plan_seed(seed: Seed, snapshot: Snapshot, neighbours: Sequence[Neighbour], r
     stream = (rules.run_seed, seed.seed_id)
     remembered = draw(memory_weights(neighbours, drawable, rules.weighting), rules.from_memory, *stream, "memory")
     rest = {pair_id: p for pair_id, p in drawable.items() if pair_id not in remembered}
-    explored = draw(rest, rules.pairs_per_seed - len(remembered), *stream, "explore")
+    explored = explore(snapshot, rest, rules.pairs_per_seed - len(remembered), *stream, "explore")
 
     chosen: list[tuple[Pair, Origin, float | None]] = [(pair, "base", None) for pair in rules.base]
     if rules.include_seed and SEED not in rules.base:

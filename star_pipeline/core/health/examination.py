@@ -40,7 +40,7 @@ SAME_IN_SHARDS = {
 
 
 def health(
-    candidates: pa.Table, moves: Sequence[Mapping[str, str | float]], published: Mapping[str, int]
+    candidates: pa.Table, moves: Sequence[Mapping[str, str | float | None]], published: Mapping[str, int]
 ) -> list[HealthLine]:
     """A line for each of SIGNATURES, in their order.
 

@@ -13,6 +13,8 @@ from star_pipeline.core.records import SEED_PAIR, HealthLine
 
 MOVED = 0.05
 """How far two pairs' probabilities must have moved apart for evidence to be asked for."""
+SURE = 0.95
+"""Under Thompson sampling: the chance of being the best from which evidence is asked for; smaller ones say themselves that they may err."""
 MOST_OF_ALL = 0.6
 FEWEST_PAIRS = 3
 
@@ -33,7 +35,8 @@ EVOLUTION = Signature(
     "seeds that drew either",
     "difference",
     "",
-    "lower evolution.rate until more seeds tell them apart, or raise evolution.floor; see: star-pipeline query pair_leaderboard",
+    "evolution.method: thompson moves as far as the draws tell; under eq8 lower evolution.rate until more seeds tell them apart, or raise "
+    "evolution.floor; see: star-pipeline query pair_leaderboard",
     LEAST_SEEDS,
 )
 CONCENTRATION = Signature(
@@ -49,10 +52,14 @@ CONCENTRATION = Signature(
 
 @dataclass(frozen=True)
 class Drift:
-    """Where the probabilities went: pair_id -> before its first shard, and after the last one; ``top`` has the most."""
+    """Where the probabilities went: pair_id -> before its first shard, and after the last one; ``top`` has the most.
+
+    ``chances``: whether they are chances of being the best (Thompson sampling).
+    """
 
     start: Mapping[str, float]
     end: Mapping[str, float]
+    chances: bool = False
 
     @property
     def top(self) -> str:
@@ -62,20 +69,26 @@ class Drift:
         """By how much ``one`` has moved ahead of ``other``."""
         return (self.end[one] - self.start[one]) - (self.end[other] - self.start[other])
 
+    def tells(self, rival: str) -> bool:
+        """Whether ``top`` is held to be better than ``rival``, for which there should be evidence."""
+        return self.end[self.top] >= SURE if self.chances else self.apart(self.top, rival) >= MOVED
 
-def drift(moves: Sequence[Mapping[str, str | float]]) -> Drift | None:
-    """Of the rows of ``agent_pair_probabilities`` (shard, pair_id, probability_before, probability); None of none."""
+
+def drift(moves: Sequence[Mapping[str, str | float | None]]) -> Drift | None:
+    """Of the rows of ``agent_pair_probabilities`` (shard, pair_id, probability_before, probability, draws_total); None of none."""
     if not moves:
         return None
     start: dict[str, float] = {}
     for row in sorted(moves, key=lambda row: str(row["shard"])):
-        start.setdefault(str(row["pair_id"]), float(row["probability_before"]))
+        start.setdefault(str(row["pair_id"]), float(row["probability_before"] or 0.0))
     last = max(str(row["shard"]) for row in moves)
-    return Drift(start, {str(row["pair_id"]): float(row["probability"]) for row in moves if row["shard"] == last})
+    ends = [row for row in moves if row["shard"] == last]
+    chances = any(row.get("draws_total") is not None for row in ends)
+    return Drift(start, {str(row["pair_id"]): float(row["probability"] or 0.0) for row in ends}, chances)
 
 
 def pair_lines(
-    rows: Rows, moves: Sequence[Mapping[str, str | float]], published: Mapping[str, int]
+    rows: Rows, moves: Sequence[Mapping[str, str | float | None]], published: Mapping[str, int]
 ) -> list[HealthLine]:
     """``published``: pair_id -> rows of the final data set."""
     return [_memory(rows), _evolution(rows, drift(moves)), _concentration(rows, published)]
@@ -115,14 +128,14 @@ def _evolution(rows: Rows, went: Drift | None) -> HealthLine:
     sampled = np.isin(codes, [names.index(name) for name in went.end if name in names])
     top, best = (codes == names.index(name) for name in (went.top, rival))
     found, beside_all = (_ahead(seeds, pi, top, others) for others in (best, sampled & ~top))
-    apart = went.apart(went.top, rival)
+    apart, tells = went.apart(went.top, rival), went.tells(rival)
     # held against all others: one that is picked as the best of many is ahead by chance more often than its interval says
     poor = beside_all is not None and beside_all.high < 0
     return line(
         EVOLUTION,
         found,
-        lambda _: apart >= MOVED and not (found is not None and found.low > 0),
-        lambda x: apart >= MOVED and poor and x < 0,
+        lambda _: tells and not (found is not None and found.low > 0),
+        lambda x: tells and poor and x < 0,
         note=f"{went.top} has the most probability, {went.end[went.top]:.0%}, and has moved {apart * 100:+.1f} points ahead of {rival}",
         bad=f"it rose though the others, {rival} first, surely earn more"
         if poor

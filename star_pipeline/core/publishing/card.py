@@ -299,7 +299,7 @@ def _configuration(used: Configuration, of: int) -> str:
         f"seed of the random numbers {sampling['seed']}",
         f"- π_dual is {_gap_of(scoring)} over the {scoring['divisor']} of the positive gaps of the {scoring['divide_over']}, within "
         "0 and 1 (Eq. 5)",
-        f"- probabilities of the pairs evolve with rate {evolution['rate']:g} and floor {evolution['floor']:g} (Eq. 8)",
+        f"- {_evolving(evolution)}",
     ]
     if lag := evolution.get("lag"):
         lines.append(
@@ -312,6 +312,14 @@ def _configuration(used: Configuration, of: int) -> str:
             "- **no LLM wrote this**: the offline profile's agents transform text by rules, and its data is no training data"
         )
     return f"{title}\n" + "\n".join(lines) + "\n"
+
+
+def _evolving(evolution: JsonMapping) -> str:
+    """Settings of earlier versions, and of Eq. 8, name no ``method``."""
+    costs = f"; {evolution['cost_weight']:g} π a USD are taken off for cost" if evolution.get("cost_weight") else ""
+    if evolution.get("method", "eq8") == "thompson":
+        return f"pairs are drawn by Thompson sampling from what their π were, with floor {evolution['floor']:g}{costs}"
+    return f"probabilities of the pairs evolve with rate {evolution['rate']:g} and floor {evolution['floor']:g} (Eq. 8){costs}"
 
 
 def _judged_by(judge: JsonMapping) -> str:

@@ -2,7 +2,8 @@
 -- A row a pair, highest mean pi first, over all candidates that were made. Intervals are of 95%: Wilson's for rates, the normal
 -- approximation for means (null below two values); where two of them overlap, the lake does not tell which pair is better.
 -- mean_pi, win_rate and probability may put another pair first each: pi weighs the gap and the verdict of a candidate, the win rate the
--- verdict alone, and the probability (Eq. 8) adds up the pi of all draws, so that a pair also rises by being drawn often.
+-- verdict alone, and the probability is that of being drawn first: by Eq. 8 a pair also rises by being drawn often, by Thompson sampling
+-- it is the chance that the pair is the best.
 -- selected: candidates that are their seed's choice (a seed's own response counts for the pair seed alone)
 -- tied: ties, and verdicts that turned round with the order
 -- win_rate: better / (better + worse + tied)
