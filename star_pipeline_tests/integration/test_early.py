@@ -23,7 +23,7 @@ from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
 ROWS = seed_rows(4)
-LAST = ROWS[-1]["instruction"]
+SEEDS_AT_ONCE = 8
 PATIENCE_S = 60.0
 JUDGE = {"agent": "j", "skip_nonpositive_gap": False}
 
@@ -31,26 +31,30 @@ JUDGE = {"agent": "j", "skip_nonpositive_gap": False}
 class Told:
     """A chat server's script that knows whether the judge has been asked; with ``waits`` one candidate's reply waits for that."""
 
-    def __init__(self):
+    def __init__(self, seeds=len(ROWS)):
         self.judged, self.waits, self.in_time = threading.Event(), False, True
+        self.last = seed_rows(seeds)[-1]["instruction"]
 
     def __call__(self, asked):
         if asked["model"] == "j":
             self.judged.set()
-        elif self.waits and asked["messages"][-1]["content"] == LAST:
+        elif self.waits and asked["messages"][-1]["content"] == self.last:
             self.in_time = self.judged.wait(PATIENCE_S) and self.in_time
         return answer(asked)
 
 
-def run(config, lake, scorer, ahead):
-    lake.write_bytes(lake.seeds / "seeds.json", json.dumps(ROWS).encode())
+def small_model(folder):
+    return save_gpt_neox(folder / "model", [json.dumps(row) for row in seed_rows(40)], seed=3, hidden=32, layers=2)
+
+
+def run(config, lake, scorer, ahead, rows=ROWS):
+    lake.write_bytes(lake.seeds / "seeds.json", json.dumps(rows).encode())
     fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(lake.root)))
     run_pipeline(str(config), lake, [], Notes(), {"embedder": fakes["embedder"], **scorer}, ahead=ahead)
 
 
 def test_models_on_servers_score_and_the_judge_judges_while_candidates_are_still_made(tmp_path):
-    folder = save_gpt_neox(tmp_path / "model", [json.dumps(row) for row in seed_rows(40)], seed=3, hidden=32, layers=2)
-    told = Told()
+    folder, told = small_model(tmp_path), Told()
     with chat_server(told) as server, completions_server(folder, "vllm") as models:
         served = {"model": "m", "api_base": models.url, "tokenizer": str(folder)}
         large = {**served, "template": "plain", "max_concurrency": 3}
@@ -66,6 +70,24 @@ def test_models_on_servers_score_and_the_judge_judges_while_candidates_are_still
             asked.append(Counter(tuple(one["prompt"]) for one in models.requests if len(one["prompt"]) > 2))
     assert told.in_time
     assert asked[1] == asked[0]
+    assert differences(*lakes) == []
+
+
+def test_with_a_lag_models_in_this_process_score_groups_of_seeds_and_the_judge_judges_while_candidates_are_still_made(
+    tmp_path,
+):
+    folder, told = small_model(tmp_path), Told(SEEDS_AT_ONCE + 1)
+    with chat_server(told) as server:
+        scoring = {"small": str(folder), "large": str(folder), "template": "plain", "max_length": 200}
+        sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": SEEDS_AT_ONCE + 2}
+        config = settings_of(tmp_path, server, "config", 1, judge=JUDGE, scoring=scoring, sampling=sampling)
+        lakes = []
+        for name, ahead in (("after", False), ("early", True)):
+            told.waits = ahead
+            told.judged.clear()
+            lakes.append(Lake.at(tmp_path / name))
+            run(config, lakes[-1], {}, ahead, seed_rows(SEEDS_AT_ONCE + 2))
+    assert told.in_time
     assert differences(*lakes) == []
 
 
