@@ -1,5 +1,8 @@
 """The memory bank in LanceDB: which pair made good data of which kind of instruction."""
 
+import logging
+import math
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
@@ -9,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from star_pipeline.core.aliases import Vectors
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeError, in_short
 from star_pipeline.core.records import MemoryEntry, Neighbour
 
 if TYPE_CHECKING:
@@ -19,15 +22,25 @@ TABLE = "instructions"
 BESIDE = "other_instructions"
 """Embeddings of instructions that the bank does not remember, kept so that the next data set does not compute them again."""
 _COLUMNS = ["candidate_id", "instruction", "embedding", "vector"]
+_MARGIN_S = 0.1
+"""By how much longer versions are kept than they need to be: LanceDB looks at its own clock, a little later."""
 
 
 class LanceMemoryBank:
-    """One table ``instructions``, a row a selected instruction. Searches are exact and sent in batches."""
+    """One table ``instructions``, a row a selected instruction. Searches are exact and sent in batches.
 
-    def __init__(self, folder: str, embedding: str, batch: int = 256) -> None:
+    Compacted when it has more than ``fragments`` small ones. A reader goes on with the version that he opened for ``kept_s`` seconds
+    after the next one was written; the product's own open it anew for each search.
+    """
+
+    def __init__(
+        self, folder: str, embedding: str, batch: int = 256, fragments: int = 32, kept_s: float = 600.0
+    ) -> None:
         self._folder = folder
         self._embedding = embedding
         self._batch = batch
+        self._fragments = fragments
+        self._kept_s = kept_s
 
     def _table(self) -> "lancedb.table.Table | None":
         import lancedb
@@ -52,24 +65,20 @@ class LanceMemoryBank:
         """As the port says; ties in similarity go to the smaller seed_id."""
         found: list[list[Neighbour]] = [[] for _ in range(len(vectors))]
         table = self._table()
-        if table is None or not len(vectors):
-            return found
-        for start in range(0, len(vectors), self._batch):
-            queries = np.asarray(vectors[start : start + self._batch], dtype=np.float32)
-            hits = (
-                table.search([*queries], vector_column_name="vector")
-                .distance_type("cosine")
-                .where(f"sequence < {int(before)}", prefilter=True)
-                .bypass_vector_index()
-                .limit(limit)
-                .select(["seed_id", "pair_id", "_distance"])
-                .to_arrow()
-                .to_pylist()
-            )
-            for hit in hits:
-                near = Neighbour(hit["seed_id"], hit["pair_id"], 1.0 - float(hit["_distance"]))
-                found[start + hit.get("query_index", 0)].append(near)
-        return [sorted(near, key=lambda n: (-n.similarity, n.seed_id)) for near in found]
+        # one more than is wanted: where the last of these is as near as the last wanted one, those who tie are not all there yet,
+        # and which of them LanceDB gives is a matter of how its rows lie
+        asked, count = (list(range(len(vectors))) if table is not None else []), limit + 1
+        while asked:
+            undecided = []
+            for start in range(0, len(asked), self._batch):
+                some = asked[start : start + self._batch]
+                queries = np.asarray(vectors, dtype=np.float32)[some]
+                for at, near in zip(some, _search(table, queries, count, before), strict=True):
+                    found[at] = near[:limit]
+                    if len(near) == count and near[limit - 1].similarity == near[-1].similarity:
+                        undecided.append(at)
+            asked, count = undecided, 4 * count
+        return found
 
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """As the port says; raises LakeError where the bank was made with another embedding."""
@@ -89,7 +98,12 @@ class LanceMemoryBank:
             # one commit: a kill leaves the old entries or the new ones
             merge = table.merge_insert("candidate_id").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(gone).execute(rows)
-        return int(table.count_rows())
+        count = int(table.count_rows())
+        # each commit adds a fragment, and each commit and search opens them all; compacting writes the bank anew, so a larger bank
+        # waits longer for it
+        if table.stats()["fragment_stats"]["num_small_fragments"] > max(self._fragments, math.isqrt(count) // 4):
+            self._compact(table)
+        return count
 
     def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Vectors]:
         """As the port says; raises LakeError where the bank was made with another embedding."""
@@ -120,7 +134,26 @@ class LanceMemoryBank:
                 _with_vectors(columns, stacked, self._embedding),
                 mode="overwrite" if before is not None else "create",
             )
-            table.optimize(cleanup_older_than=timedelta(hours=1))
+            self._compact(table)
+
+    def _compact(self, table: "lancedb.table.Table") -> None:
+        """Make one fragment of a table's small ones, and remove the versions that nobody reads any more.
+
+        The rows stay as they are, in one commit: a kill leaves the table as it was, and files that a later clean-up removes once they
+        are a week old. LanceDB goes by when a version was *made*, and one that was made long ago may have been the current one, and be
+        read, until a moment ago: so those go that were made before the one that was current ``kept_s`` ago.
+        """
+        now = time.time()
+        made = [version["timestamp"].timestamp() for version in table.list_versions()]
+        current = max((at for at in made if at < now - self._kept_s), default=min(made))
+        beyond = max(now - current, self._kept_s) + _MARGIN_S
+        try:
+            table.optimize(cleanup_older_than=timedelta(seconds=beyond))
+        except (OSError, RuntimeError) as error:  # what was written is there, and the next write tries again
+            logging.getLogger(__name__).warning(
+                f"memory bank {self._folder}: not compacted ({in_short(error)}); it works on, slower and larger; "
+                "see to free space and permissions there"
+            )
 
     def _vectors(self, table: "lancedb.table.Table | None") -> Iterator[tuple[str, str, Vectors]]:
         """(candidate_id, instruction, vector) of the rows that this embedding made."""
@@ -140,6 +173,25 @@ class LanceMemoryBank:
 
         database = lancedb.connect(self._folder)
         return database.open_table(BESIDE) if BESIDE in database.list_tables().tables else None
+
+
+def _search(table: "lancedb.table.Table", queries: Vectors, count: int, before: int) -> list[list[Neighbour]]:
+    """For each query ``count`` entries of highest cosine; ties in the order of their seed_id."""
+    found: list[list[Neighbour]] = [[] for _ in queries]
+    hits = (
+        table.search([*queries], vector_column_name="vector")
+        .distance_type("cosine")
+        .where(f"sequence < {int(before)}", prefilter=True)
+        .bypass_vector_index()
+        .limit(count)
+        .select(["seed_id", "pair_id", "_distance"])
+        .to_arrow()
+        .to_pylist()
+    )
+    for hit in hits:
+        near = Neighbour(hit["seed_id"], hit["pair_id"], 1.0 - float(hit["_distance"]))
+        found[hit.get("query_index", 0)].append(near)
+    return [sorted(near, key=lambda n: (-n.similarity, n.seed_id)) for near in found]
 
 
 def _to_arrow(entries: Sequence[MemoryEntry], vectors: Vectors, embedding: str) -> pa.Table:

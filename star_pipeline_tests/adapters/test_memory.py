@@ -1,5 +1,10 @@
 """The memory bank in real LanceDB, against an exhaustive search, with the real embedding model."""
 
+import subprocess
+import sys
+import time
+
+import lancedb
 import numpy as np
 import pytest
 
@@ -53,6 +58,119 @@ def test_writing_a_shard_again_replaces_it(tmp_path):
     assert bank.replace_shard("000002-y", [], unit(0)) == 1
     [[only]] = LanceMemoryBank(str(tmp_path), "m").nearest(unit(1), 5, 9)
     assert (only.pair_id, only.similarity) == ("c+d", pytest.approx(1, abs=1e-5))
+
+
+def table_of(folder):
+    return lancedb.connect(str(folder)).open_table("instructions")
+
+
+def test_of_those_who_tie_the_smaller_seed_ids_are_found_however_the_rows_lie(tmp_path):
+    same, banks = np.repeat(unit(1), 40, axis=0), [LanceMemoryBank(str(tmp_path), "m", batch=2), ListBank()]
+    for sequence in (3, 1, 2):
+        for bank in banks:
+            bank.replace_shard(f"{sequence}", entries(f"{sequence}", sequence, "abcdefghijklm"), same[:13])
+    queries = np.concatenate([same[:1], unit(4, seed=5)])
+
+    def found(before):
+        lance, exhaustive = ([[n.seed_id for n in near] for near in bank.nearest(queries, 5, before)] for bank in banks)
+        assert lance == exhaustive
+        return lance
+
+    first = found(9)
+    assert first[0] == ["s1-0", "s1-1", "s1-10", "s1-11", "s1-12"]
+    found(2)
+    banks[0].replace_shard("1", entries("1", 1, "abcdefghijklm"), same[:13])  # moves its rows to the end
+    assert found(9) == first
+
+
+def test_the_bank_is_compacted_and_what_it_finds_stays_the_same_to_the_bit(tmp_path):
+    bank, queries, found = LanceMemoryBank(str(tmp_path), "m", fragments=5, kept_s=0.0), unit(9, seed=99), {}
+    for sequence in range(1, 31):
+        bank.replace_shard(f"{sequence:02d}", entries(f"{sequence:02d}", sequence, "abc"), unit(3, seed=sequence))
+        if sequence == 10:
+            bank.replace_shard("03", entries("03", 3, "ab", "c+d"), unit(2, seed=3))
+        if sequence >= 10:
+            found[sequence + 1] = bank.nearest(queries, 8, sequence + 1)
+        assert table_of(tmp_path).stats()["fragment_stats"]["num_fragments"] <= 6
+    assert found == {before: bank.nearest(queries, 8, before) for before in found}
+    assert table_of(tmp_path).count_rows() == 89
+    time.sleep(0.2)
+    for sequence in range(31, 37):  # as many as make one compaction certain
+        bank.replace_shard(str(sequence), entries(str(sequence), sequence, "abc"), unit(3, seed=sequence))
+    assert len(table_of(tmp_path).list_versions()) <= 9, "the versions before are gone"
+
+
+READER = """
+import sys, lancedb
+table = lancedb.connect(sys.argv[1]).open_table("instructions")
+print(table.version, flush=True)
+sys.stdin.readline()
+print(*sorted(row["seed_id"] for row in table.search().limit(None).to_list()))
+"""
+
+
+def test_a_reader_in_another_process_goes_on_with_the_version_that_was_current_until_a_moment_ago(tmp_path):
+    bank = LanceMemoryBank(str(tmp_path), "m", fragments=2, kept_s=1.5)
+    for sequence in range(1, 4):
+        bank.replace_shard(str(sequence), entries(str(sequence), sequence, "ab"), unit(2))
+        time.sleep(0.2)
+    command = [sys.executable, "-c", READER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        opened = int(reader.stdout.readline())
+        time.sleep(1.6)  # now it was made long ago, and is still the current one
+        for sequence in range(4, 9):
+            bank.replace_shard("1", entries("1", 1, "a", f"{sequence}"), unit(1))
+            bank.replace_shard(str(sequence), entries(str(sequence), sequence, "ab"), unit(2))
+        there = {version["version"] for version in table_of(tmp_path).list_versions()}
+        assert opened in there
+        assert 1 not in there, "older ones are gone"
+        read, _ = reader.communicate("go\n", timeout=60)
+    assert read.split() == ["s1-0", "s1-1", "s2-0", "s2-1", "s3-0", "s3-1"]
+    time.sleep(1.6)
+    for sequence in range(9, 12):
+        bank.replace_shard(str(sequence), entries(str(sequence), sequence, "ab"), unit(2))
+    assert opened not in {version["version"] for version in table_of(tmp_path).list_versions()}
+
+
+WRITER = """
+import sys
+from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline_tests.adapters.test_memory import entries, unit
+bank = LanceMemoryBank(sys.argv[1], "m", fragments=1, kept_s=0.0)
+compact = bank._compact
+def told(table):
+    print("compacts", flush=True)
+    compact(table)
+bank._compact = told
+for sequence in range(1, 1000):
+    bank.replace_shard(str(sequence), entries(str(sequence), sequence, ["text"] * 40), unit(40, 384, sequence))
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.005, 0.015])
+def test_a_bank_whose_writer_was_killed_while_it_compacted_is_read_and_written_on(tmp_path, after_s):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
+        for _ in range(2):
+            assert writer.stdout.readline() == "compacts\n"
+        time.sleep(after_s)
+        writer.kill()
+    bank, exhaustive, queries = (
+        LanceMemoryBank(str(tmp_path), "m", fragments=1, kept_s=0.0),
+        ListBank(),
+        unit(5, 384, 0),
+    )
+    whole, rest = divmod(table_of(tmp_path).count_rows(), 40)
+    assert whole >= 3
+    assert rest == 0
+    for sequence in range(1, whole + 2):
+        exhaustive.replace_shard(
+            str(sequence), rows := entries(str(sequence), sequence, ["text"] * 40), unit(40, 384, sequence)
+        )
+        if sequence > whole:
+            assert bank.replace_shard(str(sequence), rows, unit(40, 384, sequence)) == 40 * sequence
+        found, expected = (one.nearest(queries, 6, sequence + 1) for one in (bank, exhaustive))
+        assert [[n.seed_id for n in near] for near in found] == [[n.seed_id for n in near] for near in expected]
+    assert table_of(tmp_path).stats()["fragment_stats"]["num_fragments"] < whole
 
 
 def test_a_bank_made_with_another_embedding_is_refused_with_a_remedy(tmp_path):

@@ -2,11 +2,12 @@
 
     python -m star_pipeline_tests.benchmarks.bookkeeping [--full]
 
-Four parts: ``run``'s overhead a shard above an empty Dagster job of as many assets, in the same process, by turns;
+Five parts: ``run``'s overhead a shard above an empty Dagster job of as many assets, in the same process, by turns;
 ``run`` end to end in shards of 256 seeds x 5 candidates, each size in a process of its own (wall and CPU seconds, peak
 resident memory), and how it grows; the memory bank's exact retrieval against the product of all vectors with numpy;
+what a shard's entries cost to write at the tenth shard and at the last of 200, and what the bank takes on disk;
 ``run`` with Dagster's own event log against the kept engines of ``instance.storage``, by turns, in one process.
-``--full`` adds 70,000 seeds. ``--only overhead|growth|memory|event_log`` runs one part.
+``--full`` adds 70,000 seeds. ``--only overhead|growth|memory|bank|event_log`` runs one part.
 """
 
 import argparse
@@ -265,6 +266,26 @@ def retrieval(entries: int, queries: int = _SHARD, limit: int = 10) -> float:
     return wall * 1e3
 
 
+def bank_growth(shards: int = 200) -> None:
+    """Print what writing a shard costs around the tenth and in the last twenty, and that it is below twice as much."""
+    numbers = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        bank, paces = LanceMemoryBank(name, "m"), []
+        for number in range(1, shards + 1):
+            key = f"{number:06d}-x"
+            rows = [MemoryEntry(f"s{number}-{n}", f"c{number}-{n}", key, number, "text", "a+b", 0.5) for n in range(64)]
+            vectors = _unit(numbers.normal(size=(64, DIMENSIONS)))
+            began = time.perf_counter()
+            bank.replace_shard(key, rows, vectors)
+            paces.append(time.perf_counter() - began)
+        size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file()) / 2**20
+    tenth, last = statistics.mean(paces[5:15]), statistics.mean(paces[-20:])
+    print(
+        f"bank      a shard of 64 written in {tenth * 1e3:.0f} ms at the tenth, {last * 1e3:.0f} ms at the last of {shards} "
+        f"({last / tenth:.1f} times, target below 2; the longest {max(paces) * 1e3:.0f} ms); {size:.0f} MiB on disk"
+    )
+
+
 def _unit(vectors: Any) -> Any:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
@@ -272,7 +293,7 @@ def _unit(vectors: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help=f"{_FULL:,} seeds end to end as well")
-    parser.add_argument("--only", choices=("overhead", "growth", "memory", "event_log"))
+    parser.add_argument("--only", choices=("overhead", "growth", "memory", "bank", "event_log"))
     parser.add_argument("--shards", type=int, default=12, help="shards for the overhead")
     parser.add_argument("--shard-size", type=int, default=64, help="seeds a shard for the overhead")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
@@ -285,6 +306,8 @@ def main() -> None:
         overhead(options.shards, options.shard_size)
     if options.only in (None, "event_log"):
         event_log(options.shards, options.shard_size)
+    if options.only in (None, "bank"):
+        bank_growth()
     if options.only in (None, "memory"):
         for entries in (7_000, _FULL):
             retrieval(entries)
