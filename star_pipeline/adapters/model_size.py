@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.core.planning.dry_run import ModelSize
 
@@ -22,15 +23,21 @@ def model_size(name: str) -> ModelSize:
     return ModelSize(parameters, int(text.num_hidden_layers), int(text.hidden_size))
 
 
-def skeleton(name: str) -> transformers.PreTrainedModel:
-    """The model without weights, on torch's meta device. Raises ModelError where its configuration cannot be had."""
+def skeleton(name: str, config: transformers.PretrainedConfig | None = None) -> transformers.PreTrainedModel:
+    """The model without weights, on torch's meta device; ``config`` is read where it is not given.
+
+    Raises ModelError where it cannot be had.
+    """
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     check_folder(name)
     try:
-        config = _offline(name) if name.startswith("offline/") else transformers.AutoConfig.from_pretrained(name)
+        if config is None and name.startswith("offline/"):
+            config = _offline(name)
+        elif config is None:
+            config = transformers.AutoConfig.from_pretrained(name, local_files_only=only_from_here(name))
         with torch.device("meta"):
             return transformers.AutoModelForCausalLM.from_config(config)
     except Exception as error:  # whatever transformers says to a configuration that is not what it should be

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.config.models import StarConfig
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
@@ -68,7 +69,7 @@ def describe_model(name: str) -> str:
     said, config, tokenizer = _described(name)
     files.check_kind(name, config)
     files.check_vocabulary(name, tokenizer, config)
-    folder = files.model_folder(name, config) or Path(name)
+    folder = files.model_folder(name) or Path(name)
     found = files.weight_files(folder)
     if not Path(name).is_dir() and not (found and all(path.exists() for path in found)):
         return f"{said}; its weights are downloaded when they are first needed"
@@ -83,9 +84,10 @@ def _described(
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
+    here = only_from_here(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=here)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=here)
     except Exception as error:  # whatever transformers says to files that are not what they should be
         raise unloadable(name, error) from error
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:

@@ -33,14 +33,16 @@ Header = tuple[tuple[int, ...], str]
 """A stored tensor's shape and dtype."""
 
 
-def model_folder(name: str, config: "transformers.PretrainedConfig") -> Path | None:
-    """Where a model's files lie on this machine; None for one on the hub that has not been downloaded yet."""
+def model_folder(name: str) -> Path | None:
+    """Where a model's files lie on this machine; None for one on the hub of which nothing has been downloaded yet.
+
+    For one of the hub the folder is called as the commit, the one that was the newest when the hub was last asked.
+    """
     if Path(name).is_dir():
         return Path(name)
     import huggingface_hub
 
-    commit = getattr(config, "_commit_hash", None)
-    found = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=commit) if commit else None
+    found = huggingface_hub.try_to_load_from_cache(name, "config.json")
     return Path(found).parent if isinstance(found, str) else None
 
 
@@ -190,7 +192,7 @@ def _check_fit(name: str, config: "transformers.PretrainedConfig", stored: Mappi
     """What is stored against what the model has. Names that transformers converts while loading are left to loading."""
     from star_pipeline.adapters.model_size import skeleton
 
-    model = skeleton(name)
+    model = skeleton(name, config)
     prefix = f"{model.base_model_prefix}."
     names: dict[int, list[str]] = {}
     shapes: dict[int, tuple[int, ...]] = {}

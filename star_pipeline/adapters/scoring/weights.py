@@ -12,10 +12,10 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import write_whole
 from star_pipeline.adapters.model_errors import check_folder, unloadable
-from star_pipeline.adapters.weight_files import weight_files
+from star_pipeline.adapters.weight_files import model_folder, weight_files
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.aliases import JsonMapping
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeError, ModelError
 from star_pipeline.core.ports import Progress
 
 _BESIDE = (
@@ -73,7 +73,13 @@ def _commit(name: str) -> str:
     import transformers
 
     try:
-        return str(transformers.AutoConfig.from_pretrained(name)._commit_hash)
+        transformers.AutoConfig.from_pretrained(name)  # asks the hub which commit is the newest, and keeps the answer
+        folder = model_folder(name)
+        if folder is None:
+            raise ModelError(
+                f"scoring model {name!r}: its configuration was read and is not in the hub's cache (HF_HOME)"
+            )
+        return folder.name
     except Exception as error:  # whatever transformers says to a name that it cannot find
         raise unloadable(name, error) from error
 
