@@ -14,6 +14,7 @@ from star_pipeline.core.health.lines import in_words
 from star_pipeline.core.markdown import inline, table
 from star_pipeline.core.publishing.makeup import makeup, origin_of
 from star_pipeline.core.publishing.manifest import Configuration
+from star_pipeline.core.publishing.overlap import LENGTH
 from star_pipeline.core.records import SEED_PAIR, HealthLine, LeftOutRow, StarRow, TaskDomain
 
 _SIZES = (
@@ -104,7 +105,7 @@ class CardFacts:
 
     ``dataset`` are the settings that decide what is published, ``verdicts`` those on all candidates of the shards, of which
     ``flipped`` turned round with the order. ``configurations`` made the shards; they hold no server's address. ``health`` are the
-    run's lines, of which the card tells those that are unfit.
+    run's lines, of which the card tells those that are unfit. ``decontaminated`` names the files of evaluation questions.
     """
 
     name: str
@@ -118,6 +119,7 @@ class CardFacts:
     flipped: int
     configurations: Sequence[Configuration]
     health: Sequence[HealthLine] = ()
+    decontaminated: Sequence[str] = ()
 
 
 def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
@@ -244,6 +246,12 @@ def _left_out(facts: CardFacts) -> str:
         f"fallbacks: {knobs['fallbacks']}; least π: {knobs['min_pi']:g}; {group} of a group of near-duplicates (cosine of at least "
         f"{knobs['near_duplicate_similarity']:g}); share kept, by π: {knobs['top_share']:g}."
     )
+    if facts.decontaminated:
+        files = ", ".join(inline(name) for name in facts.decontaminated)
+        said = (
+            f"decontaminated: no row, nor the seed that it was made from, shares {LENGTH} words in a row with a question or reference "
+            f"answer of {files}, or asks a shorter one word for word; {said}"
+        )
     reasons = Counter(row.reason for row in facts.left_out)
     table = _table(("left out by", "rows"), reasons.most_common()) if reasons else "Nothing was left out.\n"
     return f"## What was kept\n\nOf each seed's chosen candidate, in this order: {said}\n\n{table}"

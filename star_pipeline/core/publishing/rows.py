@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Literal
 
 from star_pipeline.core.records import (
@@ -91,13 +92,17 @@ class KeepRules:
 
 
 def kept_rows(
-    rows: Sequence[StarRow], rules: KeepRules, leader_of: Mapping[str, str]
+    rows: Sequence[StarRow],
+    rules: KeepRules,
+    leader_of: Mapping[str, str],
+    overlap_of: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[StarRow], list[LeftOutRow]]:
     """The rows that the rules keep, and those that they leave out, both in the given order.
 
-    One after the other, each on what the one before left: fallbacks, ``min_pi``, at most ``near_duplicates`` of a group (the
+    One after the other, each on what the one before left: overlaps, fallbacks, ``min_pi``, at most ``near_duplicates`` of a group (the
     best), and of what is then there the ceil(``top_share`` * n) best. Best is by pi, then gap, then seed_id; no pi counts 0.
     ``leader_of``: seed_id -> seed_id of its group's leader; where a row is not named, it is a group of its own.
+    ``overlap_of``: seed_id -> what the row shares with an evaluation question, of those that do.
     """
     out: dict[int, tuple[LeftOutReason, str]] = {}
     left: list[int] = []
@@ -105,7 +110,9 @@ def kept_rows(
     for number in best_first(rows):
         row = rows[number]
         leader = leader_of.get(row.seed_id, row.seed_id)
-        if rules.fallbacks == "drop" and row.selection != "best":
+        if shared := overlap_of.get(row.seed_id):
+            out[number] = "overlap", f"{shared} (dataset.decontaminate)"
+        elif rules.fallbacks == "drop" and row.selection != "best":
             out[number] = "fallback", f"{row.selection}, and dataset.fallbacks is drop"
         elif (row.pi or 0.0) < rules.min_pi:
             value = "it has no pi" if row.pi is None else f"its pi is {row.pi:.4g}"

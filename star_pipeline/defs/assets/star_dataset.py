@@ -14,6 +14,7 @@ from star_pipeline.adapters.dataset_files import (
     versions,
     write_dataset,
 )
+from star_pipeline.adapters.decontamination import overlapping_rows, question_files
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
@@ -95,7 +96,8 @@ def star_dataset(
     made_of = selected_rows(home)
     # only near_duplicates needs them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    rows, left_out = kept_rows(made_of.rows, config.keep_rules, _leaders(home, config, made_of.rows, domains))
+    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping_rows(home, config, made_of)
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps)
     health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
@@ -172,7 +174,7 @@ def _beside(
 ) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
-    dataset = config.dataset.model_dump(mode="json")
+    dataset, questions = config.dataset.settled, question_files(config.dataset.decontaminate)
     judged = [
         home.read_arrow(JUDGE_VERDICTS, s, ["verdict", "flipped"])
         for s in made_of.done
@@ -190,6 +192,7 @@ def _beside(
         flipped=sum(sum(part.column("flipped").to_pylist()) for part in judged),
         configurations=configurations(origins),
         health=health,
+        decontaminated=[named["file"] for named in questions],
     )
     told = manifest(
         name=config.name,
@@ -204,6 +207,7 @@ def _beside(
         entries=made_of.entries,
         spend=spend,
         made_of=all_of(home, spend),
+        decontaminate=questions,
         numerics=numerics(home),
         versions=versions(),
     )
