@@ -156,7 +156,13 @@ class DatasetConfig(Section):
         None, ge=1, description="most rows of one group of near-duplicates, the best; null: all"
     )
     top_share: float = Field(
-        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied last, to what the others left"
+        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied to what those before left"
+    )
+    rows: int | None = Field(
+        None,
+        ge=1,
+        description="rows of the final data set: the best by pi of each task domain, in proportion to what the others left of it; "
+        "null: all",
     )
     near_duplicate_similarity: float = Field(
         0.95, gt=0, le=1, description="cosine of the instructions' embeddings from which rows are near-duplicates"
@@ -176,7 +182,8 @@ class DatasetConfig(Section):
     @property
     def settled(self) -> JsonObject:
         """The settings as plain data, without files, which the manifest names by their contents."""
-        return self.model_dump(mode="json", exclude={"decontaminate"})
+        later = {"rows"} if self.rows is None else set()  # as before there was one
+        return self.model_dump(mode="json", exclude={"decontaminate", *later})
 
 
 class BudgetConfig(Section):
@@ -325,7 +332,7 @@ class StarConfig(Section):
     @property
     def keep_rules(self) -> KeepRules:
         knobs = self.dataset
-        return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share)
+        return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share, knobs.rows)
 
     @property
     def shares(self) -> WarningLimits:

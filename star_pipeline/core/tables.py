@@ -275,7 +275,7 @@ LEFT_OUT_ROWS = TableSpec(
         Column(
             "reason",
             TEXT,
-            "overlap, fallback, min_pi, near_duplicate or top_share: the setting that kept it out",
+            "overlap, fallback, min_pi, near_duplicate, top_share or rows: the setting that kept it out",
             False,
         ),
         Column("detail", TEXT, "the same in words, with the row's value and the setting's", False),

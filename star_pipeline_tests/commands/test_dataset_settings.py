@@ -70,6 +70,21 @@ def test_planted_questions_do_not_reach_the_data_set_and_are_told_everywhere(sid
     assert "3 left out" in side.lake.report.read_text("utf-8")
     assert "(dataset.decontaminate)" in side.lake.report.read_text("utf-8")
     assert side.run().idle
+    # exactly so many of what is left, of each domain its best; more than there are is said
+    rows = published(side)
+    side.configure(dataset={"decontaminate": ["bench.jsonl"], "rows": 4})
+    outcome = side.run()
+    assert (side.asked, len(published(side)), outcome.warnings) == (0, 4, ())
+    assert "5 left out by the settings under dataset (3 overlap, 2 rows)" in summary_of(side, outcome)
+    assert "of those at most 4, the best by π of each domain, in proportion" in side.lake.dataset_card.read_text(
+        "utf-8"
+    )
+    side.configure(dataset={"decontaminate": ["bench.jsonl"], "rows": 40})
+    outcome = side.run()
+    assert published(side) == rows
+    [warning] = outcome.warnings
+    assert "dataset.rows asks for 40 rows, and 6 are to be had; left out: 3 by overlap; add seeds" in warning
+    side.configure(dataset={"decontaminate": ["bench.jsonl"]})
     # other questions under the same name
     (side.config.parent / "bench.jsonl").write_text(json.dumps(BENCH[1]) + "\n")
     outcome = side.run()

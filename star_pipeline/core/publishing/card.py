@@ -246,6 +246,8 @@ def _left_out(facts: CardFacts) -> str:
         f"fallbacks: {knobs['fallbacks']}; least π: {knobs['min_pi']:g}; {group} of a group of near-duplicates (cosine of at least "
         f"{knobs['near_duplicate_similarity']:g}); share kept, by π: {knobs['top_share']:g}."
     )
+    if most := knobs.get("rows"):
+        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, in proportion."
     if facts.decontaminated:
         files = ", ".join(inline(name) for name in facts.decontaminated)
         said = (
