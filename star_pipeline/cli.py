@@ -220,7 +220,9 @@ def score(
 def export(
     form: Annotated[
         str,
-        typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, or preference (pairs for DPO)"),
+        typer.Option(
+            "--format", help="alpaca, sharegpt, messages, prompt-completion, preference (pairs for DPO), reward or kto"
+        ),
     ],
     output: Annotated[
         str,
@@ -231,6 +233,9 @@ def export(
     lake: LakeRoot = "data_lake",
     with_scores: Annotated[
         bool, typer.Option("--with-scores", help="also seed_id, source, pairs and scores, which trainers leave aside")
+    ] = False,
+    with_reversed: Annotated[
+        bool, typer.Option("--with-reversed", help="also pairs whose judge turned round with the order of the answers")
     ] = False,
 ) -> None:
     """Write the final data set for a trainer, or preference pairs out of the judge's verdicts. A file that is there is replaced.
@@ -243,7 +248,7 @@ def export(
     from star_pipeline.commands.export import export as exported
     from star_pipeline.commands.export import print_export
 
-    print_export(form, output, exported(Lake.at(lake), form, output, with_scores))
+    print_export(form, output, exported(Lake.at(lake), form, output, with_scores, with_reversed))
 
 
 @app.command()
