@@ -72,7 +72,13 @@ def export(lake: Lake, form: str, output: str, with_scores: bool = False, with_r
 def print_export(form: str, output: str, outcome: ExportOutcome) -> None:
     """What was written and what was not, in a few lines; to standard error where the records went to standard output."""
     out = sys.stderr if output == STDOUT else sys.stdout
-    what = "preference pairs" if form in ("preference", "reward") else f"{form} records"
+    what = (
+        f"rows for {form}"
+        if form not in FORMS
+        else "preference pairs"
+        if form in ("preference", "reward")
+        else f"{form} records"
+    )
     where = "" if output == STDOUT else f" in {output}"
     print(f"{outcome.records:,} {what}{where}, of {outcome.rows:,} rows of the final data set", file=out)
     for line in _reasons(outcome):

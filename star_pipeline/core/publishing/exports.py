@@ -26,6 +26,7 @@ class NoRecord(StrEnum):
     OTHER_INSTRUCTION = "better and worse only for different instructions"
     REJECTS_SELECTED = "the response that was judged worse is the one that the final data set holds"
     SAME_TEXT = "better and worse are the same text"
+    NO_ROOM = "no response, or a prompt that leaves it no room within the tokens that were scored"
     IN_THE_MAKING = "shard not done, or just being made again"
 
 
@@ -37,6 +38,7 @@ class Remark(StrEnum):
         "--format messages keeps the turn"
     )
     OUT_OF_TURN = "with user and assistant not in turn, which trainers on ShareGPT drop or refuse"
+    CUT = "cut at the tokens that were scored, and without an end token"
     ASSISTANT_FIRST = "that the assistant opens, which some chat templates refuse (Gemma's, Mistral's)"
 
 
