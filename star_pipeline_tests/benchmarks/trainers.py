@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
+import transformers
 import yaml
 
 from star_pipeline.commands.export_recipe import export_recipe
@@ -63,6 +65,11 @@ def main(scratch: str, *environments: str) -> None:
         )
         if done.returncode:
             print(said[-3000:])
+        for prepared in (out / "prepared").glob("*/"):  # axolotl keeps the rows as tokens
+            taught = datasets.load_from_disk(str(prepared))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+            learnt = [tokenizer.decode([token for token in row if token >= 0]) for row in taught["labels"]]
+            print(f"learnt: {sorted(learnt)}")
         for shown in re.findall(r"(?:labels:|inputs:)\n.*", said):
             print(shown)
 
