@@ -218,32 +218,32 @@ def score(
 
 @app.command()
 def export(
-    form: Annotated[
-        str,
-        typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, or preference (pairs for DPO)"),
-    ],
     output: Annotated[
         str,
-        typer.Option(
-            help="file to write: .jsonl, .json or .parquet, the first two also with .gz; - for standard output"
-        ),
+        typer.Option(help="file to write (.jsonl, .json, .parquet; .gz), or - for standard output; --for: a folder"),
     ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, preference, reward or kto"),
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option("--for", help="data and what trains on it: trl, axolotl, llamafactory or unsloth")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="with --for: model to train in place of scoring.small")] = None,
     lake: LakeRoot = "data_lake",
     with_scores: Annotated[
-        bool, typer.Option("--with-scores", help="also seed_id, source, pairs and scores, which trainers leave aside")
+        bool, typer.Option(help="also seed_id, source, pairs and scores: trainers ignore them")
     ] = False,
+    with_reversed: Annotated[bool, typer.Option(help="also pairs whose judge turned round with the order")] = False,
 ) -> None:
     """Write the final data set for a trainer, or preference pairs out of the judge's verdicts. A file that is there is replaced.
 
     A preference pair is two responses of one seed to the same prompt, of which the judge put one higher; at most one a seed.
-
-    Example: star-pipeline export --format sharegpt --output train.json
+    Example: star-pipeline export --format sharegpt --output train.json; or, to train, star-pipeline export --for trl --output recipe
     """
-    from star_pipeline.adapters.lake import Lake
-    from star_pipeline.commands.export import export as exported
-    from star_pipeline.commands.export import print_export
+    from star_pipeline.commands.export_recipe import told_export
 
-    print_export(form, output, exported(Lake.at(lake), form, output, with_scores))
+    told_export(lake, output, form, trainer, target, with_scores, with_reversed)
 
 
 @app.command()

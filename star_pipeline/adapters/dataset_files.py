@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
@@ -84,10 +84,11 @@ def dataset_problem(lake: Lake, manifest: JsonMapping | None) -> str:
     return ""
 
 
-def is_published(lake: Lake, dataset_fingerprint: str) -> bool:
-    """Whether the three files belong together, and were made with these settings."""
+def is_published(lake: Lake, dataset_fingerprint: str, decontaminated: Sequence[JsonMapping] = ()) -> bool:
+    """Whether the three files belong together, and were made with these settings and these files of questions."""
     manifest = read_manifest(lake)
     same = manifest is not None and manifest.get("dataset_fingerprint") == dataset_fingerprint
+    same = same and manifest is not None and manifest.get("decontaminate", []) == list(decontaminated)
     return same and not dataset_problem(lake, manifest)
 
 

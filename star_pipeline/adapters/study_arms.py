@@ -13,9 +13,9 @@ from star_pipeline.config.scoring import AnyModel, ServedModel
 from star_pipeline.config.study import StudyConfig
 from star_pipeline.core.errors import ConfigError, LakeError, StarError
 from star_pipeline.core.ports import Progress
+from star_pipeline.core.publishing.overlap import Overlaps
 from star_pipeline.core.records import StarRow
 from star_pipeline.core.study.arms import Arms, Asked, CountTokens, options_of
-from star_pipeline.core.study.overlap import Overlaps
 from star_pipeline.core.study.records import Question, StudyArm, StudyLeftOut
 from star_pipeline.core.tables import CANDIDATES, COMPOSITE_SCORES, IFD_SCORES, SEED_SHARDS
 

@@ -36,7 +36,7 @@ class ExportOutcome:
     remarks: Counter[Remark] = field(default_factory=Counter)
 
 
-def export(lake: Lake, form: str, output: str, with_scores: bool = False) -> ExportOutcome:
+def export(lake: Lake, form: str, output: str, with_scores: bool = False, with_reversed: bool = False) -> ExportOutcome:
     """Write the lake's final data set to ``output`` (a file's name, or ``-``: standard output) in one of FORMS.
 
     A file that is there is replaced once the new one is whole. Raises ConfigError for a form or an output that cannot be, LakeError
@@ -50,7 +50,7 @@ def export(lake: Lake, form: str, output: str, with_scores: bool = False) -> Exp
     path = None if output == STDOUT else _target(lake, output)
     outcome = ExportOutcome()
     filled: set[str] = set()
-    for record in _records(lake, chosen, with_scores, outcome):
+    for record in _records(lake, chosen, with_scores, outcome, with_reversed):
         filled |= {name for name in chosen.optional if record[name]}
         if filled.issuperset(chosen.optional):
             break
@@ -60,7 +60,7 @@ def export(lake: Lake, form: str, output: str, with_scores: bool = False) -> Exp
     added = (PREFERENCE_SCORE_FIELDS if chosen.record is None else SCORE_FIELDS) if with_scores else ()
     schema = pa.schema([*(column for column in chosen.fields if column.name not in idle), *added])
     outcome = ExportOutcome()
-    records = _without(idle, _records(lake, chosen, with_scores, outcome))
+    records = _without(idle, _records(lake, chosen, with_scores, outcome, with_reversed))
     if path:
         write_records(path, records, schema)
     else:
@@ -72,7 +72,13 @@ def export(lake: Lake, form: str, output: str, with_scores: bool = False) -> Exp
 def print_export(form: str, output: str, outcome: ExportOutcome) -> None:
     """What was written and what was not, in a few lines; to standard error where the records went to standard output."""
     out = sys.stderr if output == STDOUT else sys.stdout
-    what = "preference pairs" if FORMS[form].record is None else f"{form} records"
+    what = (
+        f"rows for {form}"
+        if form not in FORMS
+        else "preference pairs"
+        if form in ("preference", "reward")
+        else f"{form} records"
+    )
     where = "" if output == STDOUT else f" in {output}"
     print(f"{outcome.records:,} {what}{where}, of {outcome.rows:,} rows of the final data set", file=out)
     for line in _reasons(outcome):
@@ -92,18 +98,23 @@ def _nothing(lake: Lake, outcome: ExportOutcome) -> str:
     return f"{lake.table(STAR_DATASET)}: no row gives a record ({why}); choose another --format"
 
 
-def _records(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record]:
+def _records(
+    lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome, with_reversed: bool = False
+) -> Iterator[Record]:
     """The records in the final data set's order, counted as they go by."""
     made = (
-        _pairs(lake, form, with_scores, outcome) if form.record is None else _by_row(lake, form, with_scores, outcome)
+        _pairs(lake, form, with_scores, outcome, with_reversed)
+        if form.record is None
+        else _by_row(lake, form, with_scores, outcome)
     )
     for record in made:
         outcome.rows += 1
         if isinstance(record, NoRecord):
             outcome.left_out[record] += 1
         else:
-            outcome.records += 1
-            yield record
+            for one in form.of_pair(record):
+                outcome.records += 1
+                yield one
 
 
 def _without(idle: set[str], records: Iterable[Record]) -> Iterator[Record]:
@@ -123,7 +134,9 @@ def _by_row(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutc
         yield record if isinstance(record, NoRecord) or not with_scores else record | scores(row)
 
 
-def _pairs(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome) -> Iterator[Record | NoRecord]:
+def _pairs(
+    lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome, with_reversed: bool
+) -> Iterator[Record | NoRecord]:
     for shard, rows in groupby(lake.rows(STAR_DATASET), key=_shard):
         whole = all(lake.has_table(spec, shard) for spec in _OF_PAIRS)
         if not whole or any(misfit.table in JOINED for misfit in misfits(lake, shard)):
@@ -131,7 +144,7 @@ def _pairs(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutco
             continue
         candidates, composite = lake.read_table(CANDIDATES, shard), lake.read_table(COMPOSITE_SCORES, shard)
         seeds, verdicts = lake.read_table(SEED_SHARDS, shard), lake.read_table(JUDGE_VERDICTS, shard)
-        for record in preference_records(rows, seeds, candidates, verdicts, composite, with_scores):
+        for record in preference_records(rows, seeds, candidates, verdicts, composite, with_scores, with_reversed):
             if not isinstance(record, NoRecord):
                 outcome.remarks.update(form.remarks([turn["role"] for turn in record["prompt"]]))
             yield record

@@ -11,11 +11,13 @@ import dagster as dg
 from star_pipeline.adapters.calibration_files import calibrated_since
 from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
+from star_pipeline.adapters.decontamination import question_files
 from star_pipeline.adapters.interrupts import noticed
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
+from star_pipeline.adapters.question_files import read_questions
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.scoring_weights import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files
@@ -251,7 +253,9 @@ class _Work:
         there = self._lake.has_table(TASK_DOMAINS) and is_current(self._lake) and self._lake.report.exists()
         there = there and not calibrated_since(self._lake, self._lake.report)
         there = there and not studied_since(self._lake, self._lake.report)
-        if there and is_published(self._lake, self._settings.dataset_fingerprint) and self._published_these():
+        questions = question_files(self._settings.dataset.decontaminate)
+        there = there and is_published(self._lake, self._settings.dataset_fingerprint, questions)
+        if there and self._published_these():
             return False
         self._progress.note("publishing the final data set, the inspection file and the report")
         self._execute("publish")
@@ -271,6 +275,8 @@ class _Work:
         if self._checked or not costly:
             return
         self._checked = True
+        if questions := self._settings.dataset.decontaminate:
+            read_questions(questions, self._settings.seed_fields)
         if "chat" not in self._replaced and costly != {"ifd_scores"}:
             check_agents(self._settings)
         if "scorer" not in self._replaced and costly != {"judge_verdicts"}:

@@ -93,6 +93,8 @@ def _validated(where: str, raw: JsonObject, folder: Path, overrides: Mapping[str
         raw["journal"] = _journal_path(where, folder, raw["journal"])
     if isinstance(raw.get("study"), dict):
         raw["study"] = study_paths(folder, raw["study"])
+    if isinstance(raw.get("dataset"), dict):
+        raw["dataset"] = dataset_paths(folder, raw["dataset"])
     try:
         settings = StarConfig.model_validate(raw)
     except ValidationError as error:
@@ -126,24 +128,30 @@ def _journal_path(where: str, folder: Path, journal: str) -> str:
         raise ConfigError(f"{where}, journal: {journal!r} is no path: {error}; expected a folder") from error
 
 
+def dataset_paths(folder: Path, dataset: JsonObject) -> JsonObject:
+    """The files of questions from ``folder`` on, as in ``study_paths``."""
+    return {name: _placed(folder, value) if name == "decontaminate" else value for name, value in dataset.items()}
+
+
+def _placed(folder: Path, value: Any) -> Any:  # whatever YAML can say; pydantic looks at it afterwards
+    if isinstance(value, list):
+        return [_placed(folder, inner) for inner in value]
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    try:
+        # a copy of a shipped profile finds the files that ship with it
+        places = (folder / Path(value).expanduser(), Path(str(_PROFILES / value)))
+        return next((str(path.resolve()) for path in places if path.exists()), value)
+    except (RuntimeError, ValueError, OSError):  # as in _journal_path; reading it says what is wrong
+        return value
+
+
 def study_paths(folder: Path, study: JsonObject) -> JsonObject:
     """The study's files and lakes from ``folder`` on; a file that is not there stays as it is named, since it may be a hub's name."""
 
-    def placed(value: Any) -> Any:  # whatever YAML can say; pydantic looks at it afterwards
-        if isinstance(value, list):
-            return [placed(inner) for inner in value]
-        if not isinstance(value, str) or not value or "://" in value:
-            return value
-        try:
-            # a copy of a shipped profile finds the files that ship with it
-            places = (folder / Path(value).expanduser(), Path(str(_PROFILES / value)))
-            return next((str(path.resolve()) for path in places if path.exists()), value)
-        except (RuntimeError, ValueError, OSError):  # as in _journal_path; reading it says what is wrong
-            return value
-
     def files(section: Any, fields: tuple[str, ...]) -> Any:
         return (
-            {name: placed(value) if name in fields else value for name, value in section.items()}
+            {name: _placed(folder, value) if name in fields else value for name, value in section.items()}
             if isinstance(section, dict)
             else section
         )

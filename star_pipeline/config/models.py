@@ -11,7 +11,7 @@ from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.config.judge import JudgeConfig
 from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
-from star_pipeline.config.study import StudyConfig
+from star_pipeline.config.study import Files, StudyConfig
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.calibration.identity import calibrated_settings
@@ -144,13 +144,25 @@ class ChecksConfig(Section):
 class DatasetConfig(Section):
     """What of the selected rows goes into the final data set, and how it is described. Costs no LLM call."""
 
+    decontaminate: Files = Field(
+        (),
+        description="files of evaluation questions, as seed files or in the form of MT-bench, Vicuna-bench, WizardLM's or Koala's test "
+        "set, or data sets' hub names: rows that share 13 words in a row with one, or ask it word for word, are left out",
+    )
+
     fallbacks: Fallbacks = Field("keep", description="drop: leave out seeds for which no candidate is best")
     min_pi: float = Field(0.0, ge=0, le=1, description="least pi of a row; above 0, fallbacks are left out too")
     near_duplicates: int | None = Field(
         None, ge=1, description="most rows of one group of near-duplicates, the best; null: all"
     )
     top_share: float = Field(
-        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied last, to what the others left"
+        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied to what those before left"
+    )
+    rows: int | None = Field(
+        None,
+        ge=1,
+        description="rows of the final data set: the best by pi of each task domain, in proportion to what the others left of it; "
+        "null: all",
     )
     near_duplicate_similarity: float = Field(
         0.95, gt=0, le=1, description="cosine of the instructions' embeddings from which rows are near-duplicates"
@@ -166,6 +178,12 @@ class DatasetConfig(Section):
         pattern=r"^[a-z0-9][a-z0-9.+-]*$",
         description="licence in the data set card, by the hub's name for it, such as apache-2.0; null: none is claimed",
     )
+
+    @property
+    def settled(self) -> JsonObject:
+        """The settings as plain data, without files, which the manifest names by their contents."""
+        later = {"rows"} if self.rows is None else set()  # as before there was one
+        return self.model_dump(mode="json", exclude={"decontaminate", *later})
 
 
 class BudgetConfig(Section):
@@ -314,7 +332,7 @@ class StarConfig(Section):
     @property
     def keep_rules(self) -> KeepRules:
         knobs = self.dataset
-        return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share)
+        return KeepRules(knobs.fallbacks, knobs.min_pi, knobs.near_duplicates, knobs.top_share, knobs.rows)
 
     @property
     def shares(self) -> WarningLimits:
@@ -334,7 +352,7 @@ class StarConfig(Section):
     @property
     def dataset_fingerprint(self) -> str:
         """Names the settings that decide what is published of shards that are done; the data set's manifest records it."""
-        return identity.digest("dataset", self.name, self.dataset.model_dump(mode="json"), length=12)
+        return identity.digest("dataset", self.name, self.dataset.settled, length=12)
 
     @property
     def deciding(self) -> JsonObject:

@@ -340,7 +340,7 @@ class TaskDomain:
     near_duplicate_of: str
 
 
-LeftOutReason = Literal["fallback", "min_pi", "near_duplicate", "top_share"]
+LeftOutReason = Literal["overlap", "fallback", "min_pi", "near_duplicate", "top_share", "rows"]
 
 
 @dataclass(frozen=True, slots=True)

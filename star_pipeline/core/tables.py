@@ -272,7 +272,12 @@ LEFT_OUT_ROWS = TableSpec(
         _SEED_ID,
         Column("shard", TEXT, "the shard it was made in", False),
         _CANDIDATE_ID,
-        Column("reason", TEXT, "fallback, min_pi, near_duplicate or top_share: the setting that kept it out", False),
+        Column(
+            "reason",
+            TEXT,
+            "overlap, fallback, min_pi, near_duplicate, top_share or rows: the setting that kept it out",
+            False,
+        ),
         Column("detail", TEXT, "the same in words, with the row's value and the setting's", False),
     ),
     ("seed_id",),

@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from star_pipeline.config import load_config, profile_names
-from star_pipeline.config.load import study_paths
+from star_pipeline.config.load import dataset_paths, study_paths
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.defs.build import build_defs
@@ -88,4 +88,6 @@ def _anchored(config: str | JsonObject, folder: Path) -> str | JsonObject:
         anchored["journal"] = str(Path(folder, journal))
     if isinstance(study := anchored.get("study"), dict):
         anchored["study"] = study_paths(folder, study)
+    if isinstance(dataset := anchored.get("dataset"), dict):
+        anchored["dataset"] = dataset_paths(folder, dataset)
     return anchored

@@ -132,7 +132,7 @@ def test_datasets_reads_every_form_from_every_file_row_by_row(form, ending, lake
 
 
 def test_scores_go_along_where_they_are_asked_for(lake, final, tmp_path):
-    names = ["seed_id", "pair_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection"]
+    names = ["seed_id", "pair_id", "candidate_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection"]
     for ending in (".jsonl", ".parquet"):
         path = tmp_path / f"train{ending}"
         export(lake, "messages", str(path), with_scores=True)
@@ -263,6 +263,36 @@ def test_trl_tunes_on_preference_pairs(lake, pairs, tuner, tmp_path):
         for name in ("chosen", "rejected"):
             assert tokenizer.decode(tokens[f"{name}_ids"]) == f"{record[name][0]['content']}\n"
     assert trainer.train().training_loss > 0
+
+
+def test_trl_learns_rewards_and_kto_from_the_same_pairs(lake, pairs, tuner, tmp_path):
+    import datasets
+    import transformers
+    import trl
+
+    model, tokenizer, settings = tuner
+    loadeds = {}
+    for form in ("reward", "kto"):
+        export(lake, form, str(tmp_path / f"{form}.jsonl"), with_scores=True)
+        loadeds[form] = datasets.load_dataset(
+            "json", data_files=str(tmp_path / f"{form}.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+        )
+    assert [row["margin"] for row in loadeds["reward"]] == [
+        2.0 if (row["chosen_verdict"], row["rejected_verdict"]) == ("better", "worse") else 1.0 for row in pairs[1]
+    ]
+    sides = [(row[name], name == "chosen") for row in pairs[1] for name in ("chosen", "rejected")]
+    assert [(row["completion"], row["label"]) for row in loadeds["kto"]] == sides
+    kto = trl.KTOTrainer(
+        model, args=trl.KTOConfig(**settings), train_dataset=loadeds["kto"], processing_class=tokenizer
+    )
+    assert kto.train().training_loss > 0
+    judge_model = transformers.AutoModelForSequenceClassification.from_pretrained(model.name_or_path, num_labels=1)
+    judge_model.config.pad_token_id = tokenizer.pad_token_id
+    reward = trl.RewardTrainer(
+        judge_model, args=trl.RewardConfig(**settings), train_dataset=loadeds["reward"], processing_class=tokenizer
+    )
+    assert "margin" in next(iter(reward.get_train_dataloader()))
+    assert reward.train().training_loss > 0
 
 
 def test_an_export_is_the_same_bytes_again_and_a_line_is_a_line_to_everybody(lake, final, tmp_path):

@@ -12,7 +12,7 @@ from star_pipeline.config import load_config, study
 from star_pipeline.config.scoring import LocalModel
 from star_pipeline.config.section import Section
 from star_pipeline.core.errors import ConfigError
-from star_pipeline.core.study.overlap import Overlaps
+from star_pipeline.core.publishing.overlap import Overlaps
 
 MINIMAL = {
     "agents": {"a": {"model": "offline/tutor"}},

@@ -131,6 +131,18 @@ class PassBuilder:
         self._encoded.clear()
         return [None if prompt is None else np.concatenate([self._start, prompt]) for prompt in prompts]
 
+    def forget(self) -> None:
+        """Let go of what ``fit`` tokenised, where no ``passes`` follow."""
+        self._encoded.clear()
+
+    def prompt_texts(self, samples: Sequence[ScoringSample]) -> list[str | None]:
+        """The same as text, special tokens in their own spelling; tokenised without the tokenizer's own, it is those tokens again."""
+        first = str(self._tokenizer.tokenizer.decode([self._tokenizer.start]))
+        start = first + "\n" * (len(self._start) > 1)
+        texts = [self._prompt(sample) for sample in samples]
+        chat = self._template == "chat"
+        return [None if text is None else start + (text.removeprefix(first) if chat else text) for text in texts]
+
     def _fit(self, sample: ScoringSample, encoded: _Encoded) -> ModelFit:
         if not len(encoded.response):
             return ModelFit("empty_response", 0)

@@ -44,6 +44,15 @@ class TaughtRow:
     cut: bool
 
 
+@dataclass(frozen=True)
+class WrittenRow:
+    """A whole conversation as text: ``prompt``, start token first, and ``completion``, with the end token unless it was ``cut``."""
+
+    prompt: str
+    completion: str
+    cut: bool
+
+
 class TargetTexts:
     """Texts of the model ``source`` (Hugging Face id or folder) as tokens, at most ``max_length`` of them.
 
@@ -98,6 +107,20 @@ class TargetTexts:
             end = () if cut else self.end
             ids = np.concatenate([given.tokens, np.array(end, dtype=np.int32)])
             rows.append(TaughtRow(ids, given.scored + len(end), cut))
+        return rows
+
+    def written(self, samples: Sequence[ScoringSample]) -> list[WrittenRow | None]:
+        """Each sample as ``taught`` has it, as text for a trainer that tokenises prompt and completion apart; None as there."""
+        fits, prompts = self._builder.fit(samples), self._builder.prompt_texts(samples)
+        end = str(self.tokenizer.decode(list(self.end)))
+        rows: list[WrittenRow | None] = []
+        for sample, fit, prompt in zip(samples, fits, prompts, strict=True):
+            cut = fit.kept_chars < len(sample.response)
+            fitting = fit.status == "ok" and prompt is not None
+            rows.append(
+                WrittenRow(str(prompt), sample.response[: fit.kept_chars] + end * (not cut), cut) if fitting else None
+            )
+        self._builder.forget()
         return rows
 
     def asked(self, samples: Sequence[ScoringSample]) -> list[Tokens | None]:

@@ -1,5 +1,6 @@
 """The data set card (README.md with Hugging Face's YAML front matter): what the data is, how it was made, and with what."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,10 @@ import yaml
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.health.lines import in_words
 from star_pipeline.core.markdown import inline, table
+from star_pipeline.core.publishing.card_texts import LIMITS, LOADING, SEVERAL, TRACING, TRAINING
 from star_pipeline.core.publishing.makeup import makeup, origin_of
 from star_pipeline.core.publishing.manifest import Configuration
+from star_pipeline.core.publishing.overlap import LENGTH
 from star_pipeline.core.records import SEED_PAIR, HealthLine, LeftOutRow, StarRow, TaskDomain
 
 _SIZES = (
@@ -40,62 +43,6 @@ _VERDICTS = {
     "unparsed": "the judge was asked, and gave no verdict",
     "failed": "the judge did not answer",
 }
-_LOADING = """## How to load it
-
-```python
-from datasets import load_dataset
-
-rows = load_dataset("parquet", data_files="star_dataset.parquet", split="train")
-```
-
-"""
-_MESSAGES = """`messages` is what TRL's `SFTTrainer` expects of conversational data:
-
-```python
-from trl import SFTTrainer
-
-SFTTrainer(model="your/target-model", train_dataset=rows.select_columns(["messages"])).train()
-```
-"""
-_LAST_ANSWERS = """\
-**Train on the last answer of each row only.** Several rows come from one conversation: each `messages` ends with the answer that the row is
-about, and repeats the turns before it as they were. As prompt and completion, TRL's `SFTTrainer` leaves the prompt out of the loss:
-
-```python
-from trl import SFTTrainer
-
-def split(row):
-    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
-
-pairs = rows.map(split, remove_columns=rows.column_names)
-SFTTrainer(model="your/target-model", train_dataset=pairs).train()
-```
-"""
-_TRACING = """## How to trace a row
-
-`source` and `source_row` name the record of the seed file, `shard` and `candidate_id` the tables that it was made in. `manifest.json`
-beside this card names the data file by its SHA-256, and each shard's tables by theirs, with the configuration that made them, the seed
-files, the snapshot of the pair probabilities and the versions of the software.
-
-## Limits
-"""
-_LIMITS = """\
-- π is relative to one target model, and to the other candidates of the same shard. For another target another choice would be best.
-- Judges favour positions, lengths and their own style. Each comparison was asked in both orders; what remains of the bias is in the data.
-- Fallback rows have no positive π: no candidate was found better than the reference.
-- The terms of the models that wrote the text, and of the seed data, may limit its use. Which licence it can have is for its user to check.
-
-## Citation
-
-```bibtex
-@article{zhou2024staragents,
-  title   = {Star-Agents: Automatic Data Optimization with LLM Agents for Instruction Tuning},
-  author  = {Zhou, Hang and others},
-  journal = {arXiv preprint arXiv:2411.14497},
-  year    = {2024}
-}
-```
-"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +51,7 @@ class CardFacts:
 
     ``dataset`` are the settings that decide what is published, ``verdicts`` those on all candidates of the shards, of which
     ``flipped`` turned round with the order. ``configurations`` made the shards; they hold no server's address. ``health`` are the
-    run's lines, of which the card tells those that are unfit.
+    run's lines, of which the card tells those that are unfit. ``decontaminated`` names the files of evaluation questions.
     """
 
     name: str
@@ -118,6 +65,7 @@ class CardFacts:
     flipped: int
     configurations: Sequence[Configuration]
     health: Sequence[HealthLine] = ()
+    decontaminated: Sequence[str] = ()
 
 
 def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
@@ -136,13 +84,26 @@ def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
         _verdicts(facts),
         "## How it was made\n",
         *(_configuration(used, len(facts.configurations)) for used in facts.configurations),
-        _LOADING,
-        _LAST_ANSWERS if len({(row.source, row.source_row) for row in rows}) < len(rows) else _MESSAGES,
-        _TRACING,
+        LOADING,
+        _training(rows, facts),
+        TRACING,
         _who_wrote(rows, facts),
-        _LIMITS,
+        LIMITS,
     )
     return "\n".join(part for part in parts if part)
+
+
+def _training(rows: Sequence[StarRow], facts: CardFacts) -> str:
+    several = len({(row.source, row.source_row) for row in rows}) < len(rows)
+    scoring = next((used.settings["scoring"] for used in facts.configurations if used.settings), None)
+    model, limit, target = "your/target-model", 2048, ""
+    if scoring:
+        small, limit = scoring["small"], scoring["max_length"]
+        model, form = (small, None) if isinstance(small, str) else (small["model"], small.get("template"))
+        form = form or scoring["template"]
+        target = f", {_line(model)}, as it was scored (template `{form}`, at most {limit:,} tokens)"
+    told = TRAINING.format(target=target, model=json.dumps(model), limit=limit)
+    return "## How to train on it\n\n" + (SEVERAL if several else "") + told
 
 
 def front_matter(rows: int, facts: CardFacts) -> JsonObject:
@@ -244,6 +205,14 @@ def _left_out(facts: CardFacts) -> str:
         f"fallbacks: {knobs['fallbacks']}; least π: {knobs['min_pi']:g}; {group} of a group of near-duplicates (cosine of at least "
         f"{knobs['near_duplicate_similarity']:g}); share kept, by π: {knobs['top_share']:g}."
     )
+    if most := knobs.get("rows"):
+        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, in proportion."
+    if facts.decontaminated:
+        files = ", ".join(inline(name) for name in facts.decontaminated)
+        said = (
+            f"decontaminated: no row, nor the seed that it was made from, shares {LENGTH} words in a row with a question or reference "
+            f"answer of {files}, or asks a shorter one word for word; {said}"
+        )
     reasons = Counter(row.reason for row in facts.left_out)
     table = _table(("left out by", "rows"), reasons.most_common()) if reasons else "Nothing was left out.\n"
     return f"## What was kept\n\nOf each seed's chosen candidate, in this order: {said}\n\n{table}"

@@ -7,7 +7,9 @@ from star_pipeline.core.checks import Finding, Rule, WarningLimits, correct_find
 from star_pipeline.core.records import CatalogEntry, LeftOutRow, StarRow, TaskDomain
 
 NEAR_DUPLICATES = Rule("near_duplicates", "Do nearly all rows ask something of their own?", False)
-NOT_EMPTY = Rule("not_empty", "Do the settings under dataset leave any row?", False)
+NOT_EMPTY = Rule(
+    "not_empty", "Do the settings under dataset leave any row, and as many as dataset.rows asks for?", False
+)
 EVERY_SEED = Rule("every_seed", "Has every live seed its row in the final data set?", False)
 
 
@@ -66,8 +68,18 @@ def every_seed(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], entries:
     return Finding(EVERY_SEED, False, text, values)
 
 
-def not_empty(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow]) -> Finding:
-    """A warning where the settings under ``dataset`` left everything out."""
+def not_empty(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], wanted: int | None = None) -> Finding:
+    """A warning where the settings under ``dataset`` left everything out, or fewer rows than are ``wanted`` are to be had."""
+    if rows and wanted is not None and len(rows) < wanted:
+        why = ", ".join(
+            f"{count:,} by {reason}" for reason, count in Counter(row.reason for row in left_out).most_common()
+        )
+        less = f"; left out: {why}" if why else ""
+        text = (
+            f"dataset.rows asks for {wanted:,} rows, and {len(rows):,} are to be had{less}; add seeds, relax the settings under dataset, "
+            "or lower dataset.rows, and run again"
+        )
+        return Finding(NOT_EMPTY, False, text, {"rows": len(rows), "wanted": wanted})
     if rows or not left_out:
         return Finding(NOT_EMPTY, True, f"{len(rows):,} rows" if rows else "no rows yet: no shard has been done")
     reasons = Counter(row.reason for row in left_out)

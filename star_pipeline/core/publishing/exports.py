@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.records import Message, StarRow
-from star_pipeline.core.table_spec import MESSAGES, TEXT
+from star_pipeline.core.table_spec import FLOAT, MESSAGES, TEXT
 from star_pipeline.core.tables import STAR_DATASET
 
 Record = JsonObject
 
-SCORES = ("seed_id", "pair_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection")
+SCORES = ("seed_id", "pair_id", "candidate_id", "pi", "gap", "ifd_small", "ifd_large", "source", "selection")
 """Columns of the final data set that may go along with a record."""
 _FROM_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
 
@@ -26,6 +26,7 @@ class NoRecord(StrEnum):
     OTHER_INSTRUCTION = "better and worse only for different instructions"
     REJECTS_SELECTED = "the response that was judged worse is the one that the final data set holds"
     SAME_TEXT = "better and worse are the same text"
+    NO_ROOM = "no response, or a prompt that leaves it no room within the tokens that were scored"
     IN_THE_MAKING = "shard not done, or just being made again"
 
 
@@ -37,6 +38,7 @@ class Remark(StrEnum):
         "--format messages keeps the turn"
     )
     OUT_OF_TURN = "with user and assistant not in turn, which trainers on ShareGPT drop or refuse"
+    CUT = "cut at the tokens that were scored, and without an end token"
     ASSISTANT_FIRST = "that the assistant opens, which some chat templates refuse (Gemma's, Mistral's)"
 
 
@@ -65,7 +67,8 @@ class ExportForm:
 
     ``fields`` are the Arrow types of a record; the ``optional`` ones stand in a file only where one of its records fills them, since
     loaders want the same fields in every record. ``by_line``: one record a line is usual, else one JSON list. ``record`` is None
-    for preference pairs, which need more than the row. ``remarks`` are on a conversation, given by its turns' roles.
+    for preference pairs, which need more than the row; ``of_pair`` makes the records of one.
+    ``remarks`` are on a conversation, given by its turns' roles.
     """
 
     fields: tuple[pa.Field, ...]
@@ -73,6 +76,7 @@ class ExportForm:
     record: Callable[[StarRow], Record | NoRecord] | None
     optional: tuple[str, ...] = ()
     remarks: Callable[[Sequence[str]], Iterable[Remark]] = lambda roles: ()
+    of_pair: Callable[[Record], list[Record]] = lambda pair: [pair]
 
 
 def alpaca(row: StarRow) -> Record | NoRecord:
@@ -109,6 +113,18 @@ def prompt_completion(row: StarRow) -> Record:
     return {"prompt": chat(row.messages[:-1]), "completion": chat(row.messages[-1:])}
 
 
+def without_margin(pair: Record) -> list[Record]:
+    """A preference pair for DPO."""
+    return [{name: value for name, value in pair.items() if name != "margin"}]
+
+
+def one_by_one(pair: Record) -> list[Record]:
+    """Both sides of a preference pair for KTO, each with whether it is the better one."""
+    rest = {name: value for name, value in pair.items() if name not in ("prompt", "chosen", "rejected", "margin")}
+    sides = (("chosen", True), ("rejected", False))
+    return [{"prompt": pair["prompt"], "completion": pair[name], "label": label, **rest} for name, label in sides]
+
+
 def scores(row: StarRow) -> Record:
     """What ``SCORES`` names, of the row."""
     return {name: getattr(row, name) for name in SCORES}
@@ -139,6 +155,12 @@ FORMS = {
         _fields(prompt=MESSAGES, completion=MESSAGES), True, prompt_completion, (), _chat_remarks
     ),
     "preference": ExportForm(
-        _fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES), True, None, (), _chat_remarks
+        _fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES), True, None, (), _chat_remarks, without_margin
+    ),
+    "reward": ExportForm(
+        _fields(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES, margin=FLOAT), True, None, (), _chat_remarks
+    ),
+    "kto": ExportForm(
+        _fields(prompt=MESSAGES, completion=MESSAGES, label=pa.bool_()), True, None, (), _chat_remarks, one_by_one
     ),
 }

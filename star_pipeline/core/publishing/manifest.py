@@ -94,13 +94,15 @@ def manifest(
     entries: Mapping[str, CatalogEntry],
     spend: Sequence[AgentSpend],
     made_of: str,
+    decontaminate: Sequence[JsonMapping] = (),
     numerics: object,
     versions: Mapping[str, str],
 ) -> JsonObject:
     """Plain data for JSON; the same lake gives the same manifest, since it holds no time.
 
     ``dataset`` are the settings that decide what is published, ``sources`` seed file -> SHA-256. ``spend`` is the journal's, of
-    everything that this lake has paid, tokens and USD; ``made_of`` names all that was published from.
+    everything that this lake has paid, tokens and USD; ``made_of`` names all that was published from. ``decontaminate``: file and
+    SHA-256 of the evaluation questions that no row overlaps with.
     """
     live = Counter(entry.source for entry in entries.values() if entry.live)
     used = Counter(row.source for row in rows)
@@ -111,6 +113,7 @@ def manifest(
         "data": {"rows": len(rows), "columns": {field.name: str(field.type) for field in schema}},
         "dataset": dict(dataset),
         "dataset_fingerprint": dataset_fingerprint,
+        "decontaminate": list(decontaminate),
         "left_out": dict(sorted(Counter(row.reason for row in left_out).items())),
         "configurations": [asdict(used_here) for used_here in configurations(shards)],
         "made_of": made_of,

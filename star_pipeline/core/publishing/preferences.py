@@ -3,7 +3,8 @@
 **Which pairs are sound.** Chosen and rejected answer the very same prompt: system, earlier turns, and an instruction that is equal
 letter for letter. So a candidate whose instruction was rewritten is never set against the reference, whose instruction was not.
 The judge compared each candidate with the seed's reference, in both orders, and agreed with itself (or, by log-probabilities, in the
-margin, from which the order cancels; of several judges the majority is taken); so candidates stand in three ranks,
+margin, from which the order cancels; of several judges the majority is taken); where the preferred answer turned round with the order,
+the verdict does not count unless it is asked for. So candidates stand in three ranks,
 better > reference > worse, and a pair is one of a higher and one of a lower rank: the reference itself takes part where its
 instruction is the same, and better over worse follows through it. Ties, reversals, and what was not judged say nothing and take no part.
 Texts that are equal but for the space around them are no pair. Nor is a pair whose rejected side is what the final data set holds of
@@ -26,7 +27,7 @@ from star_pipeline.core.table_spec import FLOAT, TEXT
 from star_pipeline.core.tables import STAR_DATASET
 
 _RANKS = {"better": 2, "reference": 1, "worse": 0}
-_OF_SIDE = (("pair_id", TEXT), ("verdict", TEXT), ("pi", FLOAT), ("gap", FLOAT))
+_OF_SIDE = (("candidate_id", TEXT), ("pair_id", TEXT), ("verdict", TEXT), ("pi", FLOAT), ("gap", FLOAT))
 PREFERENCE_SCORE_FIELDS = (
     STAR_DATASET.schema.field("seed_id"),
     STAR_DATASET.schema.field("source"),
@@ -46,6 +47,8 @@ class Side:
     verdict: str
     pi: float | None
     gap: float | None
+    margin: float | None = None
+    """The judge's log-odds for it against the reference, where it gave them."""
 
     @property
     def rank(self) -> int:
@@ -59,10 +62,13 @@ def preference_records(
     verdicts: Iterable[JudgeVerdict],
     scores: Iterable[CompositeScore],
     with_scores: bool = False,
+    with_reversed: bool = False,
 ) -> Iterator[Record | NoRecord]:
     """For each of ``rows``, which are of the shard that the other tables hold: its pair as a record, or why there is none.
 
-    prompt, chosen and rejected are lists of messages. A verdict counts only if it was given against the seed's present reference.
+    prompt, chosen and rejected are lists of messages. A verdict counts only if it was given against the seed's present reference, and,
+    without ``with_reversed``, if it is the same in both orders. ``margin`` is by how much chosen is above rejected: in the judge's
+    log-odds where it gave them (the reference has 0), else in ranks, 1 or 2.
     """
     candidate_of = {candidate.candidate_id: candidate for candidate in candidates}
     score_of = {score.candidate_id: score for score in scores}
@@ -76,10 +82,11 @@ def preference_records(
             candidate
             and reference
             and verdict.verdict in _RANKS
+            and (with_reversed or not verdict.flipped)
             and verdict.base_candidate_id == reference.candidate_id
         ):
             texts = candidate.instruction or "", candidate.response or ""
-            sides_of[verdict.seed_id].append(_side(candidate, *texts, verdict.verdict, score_of))
+            sides_of[verdict.seed_id].append(_side(candidate, *texts, verdict.verdict, score_of, verdict.margin))
     for row in rows:
         pair = best_pair(sides_of.get(row.seed_id, ()), row.candidate_id, row.response)
         yield pair if isinstance(pair, NoRecord) else _record(row, *pair, with_scores)
@@ -116,22 +123,30 @@ def _reference_side(
     reference: Reference, candidate_of: dict[str, Candidate], score_of: dict[str, CompositeScore]
 ) -> Side:
     candidate = candidate_of.get(reference.candidate_id or "")
-    return _side(candidate, reference.instruction, reference.response, "reference", score_of)
+    return _side(candidate, reference.instruction, reference.response, "reference", score_of, 0.0)
 
 
 def _side(
-    candidate: Candidate | None, instruction: str, response: str, verdict: str, score_of: dict[str, CompositeScore]
+    candidate: Candidate | None,
+    instruction: str,
+    response: str,
+    verdict: str,
+    score_of: dict[str, CompositeScore],
+    margin: float | None,
 ) -> Side:
     """``candidate`` is None where the reference is the seed's own text."""
     name, pair_id = (candidate.candidate_id, candidate.pair_id) if candidate else ("", SEED_PAIR)
     score = score_of.get(name)
-    return Side(name, pair_id, instruction, response, verdict, *((score.pi, score.gap) if score else (None, None)))
+    pi, gap = (score.pi, score.gap) if score else (None, None)
+    return Side(name, pair_id, instruction, response, verdict, pi, gap, margin)
 
 
 def _record(row: StarRow, chosen: Side, rejected: Side, with_scores: bool) -> Record:
     record: Record = {"prompt": chat((*row.messages[:-2], Message("user", chosen.instruction)))}
     both = {"chosen": chosen, "rejected": rejected}
     record |= {name: chat([Message("assistant", side.response)]) for name, side in both.items()}
+    above, below = chosen.margin, rejected.margin
+    record["margin"] = float(chosen.rank - rejected.rank) if above is None or below is None else above - below
     if with_scores:
         record |= {"seed_id": row.seed_id, "source": row.source}
         record |= {f"{name}_{field}": getattr(side, field) for name, side in both.items() for field, _ in _OF_SIDE}

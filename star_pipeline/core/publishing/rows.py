@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Literal
 
 from star_pipeline.core.records import (
@@ -88,16 +89,24 @@ class KeepRules:
     min_pi: float = 0.0
     near_duplicates: int | None = None
     top_share: float = 1.0
+    rows: int | None = None
 
 
 def kept_rows(
-    rows: Sequence[StarRow], rules: KeepRules, leader_of: Mapping[str, str]
+    rows: Sequence[StarRow],
+    rules: KeepRules,
+    leader_of: Mapping[str, str],
+    overlap_of: Mapping[str, str] = MappingProxyType({}),
+    domain_of: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[list[StarRow], list[LeftOutRow]]:
     """The rows that the rules keep, and those that they leave out, both in the given order.
 
-    One after the other, each on what the one before left: fallbacks, ``min_pi``, at most ``near_duplicates`` of a group (the
-    best), and of what is then there the ceil(``top_share`` * n) best. Best is by pi, then gap, then seed_id; no pi counts 0.
+    One after the other, each on what the one before left: overlaps, fallbacks, ``min_pi``, at most ``near_duplicates`` of a group (the
+    best), of what is then there the ceil(``top_share`` * n) best, and
+    ``rows`` of them, the best of each domain in proportion. Best is by pi, then gap, then seed_id; no pi counts 0.
     ``leader_of``: seed_id -> seed_id of its group's leader; where a row is not named, it is a group of its own.
+    ``overlap_of``: seed_id -> what the row shares with an evaluation question, of those that do.
+    ``domain_of``: seed_id -> domain, which ``rows`` needs; those not named are a domain together.
     """
     out: dict[int, tuple[LeftOutReason, str]] = {}
     left: list[int] = []
@@ -105,7 +114,9 @@ def kept_rows(
     for number in best_first(rows):
         row = rows[number]
         leader = leader_of.get(row.seed_id, row.seed_id)
-        if rules.fallbacks == "drop" and row.selection != "best":
+        if shared := overlap_of.get(row.seed_id):
+            out[number] = "overlap", f"{shared} (dataset.decontaminate)"
+        elif rules.fallbacks == "drop" and row.selection != "best":
             out[number] = "fallback", f"{row.selection}, and dataset.fallbacks is drop"
         elif (row.pi or 0.0) < rules.min_pi:
             value = "it has no pi" if row.pi is None else f"its pi is {row.pi:.4g}"
@@ -120,9 +131,45 @@ def kept_rows(
     for place, number in enumerate(left[most:], start=most + 1):
         where = f"place {place:,} by pi of {len(left):,} rows"
         out[number] = "top_share", f"{where}, and dataset.top_share {rules.top_share:g} keeps {most:,}"
+    if rules.rows is not None:
+        out |= _beyond(rows, left[:most], rules.rows, domain_of)
     kept = [row for number, row in enumerate(rows) if number not in out]
     return kept, [
         LeftOutRow(row.seed_id, row.shard, row.candidate_id, *out[number])
         for number, row in enumerate(rows)
         if number in out
     ]
+
+
+def shares(counts: Mapping[int, int], total: int) -> dict[int, int]:
+    """``total`` parted in proportion to ``counts`` (largest remainders; of equal ones the lower key): no part is above its count.
+
+    Where the counts sum to no more than ``total``, the counts themselves.
+    """
+    there = sum(counts.values())
+    if there <= total:
+        return dict(counts)
+    exact = {key: Fraction(count * total, there) for key, count in counts.items()}
+    parts = {key: math.floor(part) for key, part in exact.items()}
+    over = sorted(counts, key=lambda key: (parts[key] - exact[key], key))
+    for key in over[: total - sum(parts.values())]:
+        parts[key] += 1
+    return parts
+
+
+def _beyond(
+    rows: Sequence[StarRow], ranked: Sequence[int], most: int, domain_of: Mapping[str, int]
+) -> dict[int, tuple[LeftOutReason, str]]:
+    """Of the rows' numbers, best first, those beyond the ``most`` that are to be kept, with the reason."""
+    inside: dict[int, list[int]] = {}
+    for number in ranked:
+        inside.setdefault(domain_of.get(rows[number].seed_id, -1), []).append(number)
+    parts = shares({domain: len(numbers) for domain, numbers in inside.items()}, most)
+    return {
+        number: (
+            "rows",
+            f"place {place:,} by pi of {len(numbers):,} rows of domain {domain}, of which dataset.rows {most:,} keeps {parts[domain]:,}",
+        )
+        for domain, numbers in inside.items()
+        for place, number in enumerate(numbers[parts[domain] :], start=parts[domain] + 1)
+    }

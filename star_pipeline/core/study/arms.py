@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from star_pipeline.core import identity
+from star_pipeline.core.publishing.overlap import Overlaps
 from star_pipeline.core.records import SEED_PAIR, Candidate, CompositeScore, IfdScore, Message, Seed, StarRow
 from star_pipeline.core.study.names import SEEDS, Equalise, Rule
-from star_pipeline.core.study.overlap import Overlaps
 from star_pipeline.core.study.records import ArmRow, Choice, StudyArm, StudyLeftOut
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]

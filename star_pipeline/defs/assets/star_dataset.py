@@ -14,6 +14,7 @@ from star_pipeline.adapters.dataset_files import (
     versions,
     write_dataset,
 )
+from star_pipeline.adapters.decontamination import overlapping_rows, question_files
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
@@ -93,9 +94,11 @@ def star_dataset(
     config, home = settings.load(), lake.open()
     before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
     made_of = selected_rows(home)
-    # only near_duplicates needs them; without, the card does not tell what the rows are about
+    # only near_duplicates and rows need them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    rows, left_out = kept_rows(made_of.rows, config.keep_rules, _leaders(home, config, made_of.rows, domains))
+    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping_rows(home, config, made_of)
+    domain_of = {row.seed_id: row.domain for row in domains}
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps, domain_of)
     health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
@@ -114,7 +117,7 @@ def star_dataset(
         [
             dataset_consistent(rows, made_of.live),
             every_seed(rows, left_out, made_of.entries.values()),
-            not_empty(rows, left_out),
+            not_empty(rows, left_out, config.dataset.rows),
             *findings(health),
         ],
     )
@@ -139,21 +142,24 @@ def star_dataset(
 def _leaders(
     home: Lake, config: StarConfig, rows: Sequence[StarRow], domains: Sequence[TaskDomain]
 ) -> Mapping[str, str]:
-    """seed_id -> leader of its group. Raises LakeError where groups are asked for and the table has them of other rows."""
-    if config.dataset.near_duplicates is not None:
+    """seed_id -> leader of its group. Raises LakeError where groups or domains are asked for and the table has them of other rows."""
+    knobs = config.dataset
+    if knobs.near_duplicates is not None or knobs.rows is not None:
         made_with = (
             (home.read_arrow(TASK_DOMAINS, columns=[]).schema.metadata or {}).get(SIMILARITY.encode(), b"").decode()
         )
         known = {(row.seed_id, row.candidate_id) for row in domains}
         unknown = sum((row.seed_id, row.candidate_id) not in known for row in rows)
-        if unknown or made_with != str(config.dataset.near_duplicate_similarity):
+        other = knobs.near_duplicates is not None and made_with != str(knobs.near_duplicate_similarity)
+        if unknown or other:
             what = (
                 f"it lacks {unknown:,} of {len(rows):,} rows"
                 if unknown
                 else f"its groups are of similarity {made_with}"
             )
+            asking = "rows" if knobs.near_duplicates is None else "near_duplicates"
             raise LakeError(
-                f"dataset.near_duplicates needs task_domains as the rows are now, and {what}; materialise task_domains first, "
+                f"dataset.{asking} needs task_domains as the rows are now, and {what}; materialise task_domains first, "
                 "or run: star-pipeline run"
             )
     return {row.seed_id: row.near_duplicate_of for row in domains}
@@ -172,7 +178,7 @@ def _beside(
 ) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
-    dataset = config.dataset.model_dump(mode="json")
+    dataset, questions = config.dataset.settled, question_files(config.dataset.decontaminate)
     judged = [
         home.read_arrow(JUDGE_VERDICTS, s, ["verdict", "flipped"])
         for s in made_of.done
@@ -190,6 +196,7 @@ def _beside(
         flipped=sum(sum(part.column("flipped").to_pylist()) for part in judged),
         configurations=configurations(origins),
         health=health,
+        decontaminated=[named["file"] for named in questions],
     )
     told = manifest(
         name=config.name,
@@ -204,6 +211,7 @@ def _beside(
         entries=made_of.entries,
         spend=spend,
         made_of=all_of(home, spend),
+        decontaminate=questions,
         numerics=numerics(home),
         versions=versions(),
     )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.equations.selection import Contender, memory_entries, select_in_seed
-from star_pipeline.core.publishing.rows import KeepRules, kept_rows, star_rows
+from star_pipeline.core.publishing.rows import KeepRules, kept_rows, shares, star_rows
 from star_pipeline.core.records import Candidate, CatalogEntry, CompositeScore, IfdScore, Message, Seed
 
 
@@ -186,3 +186,26 @@ def test_what_is_kept_and_left_out_is_all_there_was_and_follows_the_rules(drawn,
         ]
     hundredths = round(rules.top_share * 100) * len(left)
     assert set(names(kept)) == set(names(left[: -(-hundredths // 100)]))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, 0.0, 0.25, 0.5, 1.0]), st.integers(0, 3)), max_size=16),
+    st.integers(1, 18),
+)
+def test_exactly_so_many_rows_are_kept_the_best_of_each_domain_in_proportion(drawn, wanted):
+    rows = [star_row(f"s{n:02}", pi) for n, (pi, _) in enumerate(drawn)]
+    domain_of = {f"s{n:02}": domain for n, (_, domain) in enumerate(drawn)}
+    kept, out = kept_rows(rows, KeepRules(rows=wanted), {}, {}, domain_of)
+    assert len(kept) == min(wanted, len(rows))
+    assert {row.reason for row in out} <= {"rows"}
+    for domain in set(domain_of.values()):
+        inside = [row for row in rows if domain_of[row.seed_id] == domain]
+        here = [row for row in kept if domain_of[row.seed_id] == domain]
+        assert abs(len(here) - min(len(inside), len(inside) * wanted / len(rows))) < 1
+        best = sorted(inside, key=lambda row: (-(row.pi or 0), row.seed_id))
+        assert set(names(here)) == set(names(best[: len(here)]))
+
+
+def test_what_is_over_goes_to_the_largest_remainders():
+    assert shares({0: 5, 1: 3, 2: 2}, 4) == {0: 2, 1: 1, 2: 1}
+    assert shares({0: 1, 1: 1, 2: 1}, 2) == {0: 1, 1: 1, 2: 0}

@@ -155,9 +155,13 @@ def test_rows_of_one_conversation_are_to_be_trained_on_by_their_last_answers():
     settings["seeds"] |= {"turns": "every"}
     told = facts(StarConfig.model_validate(settings).deciding)
     alone, together = (dataset_card(rows, told) for rows in (ROWS, [ROWS[0], replace(ROWS[1], source_row=1), ROWS[2]]))
-    assert "select_columns" in alone
+    for card_ in (alone, together):
+        assert "`star-pipeline export --for trl --output recipe`" in card_
+        assert "target, EleutherAI/pythia-410m, as it was scored (template `alpaca`, at most 2,048 tokens)" in card_
+        assert (
+            'SFTTrainer(model="EleutherAI/pythia-410m", train_dataset=pairs, args=SFTConfig(max_length=2048))' in card_
+        )
     assert "Train on the last answer of each row only" not in alone
-    assert "select_columns" not in together
     assert "**Train on the last answer of each row only.**" in together
     assert "every answer of a conversation is a seed" in together
 

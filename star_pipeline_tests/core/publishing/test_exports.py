@@ -84,6 +84,7 @@ def test_the_forms_word_for_word():
     assert scores(row) == {
         "seed_id": "s1",
         "pair_id": "keep+a",
+        "candidate_id": "c1",
         "pi": 0.5,
         "gap": 0.1,
         "ifd_small": 0.9,

@@ -139,6 +139,7 @@ def test_a_record_is_what_was_said_before_and_the_two_responses():
         ],
         "chosen": [{"role": "assistant", "content": "good"}],
         "rejected": [{"role": "assistant", "content": "base"}],
+        "margin": 1.0,
     }
     [scored] = preference_records(*tables, with_scores=True)
     assert {name: scored[name] for name in record} == record
@@ -178,3 +179,23 @@ def test_a_verdict_against_an_earlier_reference_does_not_count():
     assert list(preference_records([row], [SEED], candidates, [verdict("c", "better", "old")], [])) == [
         NoRecord.NOT_JUDGED
     ]
+
+
+def test_a_verdict_that_turned_round_with_the_order_makes_no_pair_unless_it_is_asked_for():
+    candidates = [candidate("r", "keep+b", "base", slot=0), candidate("c", "keep+a", "good")]
+    turned = replace(verdict("c", "better", "r"), flipped=True, margin=1.25)
+    given = [star_row(candidate_id="c")], [SEED], candidates, [turned], []
+    assert list(preference_records(*given)) == [NoRecord.NOT_JUDGED]
+    [record] = preference_records(*given, with_reversed=True)
+    assert record["margin"] == 1.25
+
+
+def test_the_margin_is_in_the_judges_log_odds_where_it_gave_them_and_else_in_ranks():
+    candidates = [candidate("r", "keep+b", "base", slot=0), candidate("c", "x+y", "good"), candidate("w", "x+y", "bad")]
+    row = star_row(candidate_id="c")
+    both = [verdict("c", "better", "r"), verdict("w", "worse", "r")]
+    [record] = preference_records([row], [SEED], candidates, both, [])
+    assert record["margin"] == 2.0
+    told = [replace(both[0], margin=1.5), replace(both[1], margin=-0.75)]
+    [record] = preference_records([row], [SEED], candidates, told, [])
+    assert record["margin"] == 2.25

@@ -1,6 +1,6 @@
 -- Which selected rows did the settings keep out of the final data set, and why?
 -- A row a seed; empty with the default settings.
--- reason: fallback, min_pi, near_duplicate or top_share: the setting under dataset that kept it out
+-- reason: overlap, fallback, min_pi, near_duplicate, top_share or rows: the setting under dataset that kept it out
 -- detail: the same in words
 SELECT
     l.reason,

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from star_pipeline.core.study.overlap import LENGTH, Overlaps, words
+from star_pipeline.core.publishing.overlap import LENGTH, Overlaps, words
 from star_pipeline.core.study.records import Question
 
 LONG = "Write a short story about a lighthouse keeper who finds a letter in a bottle from her own future."
