@@ -62,24 +62,31 @@ def describe_served(served: ServedModel, max_length: int) -> str:
 
 def describe_model(name: str) -> str:
     """Load a model's configuration and tokenizer, open its weights, and say what it is. Raises ModelError."""
+    import huggingface_hub
+
     from star_pipeline.adapters import weight_files as files
 
     if Path(name).is_dir():
         files.check_files(name, Path(name))
-    said, config, tokenizer = _described(name)
+    said, config, tokenizer, here = _described(name)
     files.check_kind(name, config)
     files.check_vocabulary(name, tokenizer, config)
     folder = files.model_folder(name) or Path(name)
     found = files.weight_files(folder)
     if not Path(name).is_dir() and not (found and all(path.exists() for path in found)):
+        if here or huggingface_hub.is_offline_mode():
+            raise ModelError(
+                f"scoring model {name!r}: its configuration is on this machine, its weights are not, and they cannot be downloaded now; "
+                "expected a network (and HF_HUB_OFFLINE unset), HF_ENDPOINT with a mirror's address, or the folder of a causal LM"
+            )
         return f"{said}; its weights are downloaded when they are first needed"
     return f"{said}, {files.check_weights(name, folder, config) / 1e9:,.2g} GB of weights"
 
 
 def _described(
     name: str,
-) -> tuple[str, transformers.PretrainedConfig | None, transformers.PreTrainedTokenizerBase | None]:
-    """What a model is, its configuration, its tokenizer. Raises ModelError."""
+) -> tuple[str, transformers.PretrainedConfig | None, transformers.PreTrainedTokenizerBase | None, bool]:
+    """What a model is, its configuration, its tokenizer, and whether only what is on this machine can be had. Raises ModelError."""
     check_folder(name)
     import transformers
 
@@ -94,7 +101,7 @@ def _described(
         raise ModelError(
             f"scoring model {name!r}: its tokenizer has neither BOS nor EOS; set bos_token in tokenizer_config.json"
         )
-    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary", config, tokenizer
+    return f"{config.model_type}, {len(tokenizer):,} tokens in its vocabulary", config, tokenizer, here
 
 
 def _refused(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -60,17 +61,20 @@ def hub():
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """HF_HOME with the one model kept/model, as the libraries keep what they have downloaded."""
+    """HF_HOME with kept/model, as the libraries keep what they have downloaded, and kept/bare, which lacks its weights."""
     home = tmp_path_factory.mktemp("home")
     kept = home / "hub" / "models--kept--model"
     save_model(kept / "snapshots" / COMMIT, "gpt2", ["Write a poem about the sea."] * 5)
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text(COMMIT)
+    bare = home / "hub" / "models--kept--bare"
+    shutil.copytree(kept, bare)
+    (bare / "snapshots" / COMMIT / "model.safetensors").unlink()
     return home
 
 
-def checked(cache, address, names, code=CHECK):
-    settings = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_ETAG_TIMEOUT": "1"}
+def checked(cache, address, names, code=CHECK, offline="0"):
+    settings = {"HF_HUB_OFFLINE": offline, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_ETAG_TIMEOUT": "1"}
     command = [sys.executable, "-c", code, *names]
     run = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=True)
     return [json.loads(line) for line in run.stdout.splitlines()]
@@ -97,3 +101,10 @@ def test_without_a_network_a_downloaded_model_is_known_by_its_commit_and_another
     assert "not on this machine" in other
     assert "refused" in other
     assert commit == f"commit:{COMMIT}"
+
+
+@pytest.mark.parametrize("offline", ["0", "1"], ids=["no network", "HF_HUB_OFFLINE"])
+def test_weights_that_cannot_be_downloaded_are_missed_before_anything_is_paid(cache, offline):
+    [said] = checked(cache, "http://127.0.0.1:9", ["kept/bare"], offline=offline)
+    assert said.startswith("scoring model 'kept/bare': its configuration is on this machine, its weights are not")
+    assert "HF_ENDPOINT" in said
