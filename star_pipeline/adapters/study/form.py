@@ -87,7 +87,7 @@ class TargetTexts:
                     return tuple(ids[:count])
         if tokenizer.eos_token_id is None:
             raise ModelError(
-                f"study: the tokenizer of {self._loaded.name!r} has no end token, and an answer has to end somewhere; set eos_token in "
+                f"target {self._loaded.name!r}: its tokenizer has no end token, and an answer has to end somewhere; set eos_token in "
                 "its tokenizer_config.json"
             )
         return (int(tokenizer.eos_token_id),)
