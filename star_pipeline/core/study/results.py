@@ -261,7 +261,8 @@ def _words(row: StudyResult, measure: Measure) -> str:
     way = "higher" if row.tuning > 0 else "lower"
     away = f"{abs(row.tuning):.3g} {way} than" if row.tuning else "as"
     between = "" if row.tuning_low is None else f" (95%: {row.tuning_low:.3g} to {row.tuning_high:.3g})"
-    return f"{_beside_the_baseline(row, measure)} It is {away} without tuning{between}: {row.tuning_shown}."
+    said = f"{row.tuning_shown}{_though(row.tuning_low, row.tuning_high, row.tuning_p_holm, row.tuning_shown)}"
+    return f"{_beside_the_baseline(row, measure)} It is {away} without tuning{between}: {said}."
 
 
 def _beside_the_baseline(row: StudyResult, measure: Measure) -> str:
@@ -283,7 +284,13 @@ def _beside_the_baseline(row: StudyResult, measure: Measure) -> str:
         return f"{said}: {row.shown}, p {_p(row.p_holm)} after Holm's correction.{once}"
     reach = "" if row.detectable is None else f" So many questions show differences from {row.detectable:.2g} on"
     more = f"; one as seen here needs some {row.needed:,}." if reach and row.needed else "." if reach else ""
-    return f"{said}: no difference shown.{reach}{more}"
+    return f"{said}: {_NOT}{_though(row.low, row.high, row.p_holm, _NOT)}.{reach}{more}"
+
+
+def _though(low: float | None, high: float | None, p: float | None, shown: Shown | None) -> str:
+    """Why an interval off 0, which is of one comparison alone, shows nothing among several."""
+    off = low is not None and high is not None and not low <= 0 <= high
+    return f", p {_p(p)} after Holm's correction" if off and p is not None and shown == _NOT else ""
 
 
 def _count(n: int, what: str) -> str:

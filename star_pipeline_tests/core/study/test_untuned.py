@@ -81,3 +81,18 @@ def test_its_wins_are_those_against_one_training_seed_s_baseline():
     assert (row.figure, row.seeds, row.seeds_low) == (pytest.approx(2 / 3), 1, None)
     assert found["win_rate", "star"].seeds == 3
     assert ("length_controlled_win_rate", "untuned") in found
+
+
+def test_where_one_interval_is_off_0_and_several_comparisons_show_nothing_it_says_why():
+    found = []
+    for step in range(60):
+        rows, _ = losses({"seeds": 0.0, "star": 0.001 * step, "random": 0.0})
+        found += [row for row in study_results(ARMS, "seeds", rows) if row.arm == "star"]
+    apart = [row for row in found if row.low > 0 or row.high < 0]
+    hidden = [row for row in apart if row.shown == "no difference shown"]
+    assert 0 < len(hidden) < len(apart)
+    assert all(f"no difference shown, p {row.p_holm:.3f} after Holm's correction" in row.words for row in hidden)
+    beside_none = [row for row in found if row.tuning_low > 0 or row.tuning_high < 0]
+    hidden = [row for row in beside_none if row.tuning_shown == "no difference shown"]
+    assert 0 < len(hidden) < len(beside_none)
+    assert all(row.words.endswith(f", p {row.tuning_p_holm:.3f} after Holm's correction.") for row in hidden)
