@@ -29,9 +29,9 @@ from star_pipeline.defs.resources import (
     EmbedderResource,
     LakeResource,
     MemoryResource,
-    ProgressResource,
     ScorerResource,
     SettingsResource,
+    progress_to,
 )
 
 _COLOURS = {"fine": "green", "doubtful": "yellow", "unfit": "red"}
@@ -51,10 +51,6 @@ def run_calibration(
         raise ConfigError(f"--count {count}: expected at least 1; 24 tell a judge from a coin")
     lake.prepare()
 
-    class Told(ProgressResource):
-        def progress(self) -> Progress:
-            return progress
-
     class Chat(ChatResource):
         def tell(self, text: str) -> None:
             progress.note(text)
@@ -62,7 +58,7 @@ def run_calibration(
     home, given = LakeResource(root=str(lake.root)), SettingsResource(config=config)
     outside: dict[str, Any] = {  # the same
         "chat": Chat(settings=given, lake=home),
-        "scorer": ScorerResource(settings=given, lake=home, progress=Told()),
+        "scorer": ScorerResource(settings=given, lake=home, progress=progress_to(progress)),
         "embedder": EmbedderResource(settings=given),
         "memory": MemoryResource(lake=home, settings=given),
         **(resource_overrides or {}),

@@ -45,7 +45,7 @@ from star_pipeline.core.tables import (
 from star_pipeline.defs.assets.seed_catalog import scan_seed_files
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PAID_FOR, PARENTS, PUBLISHED
-from star_pipeline.defs.resources import LakeLockResource, LakeResource, ProgressResource, SettingsResource
+from star_pipeline.defs.resources import LakeLockResource, LakeResource, progress_to, settings_as_read
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
 from star_pipeline.instance import fail_dead_runs, open_instance
@@ -136,16 +136,6 @@ class _Work:
         ahead: bool,
         interrupted: Callable[[], bool],
     ) -> None:
-        class Told(ProgressResource):
-            def progress(self) -> Progress:
-                return progress
-
-        class Fixed(SettingsResource):
-            """Read once: an edit of the file during the run must not split a shard between two configurations."""
-
-            def load(self) -> StarConfig:
-                return settings
-
         class Stoppable(LakeLockResource):
             """Each step asks it first: a Ctrl-C that was lost in the step before, or ahead of the first, stops the run here."""
 
@@ -158,7 +148,7 @@ class _Work:
         self._replaced, self._interrupted = set(overrides), interrupted
         self._checked = False
         self._had_bank = bool(lake.memory_bank.exists())
-        told, fixed = Told(), Fixed(config=config)
+        told, fixed = progress_to(progress), settings_as_read(settings, config)
         # a batch is to hold a whole stage, and what is asked ahead goes out a few at a time; a budget that ends is to leave whole shards
         ahead = ahead and "chat" not in overrides and settings.budget.usd is None
         ahead = ahead and all(agent.mode == "live" for agent in settings.agents_in_use.values())

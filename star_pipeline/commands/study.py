@@ -21,7 +21,7 @@ from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner
 from star_pipeline.core.study.records import StudyArm
 from star_pipeline.core.study.results import ALL
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.resources import ProgressResource, SettingsResource
+from star_pipeline.defs.resources import progress_to, settings_as_read
 from star_pipeline.defs.study_job import ARMS_ONLY, CARRY_OUT, STUDY
 from star_pipeline.defs.study_resource import StudyResource
 from star_pipeline.instance import fail_dead_runs, open_instance
@@ -73,16 +73,6 @@ def _carried_out(
     """Run the job; returns what it made, and raises what it failed of, as it came."""
     heard: list[object] = []
 
-    class Told(ProgressResource):
-        def progress(self) -> Progress:
-            return progress
-
-    class Fixed(SettingsResource):
-        """Read once, as ``run`` does."""
-
-        def load(self) -> StarConfig:
-            return settings
-
     class Heard(StudyResource):
         def stages(self, lake: Lake, config: StarConfig, progress: Progress) -> tuple[Tuner, Sequence[Evaluation]]:
             return (stages_of or super().stages)(lake, config, progress)
@@ -94,7 +84,7 @@ def _carried_out(
             if interrupted():  # a Ctrl-C that was lost in the step before
                 raise KeyboardInterrupt
 
-    given = {"progress": Told(), "settings": Fixed(config=config), STUDY: Heard()}
+    given = {"progress": progress_to(progress), "settings": settings_as_read(settings, config), STUDY: Heard()}
     defs = build_defs(given, config, str(lake.root))
     with open_instance(lake, at_the_console=True) as instance:
         fail_dead_runs(instance)

@@ -101,6 +101,26 @@ class ProgressResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
         return SilentProgress()
 
 
+def progress_to(told: Progress) -> ProgressResource:
+    """For a command: ``told``, such as its terminal, hears."""
+
+    class Told(ProgressResource):
+        def progress(self) -> Progress:
+            return told
+
+    return Told()
+
+
+def settings_as_read(settings: StarConfig, config: str) -> SettingsResource:
+    """For a command: an edit of the file while it works must not split what it makes between two configurations."""
+
+    class Fixed(SettingsResource):
+        def load(self) -> StarConfig:
+            return settings
+
+    return Fixed(config=config)
+
+
 def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "AgentChat":
     """The configuration's agents with the lake's journal and budget, for the event loop that this is called in."""
     from star_pipeline.adapters.llm.chat import AgentChat

@@ -1,12 +1,13 @@
 """The job of a whole study: arms, models and results in one run, for the UI and for ``star-pipeline study`` alike."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.study_arms import MadeArms
 from star_pipeline.adapters.study_course import arms_made, carried_out
 from star_pipeline.config import StarConfig
 from star_pipeline.config.study import StudyConfig
@@ -82,14 +83,21 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
     return whole_study
 
 
-def _arms_alone(
+def _arms(
     notes: "_Notes", home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
-) -> Iterator[Made]:
+) -> Generator[Made, None, MadeArms]:
     studying.before_a_step()
     began = time.monotonic()
     made = arms_made(home, config, progress, owner)
     studying.hear(made)
     yield from notes.of("study_arms", told_of_arms(home, config, made), began)
+    return made
+
+
+def _arms_alone(
+    notes: "_Notes", home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
+) -> Iterator[Made]:
+    yield from _arms(notes, home, config, progress, studying, owner)
     if section := show_study(home, config, owner):
         studying.hear(section)
 
@@ -97,11 +105,7 @@ def _arms_alone(
 def _all_of_it(
     notes: "_Notes", home: Lake, config: StarConfig, progress: Progress, studying: StudyResource, owner: str
 ) -> Iterator[Made]:
-    studying.before_a_step()
-    began = time.monotonic()
-    made = arms_made(home, config, progress, owner)
-    studying.hear(made)
-    yield from notes.of("study_arms", told_of_arms(home, config, made), began)
+    made = yield from _arms(notes, home, config, progress, studying, owner)
     study, (tuner, evaluations) = config.study, studying.stages(home, config, progress)
     assert study is not None, "it has arms"
     tuner = Remembered(tuner)
