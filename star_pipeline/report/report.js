@@ -4,6 +4,16 @@
   const byId = (id) => document.getElementById(id);
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
+  // ---- what was linked to stays in place while the page still grows: by plots above it, and by samples below it, without which it cannot reach
+  // the top; until the reader moves the page
+
+  let aim = null;
+  const aimAt = (hash) => { aim = hash.length > 1 ? byId(hash.slice(1)) : null; };
+  const keepInPlace = () => { if (aim) aim.scrollIntoView(); };
+  aimAt(location.hash);
+  addEventListener("click", (event) => { const link = event.target.closest?.("a[href^='#']"); if (link) aimAt(link.hash); });
+  for (const moved of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(moved, () => { aim = null; }, { passive: true });
+
   // ---- plots
 
   const specs = JSON.parse(byId("specs").textContent);
@@ -30,7 +40,7 @@
     if (drawn.has(name)) return Promise.resolve();
     drawn.set(name, null);
     return vegaEmbed(place.firstElementChild, specs[name], { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(place.clientWidth) }).then(
-      (made) => { drawn.set(name, made); place.dataset.drawn = performance.now().toFixed(); },
+      (made) => { drawn.set(name, made); place.dataset.drawn = performance.now().toFixed(); keepInPlace(); },
       (error) => { place.textContent = `This plot could not be drawn (${error.message}); its numbers are in the table.`; },
     );
   }
@@ -260,6 +270,7 @@
     fillFilters();
     refresh();
     follow();
+    keepInPlace();
     document.body.dataset.ready = performance.now().toFixed();
   }, (error) => { count.textContent = `The samples could not be read (${error.message}); a browser of 2023 or newer is needed.`; });
 })();
