@@ -9,7 +9,7 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
 
 * Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
 * What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, those in this
-  process the groups of seeds that have, and a seed is judged as soon as its candidates are scored, but for a calibrated gap. Without a
+  process the groups of seeds that have, and a candidate is judged as soon as it is scored, but for a calibrated gap. Without a
   lag models in this process wait for the shard's last candidate: their batches are formed over all, others would give other bits.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
