@@ -80,6 +80,13 @@ class LanceMemoryBank:
             asked, count = undecided, 4 * count
         return found
 
+    def remembers(self, before: int) -> bool:
+        """As the port says; raises LakeError where the bank was made with another embedding."""
+        if before <= 1:  # shards are counted from 1
+            return False
+        table = self._table()
+        return table is not None and int(table.count_rows(f"sequence < {int(before)}")) > 0
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """As the port says; raises LakeError where the bank was made with another embedding."""
         import lancedb

@@ -256,7 +256,7 @@ class Ahead:
             judging.made(found)
             return found
 
-        # the first plan waits for the embedding model; each request of these is one of the plan's
+        # a plan may wait for the embedding model; each request of these is one of the plan's
         drawn = SAMPLING_PLAN.name not in work.assets_to_make
         meanwhile = asyncio.ensure_future(self._of_every_plan([] if drawn else seeds, chat))
         try:

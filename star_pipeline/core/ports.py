@@ -131,6 +131,10 @@ class MemoryBank(Protocol):
         """For each row of ``vectors`` the ``limit`` entries of highest cosine among those with ``sequence < before``."""
         ...
 
+    def remembers(self, before: int) -> bool:
+        """Whether there is any entry with ``sequence < before``, so that embeddings are worth computing."""
+        ...
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """Make ``entries`` the only ones of ``shard``; returns the number of entries in the whole bank."""
         ...
