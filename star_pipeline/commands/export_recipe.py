@@ -68,22 +68,33 @@ def export_recipe(lake: Lake, trainer: str, output: str, model: str | None = Non
         )
     texts = TargetTexts(source, Form.of(small, scoring), scoring.max_length)
     outcome = ExportOutcome()
-    template = texts.tokenizer_to_keep(source).chat_template
-    target = Target(
-        os.path.abspath(source) if Path(source).is_dir() else source, texts.form.template, texts.limit, str(template)
-    )
     records = list(_records(lake, texts, trainer, outcome))
     if not records:
         why = "; ".join(f"left out {count:,}: {reason}" for reason, count in outcome.left_out.most_common())
         raise LakeError(
             f"{lake.table(STAR_DATASET)}: no row to train on{f' ({why})' if why else ''}; run: star-pipeline run"
         )
+    files = folder_files(trainer, _target(source, texts, len(records)))
     folder.mkdir(exist_ok=True)
     write_records(folder / DATA, records, pa.schema([]))
-    for name, text in folder_files(trainer, target, len(records)).items():
+    for name, text in files.items():
         with whole_file(folder / name) as file:
             file.write(text.encode())
     return outcome
+
+
+def _target(source: str, texts: TargetTexts, rows: int) -> Target:
+    tokenizer, here = texts.tokenizer_to_keep(source), Path(source).is_dir()
+    return Target(
+        model=os.path.abspath(source) if here else source,
+        here=here,
+        template=texts.form.template,
+        limit=texts.limit,
+        rows=rows,
+        chat_template=str(tokenizer.chat_template),
+        architecture=texts.architecture,
+        pad=int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id),
+    )
 
 
 def _records(lake: Lake, texts: TargetTexts, trainer: str, outcome: ExportOutcome) -> Iterator[JsonObject]:
