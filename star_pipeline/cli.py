@@ -227,7 +227,8 @@ def export(
         typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, preference, reward or kto"),
     ] = None,
     trainer: Annotated[
-        str | None, typer.Option("--for", help="data and what trains on it: trl, axolotl, llamafactory, unsloth, torchtune")
+        str | None,
+        typer.Option("--for", help="data and what trains on it: trl, axolotl, llamafactory, unsloth, torchtune"),
     ] = None,
     target: Annotated[str | None, typer.Option(help="with --for: model to train in place of scoring.small")] = None,
     lake: LakeRoot = "data_lake",

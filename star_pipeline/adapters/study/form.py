@@ -76,7 +76,9 @@ class TargetTexts:
         """The model's config.json as transformers reads it; the text's part of a model that takes more."""
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(self._loaded.name)  # the tokenizer's loading has read it before
+        config = transformers.AutoConfig.from_pretrained(
+            self._loaded.name
+        )  # the tokenizer's loading has read it before
         return dict(config.get_text_config().to_dict())
 
     @cached_property

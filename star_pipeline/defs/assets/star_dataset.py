@@ -14,7 +14,7 @@ from star_pipeline.adapters.dataset_files import (
     versions,
     write_dataset,
 )
-from star_pipeline.adapters.decontamination import overlapping_rows, question_files
+from star_pipeline.adapters.decontamination import overlapping, question_files
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
@@ -96,9 +96,9 @@ def star_dataset(
     made_of = selected_rows(home)
     # only near_duplicates and rows need them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping_rows(home, config, made_of)
+    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping(home, config, made_of)
     domain_of = {row.seed_id: row.domain for row in domains}
-    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps, domain_of)
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps.rows, domain_of)
     health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
@@ -124,7 +124,7 @@ def star_dataset(
     if blocking(result) or result.value is None:
         return result
     data = home.encoded(STAR_DATASET, result.value)
-    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data, health)
+    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data, health, overlaps.candidates)
     after = signatures(home)
     if torn := [shard for shard in made_of.done if before.get(shard) != after.get(shard)]:
         raise LakeError(
@@ -175,6 +175,7 @@ def _beside(
     spend: Sequence[AgentSpend],
     data: bytes,
     health: Sequence[HealthLine],
+    not_in_pairs: Mapping[str, str],
 ) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
@@ -212,6 +213,7 @@ def _beside(
         spend=spend,
         made_of=all_of(home, spend),
         decontaminate=questions,
+        not_in_pairs=not_in_pairs if questions else None,
         numerics=numerics(home),
         versions=versions(),
     )
