@@ -206,7 +206,9 @@ def _left_out(facts: CardFacts) -> str:
         f"{knobs['near_duplicate_similarity']:g}); share kept, by π: {knobs['top_share']:g}."
     )
     if most := knobs.get("rows"):
-        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, in proportion."
+        told = ", ".join(f"{inline(name)} {100 * share:g}%" for name, share in knobs.get("domain_shares", {}).items())
+        by = f"by these shares: {told}; the others in proportion" if told else "in proportion"
+        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, {by}."
     if facts.decontaminated:
         files = ", ".join(inline(name) for name in facts.decontaminated)
         said = (

@@ -26,6 +26,7 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.health.examination import RULES, findings
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
 from star_pipeline.core.publishing.checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
+from star_pipeline.core.publishing.domain_shares import named_shares, shortages
 from star_pipeline.core.publishing.manifest import configurations, manifest
 from star_pipeline.core.publishing.rows import kept_rows
 from star_pipeline.core.records import AgentSpend, HealthLine, LeftOutRow, StarRow, TaskDomain
@@ -98,7 +99,10 @@ def star_dataset(
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
     leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping(home, config, made_of)
     domain_of = {row.seed_id: row.domain for row in domains}
-    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps.rows, domain_of)
+    names = {row.domain: row.domain_name for row in domains}
+    share_of = named_shares(config.dataset.domain_shares, names)
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps.rows, domain_of, share_of)
+    short = shortages(rows, left_out, config.dataset.rows, share_of, domain_of, names)
     health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
@@ -117,7 +121,7 @@ def star_dataset(
         [
             dataset_consistent(rows, made_of.live),
             every_seed(rows, left_out, made_of.entries.values()),
-            not_empty(rows, left_out, config.dataset.rows),
+            not_empty(rows, left_out, config.dataset.rows, short),
             *findings(health),
         ],
     )
