@@ -29,12 +29,16 @@ _OF_PAIRS = (SEED_SHARDS, CANDIDATES, JUDGE_VERDICTS, COMPOSITE_SCORES)
 
 @dataclass
 class ExportOutcome:
-    """How many rows the final data set has, how many became records, why the others did not, and what is odd of those that did."""
+    """How many rows the final data set has, how many became records, why the others did not, and what is odd of those that did.
+
+    ``files``: what a recipe's folder holds of it.
+    """
 
     rows: int = 0
     records: int = 0
     left_out: Counter[NoRecord] = field(default_factory=Counter)
     remarks: Counter[Remark] = field(default_factory=Counter)
+    files: tuple[str, ...] = ()
 
 
 def export(lake: Lake, form: str, output: str, with_scores: bool = False, with_reversed: bool = False) -> ExportOutcome:

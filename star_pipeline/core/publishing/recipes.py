@@ -240,13 +240,16 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def folder_files(name: str, target: Target) -> dict[str, str]:
-    """The texts beside the data, by their names in the folder. Raises ConfigError where the trainer cannot train the target."""
+def folder_files(name: str, target: Target, front: str = "") -> dict[str, str]:
+    """The texts beside the data, by their names in the folder; ``front`` is what the README begins with.
+
+    Raises ConfigError where the trainer cannot train the target.
+    """
     recipe = RECIPES[name]
     return {
         **recipe.files(target),
         "chat_template.jinja": target.chat_template,
-        "README.md": _readme(name, target),
+        "README.md": front + _readme(name, target),
     }
 
 
