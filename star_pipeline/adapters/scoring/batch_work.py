@@ -42,6 +42,11 @@ class BatchWork:
                 members = members[:half]
             return members
 
+    @property
+    def left(self) -> bool:
+        """Whether a batch is with nobody."""
+        return bool(self._todo)
+
     def put_back(self, members: list[int]) -> None:
         """A batch whose computer was lost: somebody else takes it next, as it is."""
         with self._lock:

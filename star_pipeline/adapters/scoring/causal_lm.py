@@ -47,6 +47,11 @@ class CausalLM:
         self._ways = {0: self._find_ways()}
 
     @property
+    def vocabulary(self) -> int:
+        """How many token ids it knows."""
+        return int(self._model.config.get_text_config().vocab_size)
+
+    @property
     def ways(self) -> ExecutionModes:
         """How passes are run that are within every border."""
         return self._ways[0]
