@@ -314,6 +314,8 @@ class Ahead:
 
     def _both_loaded(self) -> bool:
         scoring = self._config.scoring
+        if scoring.engine == "ray":
+            return scoring.keep_loaded != "one"
         return "scorer" in self._replaced or len(model_cache.loaded()) >= len({str(scoring.small), str(scoring.large)})
 
     # what follows runs in threads beside it

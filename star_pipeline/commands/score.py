@@ -289,6 +289,7 @@ def _settings(config: StarConfig) -> JsonMapping:
         for size, model in zip(("small", "large"), scoring.models, strict=True)
         if scoring.template_of(model) != scoring.template
     }
+    models |= {"tolerance": allowed} if (allowed := scoring.allowed_difference) else {}
     models |= {key: value for key in BEFORE if (value := getattr(scoring, key)) != BEFORE[key]}
     read = {"fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
     settings = {**models, **scoring.model_dump(mode="json", include=kept), **read}

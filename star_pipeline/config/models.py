@@ -10,7 +10,7 @@ from star_pipeline.config.agents import AgentConfig as AgentConfig
 from star_pipeline.config.dataset import DatasetConfig
 from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.config.judge import JudgeConfig
-from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
+from star_pipeline.config.scoring import IDLE, WHERE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
 from star_pipeline.config.study import StudyConfig
 from star_pipeline.core import identity
@@ -329,9 +329,11 @@ class StarConfig(Section):
                 "ui": True,
                 "study": True,
                 "judge": self.judge.later_defaults,
-                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
+                "scoring": dict.fromkeys(WHERE, True) | {"small": IDLE, "large": IDLE},
             },
         )
+        if allowed := self.scoring.allowed_difference:  # then where it runs decides values
+            rest["scoring"]["tolerance"] = allowed
         return {
             **rest,
             "evolution": self.evolution.deciding,
