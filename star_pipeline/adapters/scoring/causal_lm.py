@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
-"""How far two ways to compute a logit may lie apart, as a share of the largest logit."""
+_ROUNDING = {"float32": 5e-5, "float16": 4e-3, "bfloat16": 3e-2}
+"""How far two ways to compute a logit may lie apart, as a share of the largest logit. In float32 Qwen2.5-0.5B, with its large
+activations, comes to 1.5e-5 by the order of sums alone; a way that is wrong lies far beyond."""
 _ROWS = 256
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 """What torch and oneDNN say on a processor."""
