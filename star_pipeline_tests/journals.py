@@ -8,9 +8,12 @@ from typing import TypeVar
 
 import pytest
 
+from star_pipeline.adapters.journal.postgres.journal import PostgresJournal
+from star_pipeline.adapters.journal.postgres.reading import reading_database
 from star_pipeline.adapters.journal.request_keys import request_key
 from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.journal.sqlite.reading import reading_file
+from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.journal import Entry, Journal, Paid
 from star_pipeline.core.ports import ChatRequest
@@ -20,20 +23,31 @@ T = TypeVar("T")
 AGENT = AgentConfig(model="hosted_vllm/m", api_base="http://x/v1", params={"temperature": 0.5})
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def where(request, tmp_path):
-    """Where a new journal is: a folder."""
-    return str(tmp_path / "journal")
+    """Where a new journal is: a folder, or a database and a folder."""
+    folder = str(tmp_path / "journal")
+    return folder if request.param == "sqlite" else f"{request.getfixturevalue('postgres_url')} {folder}"
 
 
 def open_at(where: Path | str, lake: str) -> Journal:
-    return SqliteJournal(Path(where), lake)
+    url, folder = _parts(where)
+    return (
+        PostgresJournal(Postgres(url, "STAR_DATABASE"), lake, folder / "unsent") if url else SqliteJournal(folder, lake)
+    )
 
 
 def read_spend(where: Path | str, lake: str) -> list[AgentSpend]:
     """What a lake spent, by the journal there."""
-    with reading_file(Path(where), lake) as journal:
+    url, folder = _parts(where)
+    reading = reading_database(Postgres(url, "STAR_DATABASE"), lake) if url else reading_file(folder, lake)
+    with reading as journal:
         return journal.spend()
+
+
+def _parts(where: Path | str) -> tuple[str, Path]:
+    url, _, folder = str(where).rpartition(" ")
+    return url, Path(folder)
 
 
 def request(text="hello", **changes):

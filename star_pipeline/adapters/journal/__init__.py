@@ -2,5 +2,7 @@
 
 ``opening``       which journal a lake has, to write or to read
 ``request_keys``  what names a request in it
+``group_commit``  what is written at the same time is written together
 ``sqlite``        one file, for the processes of a machine
+``postgres``      a database, for any machines
 """

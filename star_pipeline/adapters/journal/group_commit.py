@@ -11,15 +11,16 @@ C = TypeVar("C")
 
 class GroupCommit(Generic[C]):
     """Changes of one event loop. ``commit`` makes some of them in one transaction, and returns the result of each once they are on disk;
-    ``trouble`` says what went wrong where that is the storage's fault, and returns None where it is a change's.
+    ``trouble`` says what went wrong where that is the storage's fault, and returns None where it is a change's. ``most`` are made together.
     """
 
     def __init__(
         self,
         commit: Callable[[list[C]], Awaitable[list[Any]]],  # Any: each change gives its own kind of result to who waits
         trouble: Callable[[BaseException], StarError | None],
+        most: int = 2**31,
     ) -> None:
-        self._commit, self._trouble = commit, trouble
+        self._commit, self._trouble, self._most = commit, trouble, most
         self._waiting: list[tuple[C, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
 
@@ -38,7 +39,7 @@ class GroupCommit(Generic[C]):
 
     async def _commit_waiting(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 await self._settle(batch)
             except BaseException as error:  # nobody may be left waiting, whatever happened
