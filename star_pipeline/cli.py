@@ -363,7 +363,7 @@ def main() -> None:
         reason = storage_trouble(error)
         if reason is None:
             raise
-        _say(f"{reason}; free some space or mend the permissions, then run the same command to go on")
+        _say(reason)
         sys.exit(1)
 
 

@@ -21,6 +21,9 @@ from star_pipeline.defs.resources import (
     ScorerResource,
     SettingsResource,
 )
+from star_pipeline_tests.postgres_server import postgres, postgres_url
+
+__all__ = ["postgres", "postgres_url"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from star_pipeline.adapters import stages
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.ledger import AHEAD
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import StarError
+from star_pipeline.core.journal import AHEAD
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Embedder
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import CANDIDATES, SAMPLING_PLAN, SHARD_MANIFEST

@@ -213,6 +213,11 @@ class Lake:
             self.write_bytes(path, uuid.uuid4().hex.encode())
         return str(path.read_text("utf-8")).strip()
 
+    @property
+    def known_id(self) -> str | None:
+        """The same without making one."""
+        return self.lake_id if (self.journal / "lake_id").exists() else None
+
     def journal_folder(self, shared: str | None) -> Path:
         """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own."""
         return Path(shared or self.local(self.journal))

@@ -131,7 +131,7 @@ class Ahead:
 
     def _open(self) -> SharedChat:
         """Nothing else is at work yet: two threads that import the same packages at once may find them half made."""
-        from star_pipeline.adapters.llm.journal import request_key
+        from star_pipeline.adapters.journal.request_keys import request_key
 
         agents = self._config.agents
         return SharedChat(

@@ -147,23 +147,21 @@ def _dataset(lake: Lake) -> Iterator[Diagnosis]:
 
 def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Opens it, and rebuilds from its rows what was spent."""
-    from star_pipeline.adapters.llm.journal import Journal, read_spend
+    from star_pipeline.adapters.journal.opening import open_journal
 
-    folder = lake.journal_folder(settings.journal)
-    journal = Journal(folder, lake.lake_id)
+    journal = open_journal(settings, lake)
     try:
-        right, replies = journal.recount(), journal.replies()
+        right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]
     finally:
         journal.close()
-    paid = read_spend(folder, lake.lake_id)
     spent, unsettled = sum(row.cost_usd for row in paid), sum(row.reserved_usd for row in paid)
     of = f" of {settings.budget.usd:g}" if settings.budget.usd else ""
     yield (
         right,
-        f"{journal.path}: the running totals were wrong and are mended"
+        f"{journal.describe()}: the running totals were wrong and are mended"
         if not right
         else (
-            f"{journal.path}: {replies:,} replies; this lake spent {spent:.4f}{of} USD, {unsettled:.4f} more may have been billed"
+            f"{journal.describe()}: {replies:,} replies; this lake spent {spent:.4f}{of} USD, {unsettled:.4f} more may have been billed"
         ),
     )
     if settings.budget.usd and spent + unsettled >= settings.budget.usd:

@@ -13,8 +13,8 @@ from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.decontamination import question_files
 from star_pipeline.adapters.interrupts import noticed
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.question_files import read_questions
@@ -256,7 +256,7 @@ class _Work:
         last = [self._last(name) for name in PUBLISHED]
         if min(last) > max(self._last(name) for name in ("seed_catalog", *LOOP)):
             return True
-        spend = read_spend(self._lake.journal_folder(self._settings.journal), self._lake.lake_id)
+        spend = read_spend(self._settings, self._lake)
         return last == sorted(last) and (read_manifest(self._lake) or {}).get("made_of") == made_of(self._lake, spend)
 
     def _check_before_paying(self, pending: Collection[str]) -> None:

@@ -151,6 +151,18 @@ class BudgetConfig(Section):
     )
 
 
+class JournalDatabase(Section):
+    """The journal, and the lake's lock, in PostgreSQL."""
+
+    postgres_env: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable with its URL, postgresql://user:password@host:port/database",
+    )
+
+
+JournalPlace = Annotated[str, Field(min_length=1)]
+
+
 class StarConfig(Section):
     """One run's settings; see the profiles for whole ones."""
 
@@ -167,10 +179,10 @@ class StarConfig(Section):
         default_factory=dict, description="prompt's name → text of the user's own Jinja template"
     )
     dataset: DatasetConfig = DatasetConfig()
-    journal: str | None = Field(
+    journal: JournalPlace | JournalDatabase | None = Field(
         None,
-        min_length=1,
-        description="folder of a journal shared between lakes, relative to this file; null: journal/ in the lake",
+        description="folder of a journal shared between lakes, relative to this file; {postgres_env: NAME}: in a PostgreSQL database, with "
+        "the lake's lock, for several machines; null: journal/ in the lake",
     )
     budget: BudgetConfig = BudgetConfig()
     sensor: SensorConfig = SensorConfig()

@@ -17,8 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import FILE
 from star_pipeline.core import tables
 from star_pipeline.core.table_spec import AnyTable
 from star_pipeline_tests.conftest import seed_rows

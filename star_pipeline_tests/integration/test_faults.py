@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import FILE
 from star_pipeline.core import tables
 from star_pipeline_tests.benchmarks.kill_soak import soak
 from star_pipeline_tests.chaos import Chaos

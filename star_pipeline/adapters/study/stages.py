@@ -290,11 +290,11 @@ def _keep(file: UPath, rows: Iterable[StudyLoss]) -> None:
 
 def _opener(lake: Lake, config: StarConfig, progress: Progress) -> OpenChat:
     def opened(agents: Mapping[str, AgentConfig]) -> ChatModel:
+        from star_pipeline.adapters.journal.opening import open_journal
         from star_pipeline.adapters.llm.chat import AgentChat
-        from star_pipeline.adapters.llm.journal import Journal
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
-        journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+        journal = open_journal(config, lake)
         try:
             return AgentChat(agents, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=progress.note)
         except BaseException:

@@ -15,8 +15,8 @@ from star_pipeline.adapters.dataset_files import (
     write_dataset,
 )
 from star_pipeline.adapters.decontamination import overlapping, question_files
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, arrow_table
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
 from star_pipeline.adapters.selected_rows import SelectedRows, selected_rows
 from star_pipeline.config import StarConfig
@@ -93,7 +93,7 @@ def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     config, home = settings.load(), lake.open()
-    before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
+    before, spend = signatures(home), read_spend(config, home)
     made_of = selected_rows(home)
     # only near_duplicates and rows need them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
