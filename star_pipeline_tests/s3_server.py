@@ -80,6 +80,7 @@ class S3Server:
             **{"dir": str(data), "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "filer": "true", "s3": "true"},
             **{"s3.config": str(config), "s3.autoCreateBucket": "false", "s3.iam": "false"},
             **{"s3.port.iceberg": "0", "s3.port.lance": "0", "master.telemetry": "false"},
+            **{"master.electionTimeout": "1s", "master.heartbeatInterval": "100ms"},
             **{"master.volumeSizeLimitMB": "64", "volume.max": "0", "volume.preStopSeconds": "0"},
             **{f"{part}.localSocket": str(self.folder / f"{part}.sock") for part in ("s3", "filer")},
         }

@@ -88,7 +88,7 @@ class _Estimator:
         self._settings, self._lake = settings, lake
         self._assumptions: list[str] = []
         self._live = 0
-        known_lake = (lake.journal / "lake_id").exists()
+        known_lake = lake.has_id
         self._folder = lake.journal_folder(settings.journal)
         self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
         self._prices = {name: price(agent) for name, agent in settings.agents.items()}

@@ -138,7 +138,7 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
 def print_results(console: Console, lake: Lake, outcome: StudyOutcome) -> None:
     """What each measure says of all questions, a line an arm; then where the rest is."""
     console.print()
-    console.print(f"{len(outcome.models):,} models tuned, in {lake.study / 'models'}", markup=False, soft_wrap=True)
+    console.print(f"{len(outcome.models):,} models tuned, in {lake.study_models}", markup=False, soft_wrap=True)
     targets = {row.target for row in outcome.results}
     whole = {(row.target, row.measure) for row in outcome.results if row.part == ALL}
     for row in outcome.results:

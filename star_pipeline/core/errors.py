@@ -21,6 +21,10 @@ class LakeBusy(LakeError):
     """Somebody else is at work on the lake; once they have ended, the same request works."""
 
 
+class StoreError(LakeError):
+    """The object storage that holds the lake does not answer, or refuses."""
+
+
 class ModelError(StarError):
     """A scoring or embedding model cannot be loaded or used."""
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from upath import UPath
 
 from star_pipeline.adapters.fair_lock import FairLock
-from star_pipeline.adapters.lake import write_whole
+from star_pipeline.adapters.lake import write_once, write_whole
 from star_pipeline.core.errors import ModelError
 
 _ROWS, _WIDTH, _COLUMNS = 512, 512, 2048
@@ -91,8 +91,13 @@ def settled_in(record: UPath, dtype: str, device: str) -> Numerics:
     named = {field.name: kept[field.name] for field in fields(Numerics) if field.name in kept}
     recorded = Numerics(**named) if "dtype" in named else None
     fixed = settle(dtype, device, recorded)
-    if recorded is None:
-        write_whole(record, json.dumps({**asdict(fixed), **kept}).encode())
+    if recorded is not None:
+        return fixed
+    data = json.dumps({**asdict(fixed), **kept}).encode()
+    if kept:
+        write_whole(record, data)
+    elif write_once(record, data) != data:  # another was first, and what it settled holds
+        return settled_in(record, dtype, device)
     return fixed
 
 
