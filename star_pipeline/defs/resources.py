@@ -127,7 +127,7 @@ def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "A
     from star_pipeline.adapters.llm.journal import Journal
     from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
-    journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+    journal = Journal(lake.journal_folder(config.journal, pays=True), lake.lake_id)
     try:
         return AgentChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
     except BaseException:

@@ -4,6 +4,7 @@ import fnmatch
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -117,6 +118,24 @@ def path_at(place: str) -> UPath:
             "and .-_=+@ between slashes"
         )
     return StorePath("/".join(part for part in (f"s3://{bucket}", prefix) if part))
+
+
+def root_at(root: str | os.PathLike[str]) -> UPath:
+    """A lake's root, made absolute. Raises ConfigError for a path that one of the lake's tools cannot take."""
+    if "://" in str(root):
+        return path_at(str(root))
+    path = os.path.abspath(root)
+    if odd := next((character for character in path if _unusable(character)), None):
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ConfigError(
+            f"--lake {shown!r}: DuckDB or LanceDB cannot work below a folder with {odd!a} in its name; choose another folder"
+        )
+    return UPath(path)
+
+
+def _unusable(character: str) -> bool:
+    """DuckDB takes ? and \\ in a path for something else, LanceDB refuses control characters, both bytes that are no UTF-8."""
+    return character == "?" or (character == "\\" != os.sep) or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def absolute(place: str) -> str:

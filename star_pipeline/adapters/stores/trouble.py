@@ -19,13 +19,13 @@ _WRONG_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where the key is a temporary one)"
 
 
-def in_one_line(error: BaseException, address: str, settings: S3Settings, doing: str = "") -> str:
-    """``address``: the object or lake; ``doing``: what was tried, where that helps."""
+def in_one_line(error: BaseException, address: str, settings: S3Settings) -> str:
+    """``address``: of the object or the lake."""
     text = str(error)
     code = found[1] if (found := _CODE.search(text)) else ""
     status = found[1] if (found := _STATUS.search(text)) else ""
     bucket = address.removeprefix("s3://").split("/", 1)[0]
-    what = f"{address}: {doing}{settings.where} "
+    what = f"s3://{bucket}: {settings.where} "
     said = code or status
     if code in _WRONG_BUCKET or (status == "404" and not code):
         return f"{what}has no bucket {bucket}; make it, or mend --lake (or AWS_ENDPOINT_URL, AWS_REGION)"

@@ -5,13 +5,15 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from upath import UPath
+
 from star_pipeline.adapters.stores.paths import StorePath
-from star_pipeline.adapters.temporary_files import unfinished
+from star_pipeline.adapters.temporary_files import unfinished, unfinished_files
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import Stored
 
@@ -62,8 +64,27 @@ def _keep(path: StorePath, place: Path, etag: str) -> None:
     _forget(place)
 
 
-def put_made(path: StorePath, made: Path, folder: Path) -> None:
-    """Put a file that was made here; it becomes the copy of that version, so that who asks for it next need not fetch it."""
+@contextmanager
+def made_at(path: UPath, workspace: Path, folder: Path) -> Iterator[Path]:
+    """A place on this machine to make a file at, which is moved, or put, to ``path`` when the block ends well."""
+    if not isinstance(path, StorePath):
+        with unfinished(Path(str(path))) as place:
+            yield place
+        return
+    with made_here(workspace, lambda made: _put(path, made, folder)) as beside:
+        yield beside / path.name
+
+
+@contextmanager
+def made_here(workspace: Path, take: Callable[[Path], None]) -> Iterator[Path]:
+    """A folder on this machine, all of whose files ``take`` is given when the block ends well."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    with unfinished_files(workspace, take) as folder:
+        yield folder
+
+
+def _put(path: StorePath, made: Path, folder: Path) -> None:
+    """It becomes the copy of that version too, so that who asks for it here next need not fetch it."""
     place = _place(path, path.store.put(path.key, made), folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     os.replace(made, place)

@@ -294,7 +294,7 @@ def _opener(lake: Lake, config: StarConfig, progress: Progress) -> OpenChat:
         from star_pipeline.adapters.llm.journal import Journal
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
-        journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+        journal = Journal(lake.journal_folder(config.journal, pays=True), lake.lake_id)
         try:
             return AgentChat(agents, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=progress.note)
         except BaseException:
