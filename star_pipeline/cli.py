@@ -126,11 +126,13 @@ def report(
     Example: star-pipeline report --lake my_lake --output my_report.html --samples 1000
     """
     from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.stores.paths import path_at
     from star_pipeline.commands.report import open_in_browser, write_report
 
-    path, page = write_report(Lake.at(lake), output, samples)
+    home = Lake.at(lake)
+    path, page = write_report(home, output, samples)
     print(f"{path} ({len(page.html) / 1e6:.1f} MB; {page.samples:,} of {page.seeds:,} seeds in the browser of samples)")
-    if show and not open_in_browser(path):
+    if show and not open_in_browser(home.local_files([path_at(path)])[0]):
         _say("no browser was found to show it in; open the file yourself")
 
 

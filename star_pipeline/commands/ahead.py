@@ -33,7 +33,7 @@ from star_pipeline.adapters import stages
 from star_pipeline.adapters.embedder import SentenceEmbedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
-from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.adapters.memory import bank_of
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import model_cache, open_scorer
 from star_pipeline.adapters.shared_models import SharedModels
@@ -176,7 +176,7 @@ class Ahead:
         return self._models.embedder(SentenceEmbedder(self._config.memory.embedding))
 
     def _bank(self) -> MemoryBank:
-        return LanceMemoryBank(self._lake.local(self._lake.memory_bank), self._config.memory.embedding)
+        return bank_of(self._lake, self._config.memory.embedding)
 
     # what follows runs in the chat's loop
 

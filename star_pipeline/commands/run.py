@@ -28,6 +28,7 @@ from star_pipeline.adapters.study_files import studied_since
 from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
+from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
@@ -95,6 +96,8 @@ def run_pipeline(
     began = time.monotonic()
     settings = load_config(config)
     lake.prepare()
+    for line in told_of_workspace(lake, settings):
+        progress.note(line)
     with hold(lake, "star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True)
         with instance:

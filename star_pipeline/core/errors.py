@@ -25,6 +25,10 @@ class StorageTrouble(LakeError):
     """A disk or a database below the lake does not do what it should: full, broken, out of reach. What was answered is kept."""
 
 
+class StoreError(StorageTrouble):
+    """The object storage that holds the lake does not answer, or refuses."""
+
+
 class ModelError(StarError):
     """A scoring or embedding model cannot be loaded or used."""
 

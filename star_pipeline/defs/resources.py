@@ -211,10 +211,9 @@ class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
     settings: SettingsResource
 
     def bank(self) -> MemoryBank:
-        from star_pipeline.adapters.memory import LanceMemoryBank
+        from star_pipeline.adapters.memory import bank_of
 
-        lake = self.lake.open()
-        return LanceMemoryBank(lake.local(lake.memory_bank), self.settings.load().memory.embedding)
+        return bank_of(self.lake.open(), self.settings.load().memory.embedding)
 
 
 class SharedLakeResource(LakeLockResource):

@@ -19,7 +19,7 @@ def open_journal(config: StarConfig, lake: Lake) -> Journal:
         from star_pipeline.adapters.journal.postgres.journal import PostgresJournal
 
         return PostgresJournal(Postgres.of(config.journal.postgres_env), lake.lake_id, unsent_folder(lake))
-    return SqliteJournal(lake.journal_folder(config.journal), lake.lake_id)
+    return SqliteJournal(lake.journal_folder(config.journal, pays=True), lake.lake_id)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from upath import UPath
 
 from star_pipeline.adapters.fair_lock import FairLock
-from star_pipeline.adapters.lake import write_whole
+from star_pipeline.adapters.lake import write_once, write_whole
 from star_pipeline.core.errors import ModelError
 
 _ROWS, _WIDTH, _COLUMNS = 512, 512, 2048
@@ -99,9 +99,14 @@ def settled_in(record: UPath, dtype: str, device: str, *, here: bool = True, thr
     """``settle`` with what the file ``record`` holds; it is written at the first time. What else is in the file stays."""
     recorded = recorded_in(record)
     fixed = settle(dtype, device, recorded, here=here, threads=threads)
-    if recorded is None:
-        kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
-        write_whole(record, json.dumps({**asdict(fixed), **kept}).encode())
+    if recorded is not None:
+        return fixed
+    kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    data = json.dumps({**asdict(fixed), **kept}).encode()
+    if kept:
+        write_whole(record, data)
+    elif write_once(record, data) != data:  # another was first, and what it settled holds
+        return settled_in(record, dtype, device, here=here, threads=threads)
     return fixed
 
 
