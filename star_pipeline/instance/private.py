@@ -35,6 +35,9 @@ try:
     # a command's runs name the code location that `dev` serves, so that the UI lists them
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+    # a partition that was there once is not asked for again
+    from dagster._core.storage.event_log import SqlEventLogStorage
+
     # SQLite on any path, the event log's engines kept
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
@@ -61,6 +64,7 @@ __all__ = [
     "RegisteredCodeLocationOrigin",
     "RemoteJobOrigin",
     "RemoteRepositoryOrigin",
+    "SqlEventLogStorage",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
     "SqliteScheduleStorage",
@@ -73,9 +77,9 @@ __all__ = [
 _MEMBERS: list[tuple[object, Iterable[str]]] = [
     # ours are put in the place of these
     (SqliteEventLogStorage, (
-        "_base_dir", "_connect", "_db_lock", "_initdb", "_initialized_dbs", "conn_string_for_shard", "delete_dynamic_partition",
-        "dispose", "has_dynamic_partition",
+        "_base_dir", "_connect", "_db_lock", "_initdb", "_initialized_dbs", "conn_string_for_shard", "dispose",
     )),
+    (SqlEventLogStorage, ("delete_dynamic_partition", "has_dynamic_partition")),
     (SqliteRunStorage, ("config_type", "from_config_value", "from_local")),
     (SqliteScheduleStorage, ("config_type", "from_config_value", "from_local")),
     (sqlite_run_storage, ("create_db_conn_string",)),
