@@ -96,7 +96,7 @@ def run_pipeline(
     settings = load_config(config)
     lake.prepare()
     with hold(lake, "star-pipeline run"), noticed() as interrupted:
-        instance = open_instance(lake, at_the_console=True, database=database_of(settings))
+        instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
         with instance:
             lake.sweep()
             for line in calibration_told(lake, settings, config):

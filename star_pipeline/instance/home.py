@@ -50,14 +50,18 @@ def database_of(settings: StarConfig) -> str | None:
 
 
 def open_instance(
-    lake: Lake, at_the_console: bool = False, at_once: int | None = None, database: str | None = None
+    lake: Lake,
+    at_the_console: bool = False,
+    at_once: int | None = None,
+    database: str | None = None,
+    held: bool = False,
 ) -> dg.DagsterInstance:
     """The instance under the lake's ``dagster_home``, with the pool's limit set before any run can start.
 
     ``at_the_console`` is for a command that executes many runs in its own process. No helper processes copy the steps'
     output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own. ``at_once`` sets how many
     runs of the loop the daemon has under way at once. ``database`` names the environment variable with the URL of a PostgreSQL that
-    takes Dagster's storage. Raises ConfigError or LakeError where that cannot be.
+    takes Dagster's storage. ``held``: the command holds the lake for as long as its runs last. Raises ConfigError or LakeError where that cannot be.
     """
     lake.prepare()
     home = lake.local(lake.dagster_home)
@@ -81,6 +85,8 @@ def open_instance(
     with _reaching(said, settings):
         instance = dg.DagsterInstance.from_ref(console.at_the_console(ref) if at_the_console else ref)
         limit_runs(instance, at_once=at_once)
+    if held and isinstance(instance, console.ConsoleInstance):
+        instance.held = lake
     return instance
 
 
