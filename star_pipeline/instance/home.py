@@ -61,7 +61,8 @@ def open_instance(
     ``at_the_console`` is for a command that executes many runs in its own process. No helper processes copy the steps'
     output: on a terminal it is seen anyway, and they would answer Ctrl-C with tracebacks of their own. ``at_once`` sets how many
     runs of the loop the daemon has under way at once. ``database`` names the environment variable with the URL of a PostgreSQL that
-    takes Dagster's storage. ``held``: the command holds the lake for as long as its runs last. Raises ConfigError or LakeError where that cannot be.
+    takes Dagster's storage. ``held``: the command holds the lake for as long as its runs last.
+    Raises ConfigError or LakeError where PostgreSQL cannot be used.
     """
     lake.prepare()
     home = lake.local(lake.dagster_home)
@@ -122,7 +123,8 @@ def _reaching(said: JsonObject, settings: UPath) -> Iterator[None]:
         from star_pipeline.instance.postgres import shared_engine
     except ImportError as error:
         raise ConfigError(
-            f'{settings}: Dagster\'s storage is to be in PostgreSQL, and {error.name} is not installed; pip install "star-pipeline[postgres]"'
+            f"{settings}: Dagster's storage is to be in PostgreSQL, and {error.name} is not installed; "
+            'pip install "star-pipeline[postgres]"'
         ) from error
     try:
         # Dagster asks five times over, for seconds, and logs each
@@ -147,9 +149,13 @@ def warn_of_another_home(lake: Lake) -> None:
     if used and os.path.realpath(used) == os.path.realpath(own):
         return
     settings = Path(used or os.getcwd()) / "dagster.yaml"
+    written = settings.read_text("utf-8") if settings.exists() else ""
+    ordered = ShardQueue.__name__ in written
+    if ordered and "postgres" in written:  # what machines share is no machine's own
+        return
     lost = "what star-pipeline ran is not shown; runs, backfills and switched-on sensors are "
     lost += f"kept in DAGSTER_HOME, {used}" if used else "lost when Dagster ends, since DAGSTER_HOME is not set"
-    if not (settings.exists() and ShardQueue.__name__ in settings.read_text("utf-8")):
+    if not ordered:
         lost += (
             "; runs of later shards are started and wait for the earlier ones, and killed runs are not tried again, since "
             f"{settings} does not name {ShardQueue.__name__} as {own}/dagster.yaml does"

@@ -21,7 +21,8 @@ _KEPT, _AT_MOST = 4, 24
 _RENEWED_AFTER_S = 1800
 _CONNECT_WITHIN_S = 10
 
-require((storage, ("_engine", "postgres_url")) for storage in (PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage))  # fmt: skip
+for _storage in (PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage):
+    require([(_storage, ("_engine", "postgres_url"))])
 
 
 def psycopg2_url(url: str) -> str:
