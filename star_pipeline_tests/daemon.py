@@ -126,7 +126,7 @@ def dagster_ui(
     """Webserver and daemon on the lake while the block runs: ``command``, or what ``dev`` becomes on the definitions of ``module``."""
     port = free_port()
     if command is None:
-        prepare_instance(lake, load_config(str(config)).shards_at_once)
+        prepare_instance(lake, load_config(str(config)))
         command = dg_dev("127.0.0.1", port, module)
     else:
         command = [*command, "--port", str(port)]

@@ -15,6 +15,9 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
 
+_LOOK_S = 0.2
+"""s: how long a look at the lock may keep somebody from it, at most."""
+
 
 @contextmanager
 def hold(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None]:
@@ -54,7 +57,8 @@ def _held(lake: Lake, path: UPath, owner: str, patience_s: float, held_by: str) 
     # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it
     note = _note(path)
     try:
-        lock.acquire(timeout=patience_s)
+        # somebody who only looks whether the lake is free holds it for a moment
+        lock.acquire(timeout=max(patience_s, _LOOK_S))
     except filelock.Timeout as error:
         raise LakeBusy(f"{lake.root} {held_by} {_named(_read(note))}; wait until it has ended, or stop it") from error
     try:
@@ -89,15 +93,34 @@ _kept: list[filelock.BaseFileLock] = []
 
 
 def command_at_work(lake: Lake) -> str | None:
-    """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise.
-
-    It looks at the holder's note: taking the lock, if only to try it, could push aside a run that is just starting.
-    """
+    """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise."""
     holder = _read(_note(lake.lock))
     if not holder or not str(holder.get("owner", "")).startswith("star-pipeline"):
         return None
-    gone = holder.get("host") == socket.gethostname() and not psutil.pid_exists(int(holder.get("pid", 0)))
-    return None if gone else _named(holder)
+    return _named(holder) if _lives(lake, holder) else None
+
+
+def holds(lake: Lake, host: str, pid: int) -> bool | None:
+    """Whether this process, on whatever machine, holds the lake now; None where the lake cannot be seen from here."""
+    try:
+        if not lake.lock.exists():
+            return None
+        holder = _read(_note(lake.lock))
+    except OSError:
+        return None
+    return (holder.get("host"), holder.get("pid")) == (host, pid) and _lives(lake, holder)
+
+
+def _lives(lake: Lake, holder: JsonObject) -> bool:
+    """Whether a holder that has left its note still holds the lake: one that was killed leaves it for good."""
+    if holder.get("host") == socket.gethostname():
+        return psutil.pid_exists(int(holder.get("pid", 0)))
+    # of a process on another machine the lock alone tells
+    try:
+        with filelock.UnixFileLock(lake.local(lake.lock), timeout=0, thread_local=False):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def _note(lock: UPath) -> UPath:

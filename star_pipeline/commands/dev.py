@@ -8,9 +8,9 @@ import sys
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold_for_good
-from star_pipeline.config import load_config
+from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError
-from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import database_of, fail_dead_runs, open_instance
 from star_pipeline.instance.console import LOCATION
 
 _DG = "from dagster_dg_cli.cli import main; main()"
@@ -38,16 +38,16 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
         )
     lake.prepare()
     hold_for_good(lake, f"star-pipeline dev at http://{host}:{port}")
-    prepare_instance(lake, settings.shards_at_once)
+    prepare_instance(lake, settings)
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(sys.executable, dg_dev(host, port), environment(config, lake))
 
 
-def prepare_instance(lake: Lake, shards_at_once: int) -> None:
+def prepare_instance(lake: Lake, settings: StarConfig) -> None:
     """Settings and pool limit before anything can start; what was killed with the last ``dev`` is marked as failed."""
-    with open_instance(lake, at_once=shards_at_once) as instance:
+    with open_instance(lake, at_once=settings.shards_at_once, database=database_of(settings)) as instance:
         for run_id in fail_dead_runs(instance):
             print(f"run {run_id[:8]} was killed before it ended; marked as failed", file=sys.stderr)
 

@@ -49,7 +49,7 @@ from star_pipeline.defs.jobs import AGAIN, FREE, LOOP, PAID_FOR, PARENTS, PUBLIS
 from star_pipeline.defs.resources import LakeLockResource, LakeResource, progress_to, settings_as_read
 from star_pipeline.defs.scope import Scope
 from star_pipeline.inspection.build import is_current
-from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import database_of, fail_dead_runs, open_instance
 from star_pipeline.instance import tags as run_tags
 from star_pipeline.instance.processes import process_tags
 
@@ -99,7 +99,7 @@ def run_pipeline(
     for line in told_of_workspace(lake, settings):
         progress.note(line)
     with hold(lake, "star-pipeline run"), noticed() as interrupted:
-        instance = open_instance(lake, at_the_console=True)
+        instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
         with instance:
             lake.sweep()
             for line in calibration_told(lake, settings, config):

@@ -25,7 +25,7 @@ from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import progress_to, settings_as_read
 from star_pipeline.defs.study_job import ARMS_ONLY, CARRY_OUT, STUDY
 from star_pipeline.defs.study_resource import StudyResource
-from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance import database_of, fail_dead_runs, open_instance
 from star_pipeline.instance import tags as run_tags
 from star_pipeline.instance.processes import process_tags
 from star_pipeline.report.study import TITLE, StudySection
@@ -89,7 +89,7 @@ def _carried_out(
 
     given = {"progress": progress_to(progress), "settings": settings_as_read(settings, config), STUDY: Heard()}
     defs = build_defs(given, config, str(lake.root))
-    with open_instance(lake, at_the_console=True) as instance:
+    with open_instance(lake, at_the_console=True, database=database_of(settings)) as instance:
         fail_dead_runs(instance)
         result = defs.resolve_job_def(STUDY).execute_in_process(
             instance=instance,

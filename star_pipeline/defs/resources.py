@@ -20,7 +20,7 @@ from star_pipeline.core.calibration.scoring import ModelKind
 from star_pipeline.core.errors import LakeError, StarError
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, SAMPLING_PLAN
-from star_pipeline.instance.processes import process_tags
+from star_pipeline.instance.processes import LAKE_TAG, process_tags
 from star_pipeline.instance.queue import runs_at_once, wait_for_turn
 from star_pipeline.instance.scopes import scope_of
 from star_pipeline.instance.tags import PARTITION
@@ -85,7 +85,8 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
                 self._refused = error
             else:
                 if instance and run_id and recorded:
-                    instance.add_run_tags(run_id, process_tags())
+                    instance.add_run_tags(run_id, process_tags(self.home()))
+                    stack.callback(instance.add_run_tags, run_id, {LAKE_TAG: ""})
             yield self
 
     def require(self) -> None:

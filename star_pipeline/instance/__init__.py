@@ -3,7 +3,7 @@ keeps its SQLite files open, ``scopes`` tells one lake's runs from another's. A 
 stay. Assets, jobs and sensors live in ``star_pipeline.defs``.
 """
 
-from star_pipeline.instance.home import open_instance
+from star_pipeline.instance.home import database_of, open_instance
 from star_pipeline.instance.processes import fail_dead_runs
 
-__all__ = ["fail_dead_runs", "open_instance"]
+__all__ = ["database_of", "fail_dead_runs", "open_instance"]

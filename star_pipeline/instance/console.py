@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance.private import (
     ConfigurableClassData,
     InstanceRef,
@@ -11,6 +12,7 @@ from star_pipeline.instance.private import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from star_pipeline.instance.processes import process_tags
 from star_pipeline.instance.tags import REPOSITORY_LABEL
 
 LOCATION = "star_pipeline.definitions"
@@ -21,11 +23,15 @@ _REPOSITORY = "__repository__"
 class ConsoleInstance(dg.DagsterInstance):
     """Dagster's timeline and its jobs' pages leave out a run that names no code location, as those executed in a process do not."""
 
+    held: Lake | None = None
+    """The lake that the command holds while it works."""
+
     def create_run_for_job(self, job_def: dg.JobDefinition, **named: Any) -> dg.DagsterRun:  # type: ignore[override]  # its many arguments go on as they come
         origin = RemoteJobOrigin(
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), _REPOSITORY), job_def.name
         )
-        tags = {**(named.get("tags") or {}), REPOSITORY_LABEL: f"{_REPOSITORY}@{LOCATION}"}
+        # all that a command's runs do they do in its process
+        tags = {**process_tags(self.held), **(named.get("tags") or {}), REPOSITORY_LABEL: f"{_REPOSITORY}@{LOCATION}"}
         return super().create_run_for_job(job_def, **{**named, "remote_job_origin": origin, "tags": tags})
 
 

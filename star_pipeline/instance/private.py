@@ -30,10 +30,16 @@ try:
     from dagster._core.instance.ref import InstanceRef
 
     # what the launcher is asked, and answers
-    from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+    from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 
     # a command's runs name the code location that `dev` serves, so that the UI lists them
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+    # a code server on another machine is asked whether a run's process is there
+    from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
+
+    # a partition that was there once is not asked for again
+    from dagster._core.storage.event_log import SqlEventLogStorage
 
     # SQLite on any path, the event log's engines kept
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
@@ -43,9 +49,11 @@ try:
     from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
     from dagster._core.storage.runs.sqlite import SqliteRunStorage, sqlite_run_storage
     from dagster._core.storage.schedules.sqlite import SqliteScheduleStorage, sqlite_schedule_storage
+    from dagster._grpc.client import DagsterGrpcClient
+    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 
     # how an instance's reference names a class of ours
-    from dagster._serdes import ConfigurableClassData
+    from dagster._serdes import ConfigurableClassData, deserialize_value
 except ImportError as error:
     raise UnknownDagster(str(error).partition(" (")[0]) from error
 
@@ -53,18 +61,25 @@ __all__ = [
     "INDEX_SHARD_NAME",
     "BulkActionStatus",
     "BulkActionsFilter",
+    "CanCancelExecutionRequest",
+    "CanCancelExecutionResult",
     "CheckRunHealthResult",
     "ConfigurableClassData",
+    "DagsterGrpcClient",
+    "GrpcServerCodeLocation",
     "InstanceRef",
     "LaunchRunContext",
     "NoOpComputeLogManager",
     "RegisteredCodeLocationOrigin",
     "RemoteJobOrigin",
     "RemoteRepositoryOrigin",
+    "RunLauncher",
+    "SqlEventLogStorage",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
     "SqliteScheduleStorage",
     "WorkerStatus",
+    "deserialize_value",
     "sqlite_run_storage",
     "sqlite_schedule_storage",
 ]
@@ -73,14 +88,19 @@ __all__ = [
 _MEMBERS: list[tuple[object, Iterable[str]]] = [
     # ours are put in the place of these
     (SqliteEventLogStorage, (
-        "_base_dir", "_connect", "_db_lock", "_initdb", "_initialized_dbs", "conn_string_for_shard", "delete_dynamic_partition",
-        "dispose", "has_dynamic_partition",
+        "_base_dir", "_connect", "_db_lock", "_initdb", "_initialized_dbs", "conn_string_for_shard", "dispose",
     )),
+    (SqlEventLogStorage, ("delete_dynamic_partition", "has_dynamic_partition")),
     (SqliteRunStorage, ("config_type", "from_config_value", "from_local")),
     (SqliteScheduleStorage, ("config_type", "from_config_value", "from_local")),
     (sqlite_run_storage, ("create_db_conn_string",)),
     (sqlite_schedule_storage, ("create_db_conn_string",)),
-    (dg.DefaultRunLauncher, ("_instance", "check_run_worker_health", "launch_run", "supports_check_run_worker_health")),
+    (dg.DefaultRunLauncher, (
+        "_get_grpc_client_for_termination", "_instance", "check_run_worker_health", "launch_run",
+        "supports_check_run_worker_health",
+    )),
+    (DagsterGrpcClient, ("can_cancel_execution", "host")),
+    (GrpcServerCodeLocation, ("client",)),
     (dg.QueuedRunCoordinator, ("_instance", "submit_run")),
     (dg.DagsterInstance, ("create_run_for_job",)),
     (InstanceRef, ("_replace", "from_dir")),

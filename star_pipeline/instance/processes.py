@@ -1,4 +1,10 @@
-"""Runs that died with their process: who they lived in, whether it is still there, and failing those that are gone."""
+"""Runs that died with their process: who they lived in, whether it is still there, and failing those that are gone.
+
+A process of this machine is looked up. One elsewhere cannot be: but a run tells, in a tag, the lake that it holds, from just after it
+has taken it to just before it lets go, and a lake is held by a process that lives. So a run of the loop that has this tag, and whose
+process does not hold the lake, is dead, on whatever host; one that has not come so far, or waits between two steps that have a process
+each, has no such tag, and only its launcher can tell what has become of it.
+"""
 
 import os
 import socket
@@ -9,28 +15,45 @@ import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
 
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import holds
+from star_pipeline.core.errors import StarError
 from star_pipeline.instance.tags import HIDDEN_PREFIX, MAX_RETRIES
 
 # hidden from the lists of runs in the UI, where they would crowd out what a run is about
 HOST_TAG, PID_TAG, STARTED_TAG = (f"{HIDDEN_PREFIX}star_{name}" for name in ("host", "pid", "process_started"))
 _FORMER = {HOST_TAG: "star/host", PID_TAG: "star/pid", STARTED_TAG: "star/process_started"}
 """What earlier versions called them."""
-PROCESS_TAGS = (*_FORMER, *_FORMER.values())
+NAMESPACE_TAG = f"{HIDDEN_PREFIX}star_processes_of"
+"""Which process numbers it has: containers may share a host's name."""
+LAKE_TAG = f"{HIDDEN_PREFIX}star_holds"
+"""The lake that the run's process holds now; missing or empty where it holds none."""
+PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG)
 RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_TIMEOUT_S = 180.0
 
 
-def process_tags() -> dict[str, str]:
-    """Run tags that name the process a run lives in, so that a run whose process is dead can be told."""
+def process_tags(held: Lake | None = None) -> dict[str, str]:
+    """Run tags that name the process a run lives in, and the lake that it holds, so that a run whose process is dead can be told."""
     return {
         HOST_TAG: socket.gethostname(),
         PID_TAG: str(os.getpid()),
         STARTED_TAG: f"{psutil.Process().create_time():.2f}",
+        NAMESPACE_TAG: _namespace(),
+        LAKE_TAG: str(held.root) if held else "",
     }
 
 
+def _namespace() -> str:
+    """Empty where the system has one for all processes."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def fail_dead_runs(instance: dg.DagsterInstance, try_again: bool = True) -> list[str]:
-    """Mark runs as failed whose process on this machine is no more: they would hold the pool for good. Returns their ids.
+    """Mark runs as failed whose process is no more: they would hold the pool for good. Returns their ids.
 
     Without ``try_again`` the daemon does not launch them anew: the caller does their work itself.
     """
@@ -47,9 +70,9 @@ def fail_dead_runs(instance: dg.DagsterInstance, try_again: bool = True) -> list
 
 
 def why_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
-    """Why a run that counts as running cannot be; None where it lives, or lives on another machine."""
-    if _tag(run, HOST_TAG) not in ("", socket.gethostname()):
-        return None
+    """Why a run that counts as running cannot be; None where it lives, or lives elsewhere and nothing tells that it does not."""
+    if lives_elsewhere(run):
+        return _lost_its_lake(instance, run)
     processes = _processes(instance, run)
     if not processes:
         return "this run never came to life" if _silent_for(instance, run) > _START_TIMEOUT_S else None
@@ -57,6 +80,28 @@ def why_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     if any(_alive(pid, begun_by) for pid, begun_by in processes.items()):
         return None
     return f"process {next(iter(processes))} of this run is gone (killed?)"
+
+
+def lives_elsewhere(run: dg.DagsterRun) -> bool:
+    """Whether the run's process is on another machine, or in a container whose processes are not seen from here."""
+    numbers = run.tags.get(NAMESPACE_TAG)
+    return _tag(run, HOST_TAG) not in ("", socket.gethostname()) or bool(numbers and numbers != _namespace())
+
+
+def _lost_its_lake(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    lake, host, pid = run.tags.get(LAKE_TAG), _tag(run, HOST_TAG), _tag(run, PID_TAG)
+    if not lake or not pid.isdigit():
+        return None
+    try:
+        if holds(Lake.at(lake), host, int(pid)) is not False:
+            return None
+    except StarError:
+        return None
+    # it may have let go of the lake in the meantime, as it should
+    now = instance.get_run_by_id(run.run_id)
+    if now is None or now.is_finished or any(now.tags.get(tag) != run.tags.get(tag) for tag in PROCESS_TAGS):
+        return None
+    return f"process {pid} on {host} does not hold {lake} any more (killed?)"
 
 
 def _processes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[int, float]:

@@ -22,12 +22,24 @@ from dagster import (
 
 from star_pipeline.core.identity import shard_number
 from star_pipeline.instance.attempts import RETRY_WITHIN, comes_again
-from star_pipeline.instance.private import BulkActionStatus, CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from star_pipeline.instance.processes import PROCESS_TAGS, RUNNING, why_dead
+from star_pipeline.instance.private import (
+    BulkActionStatus,
+    CanCancelExecutionRequest,
+    CanCancelExecutionResult,
+    CheckRunHealthResult,
+    GrpcServerCodeLocation,
+    LaunchRunContext,
+    RunLauncher,
+    WorkerStatus,
+    deserialize_value,
+)
+from star_pipeline.instance.processes import HOST_TAG, PROCESS_TAGS, RUNNING, lives_elsewhere, why_dead
 from star_pipeline.instance.scopes import SCOPE_TAG, pool_of, scope_in, scope_of
 from star_pipeline.instance.tags import BACKFILL, PARTITION, PRIORITY
 
 _LOOK_AGAIN_S = 0.5
+_ANSWER_S = 10
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def limit_runs(instance: dg.DagsterInstance, scope: str = "", at_once: int | None = None) -> None:
@@ -172,8 +184,9 @@ class ShardQueue(QueuedRunCoordinator):
         return super().submit_run(context)
 
 
-class ShardLauncher(DefaultRunLauncher):
-    """Dagster's launcher, which lets a shard wait for an earlier one that is about to be queued, and tells dead runs."""
+class ShardOrder(RunLauncher):
+    """What our launchers add to one of Dagster's: a shard waits for an earlier one that is about to be queued, and dead runs are told,
+    wherever they were started. Named first among a launcher's bases."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
@@ -182,15 +195,59 @@ class ShardLauncher(DefaultRunLauncher):
         elif shard := still_to_come(self._instance, run):
             why = f"shard {shard} comes first, and is about to be queued"
         else:
-            super().launch_run(context)
+            if place := self.elsewhere(context):
+                # until the run says so itself: its process must not be looked for here
+                self._instance.add_run_tags(run.run_id, {HOST_TAG: place})
+            super().launch_run(context)  # type: ignore[safe-super]  # of the launcher that this is mixed into
             return
         self._instance.report_engine_event(f"Back into the queue: {why}.", run)
         self._instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+
+    def elsewhere(self, context: LaunchRunContext) -> str:
+        """Where the run's process will be; empty where that is the machine on which Dagster's code server is, and that is this one."""
+        return type(self).__name__
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        reason = why_dead(self._instance, run)
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND if reason else WorkerStatus.RUNNING, reason)
+        if reason := why_dead(self._instance, run):
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
+        if super().supports_check_run_worker_health:
+            return super().check_run_worker_health(run)
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+class ShardLauncher(ShardOrder, DefaultRunLauncher):
+    """Dagster's default launcher: a run is a process of the code server's."""
+
+    def elsewhere(self, context: LaunchRunContext) -> str:
+        origin = context.dagster_run.remote_job_origin
+        if context.workspace is None or origin is None:
+            return ""
+        name = origin.repository_origin.code_location_origin.location_name
+        server = context.workspace.get_code_location(name)
+        host = server.client.host if isinstance(server, GrpcServerCodeLocation) else _LOCAL[0]
+        return "" if host in _LOCAL else host
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        found = super().check_run_worker_health(run)
+        if found.status == WorkerStatus.RUNNING and lives_elsewhere(run) and self._unknown_to_its_server(run):
+            return CheckRunHealthResult(
+                WorkerStatus.NOT_FOUND, "the code server does not know its process (started anew?)"
+            )
+        return found
+
+    def _unknown_to_its_server(self, run: dg.DagsterRun) -> bool:
+        """Whether the code server that started the run answers, and has no process of it; a run that has just ended does not count."""
+        client = self._get_grpc_client_for_termination(run.run_id)
+        if client is None or client.host in _LOCAL:
+            return False
+        try:
+            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=_ANSWER_S)
+        except dg.DagsterError:
+            return False
+        now = self._instance.get_run_by_id(run.run_id)
+        known = deserialize_value(answer, CanCancelExecutionResult).can_cancel
+        return not known and now is not None and now.status == DagsterRunStatus.STARTED

@@ -1,5 +1,6 @@
 """Dagster's storages in SQLite, on any path, and the event log's engines kept: named in the instance's ``dagster.yaml``."""
 
+import functools
 import os
 import sqlite3
 from collections import OrderedDict
@@ -14,6 +15,7 @@ import sqlalchemy as db
 from star_pipeline.instance.private import (
     INDEX_SHARD_NAME,
     ConfigurableClassData,
+    SqlEventLogStorage,
     SqliteEventLogStorage,
     SqliteRunStorage,
     SqliteScheduleStorage,
@@ -82,18 +84,34 @@ class Schedules(SqliteScheduleStorage):
         return made
 
 
-class KeptEngines(SqliteEventLogStorage):
+class KnownPartitions(SqlEventLogStorage):
+    """Dagster asks of each input of an asset six times whether its partition exists; keys of partitions are as good as never deleted."""
+
+    @functools.cached_property
+    def _there(self) -> set[tuple[str, str]]:
+        return set()
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        asked = (partitions_def_name, partition_key)
+        if asked not in self._there and super().has_dynamic_partition(*asked):
+            self._there.add(asked)
+        return asked in self._there
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        self._there.discard((partitions_def_name, partition_key))
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
+
+
+class KeptEngines(KnownPartitions, SqliteEventLogStorage):
     """The same files, read and written alike.
 
-    Dagster makes a SQLAlchemy engine, and so compiles every statement anew, for each event, and asks of each input of an
-    asset six times whether its partition exists: most of what a run of Dagster costs. Keys of partitions are as good as never deleted.
+    Dagster makes a SQLAlchemy engine, and so compiles every statement anew, for each event: most of what a run of Dagster costs.
     """
 
     BELOW_HOME: ClassVar = ("history", "runs")
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, db.Engine] = OrderedDict()
-        self._there: set[tuple[str, str]] = set()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -135,16 +153,6 @@ class KeptEngines(SqliteEventLogStorage):
         while len(self._engines) > _KEPT:
             self._engines.popitem(last=False)[1].dispose()
         return self._engines[shard]
-
-    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
-        asked = (partitions_def_name, partition_key)
-        if asked not in self._there and super().has_dynamic_partition(*asked):
-            self._there.add(asked)
-        return asked in self._there
-
-    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
-        self._there.discard((partitions_def_name, partition_key))
-        super().delete_dynamic_partition(partitions_def_name, partition_key)
 
     def dispose(self) -> None:
         super().dispose()

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager, suppress
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import TagType, get_tag_type
@@ -15,8 +17,9 @@ from dagster._core.storage.tags import TagType, get_tag_type
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import command_at_work, hold
 from star_pipeline.core.errors import LakeError
-from star_pipeline.instance import fail_dead_runs, open_instance
-from star_pipeline.instance.processes import HOST_TAG, PID_TAG, process_tags, why_dead
+from star_pipeline.instance import fail_dead_runs, open_instance, processes
+from star_pipeline.instance.processes import HOST_TAG, LAKE_TAG, NAMESPACE_TAG, PID_TAG, process_tags, why_dead
+from star_pipeline_tests.elsewhere import kill, on, require_namespaces, told
 
 
 @pytest.fixture
@@ -102,9 +105,104 @@ def test_a_command_s_runs_are_those_of_the_code_location_that_dev_serves(lake):
         assert served.get_runs()[0].remote_job_origin == run.remote_job_origin
 
 
-def test_runs_of_another_machine_are_left_alone(instance):
-    run = run_in(instance, 999_999_999, {**process_tags(), HOST_TAG: "elsewhere"})
+HOLDER = """
+import json, sys
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import hold
+from star_pipeline.instance.processes import process_tags
+lake = Lake.at(sys.argv[1])
+with hold(lake, sys.argv[2]):
+    print(json.dumps(process_tags(lake)), flush=True)
+    sys.stdin.readline()
+print("free", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def machine(lake, owner):
+    """Another machine, whose process holds the lake until it is told to let go; (the process, the tags of its run)."""
+    require_namespaces()
+    command = on("machine-a", [sys.executable, "-c", HOLDER, str(lake.root), owner])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, told(process)
+        with suppress(psutil.NoSuchProcess):
+            kill(psutil.Process(process.pid))
+
+
+def test_a_run_on_another_machine_lives_while_that_holds_the_lake(instance, lake):
+    with machine(lake, "run 12345678") as (process, tags):
+        run = run_in(instance, 999_999_999, tags)
+        assert why_dead(instance, run) is None
+        assert fail_dead_runs(instance) == []
+        with (
+            pytest.raises(LakeError, match=r"is in use by run 12345678 \(process \d+ on machine-a,"),
+            hold(lake, "second"),
+        ):
+            pass
+        kill(psutil.Process(process.pid))
+        process.wait()
+        assert "on machine-a does not hold" in why_dead(instance, run)
+        assert fail_dead_runs(instance) == [run.run_id]
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_on_another_machine_is_dead_when_somebody_else_has_the_lake(instance, lake):
+    with machine(lake, "star-pipeline run") as (process, tags):
+        kill(psutil.Process(process.pid))
+        process.wait()
+    run = run_in(instance, 999_999_999, tags)
+    with hold(lake, "star-pipeline run"):
+        assert fail_dead_runs(instance, try_again=False) == [run.run_id]
+
+
+def test_a_run_on_another_machine_that_holds_no_lake_or_one_that_is_not_seen_here_is_left_alone(
+    instance, lake, tmp_path
+):
+    lake.prepare()
+    with hold(lake, "so that there is a lock"):
+        pass
+    there = {**process_tags(lake), HOST_TAG: "elsewhere"}
+    assert "process" in why_dead(instance, run_in(instance, 999_999_999, there))
+    for tags in (
+        {**there, LAKE_TAG: ""},
+        {**there, LAKE_TAG: str(tmp_path / "not mounted")},
+        {HOST_TAG: "ShardK8sLauncher"},
+    ):
+        assert why_dead(instance, run_in(instance, 999_999_999, tags)) is None
+
+
+def test_a_container_with_our_host_name_has_processes_of_its_own(instance, lake, sleeper):
+    theirs = {**process_tags(), NAMESPACE_TAG: "pid:[1]"}
+    assert why_dead(instance, run_in(instance, 999_999_999, theirs)) is None
+    assert why_dead(instance, run_in(instance, 999_999_999, process_tags())) is not None
+
+
+def test_a_run_that_lets_go_of_the_lake_just_then_is_not_dead(instance, lake, monkeypatch):
+    run = run_in(instance, 999_999_999, {**process_tags(lake), HOST_TAG: "elsewhere"})
+
+    def let_go(*_):
+        instance.add_run_tags(run.run_id, {LAKE_TAG: ""})
+        return False
+
+    monkeypatch.setattr(processes, "holds", let_go)
     assert why_dead(instance, run) is None
+
+
+def test_a_command_killed_on_another_machine_does_not_keep_the_daemon_from_the_lake(lake):
+    with machine(lake, "star-pipeline run") as (process, _):
+        assert "on machine-a" in command_at_work(lake)
+        kill(psutil.Process(process.pid))
+        process.wait()
+        assert command_at_work(lake) is None
+
+
+def test_a_command_s_run_tells_from_its_beginning_where_it_lives_and_what_it_holds(lake):
+    for held in (True, False):
+        with open_instance(lake, at_the_console=True, held=held) as instance:
+            run = instance.create_run_for_job(job)
+        assert run.tags[HOST_TAG] == socket.gethostname()
+        assert run.tags[LAKE_TAG] == (str(lake.root) if held else "")
 
 
 def test_whoever_does_the_work_itself_keeps_the_daemon_from_trying_again(instance):

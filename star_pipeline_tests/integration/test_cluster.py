@@ -1,0 +1,117 @@
+"""Webserver, daemon and code server as three processes on PostgreSQL, each run on a machine of its own, one of which dies."""
+
+import contextlib
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.commands.dev import environment
+from star_pipeline.commands.run import run_pipeline
+from star_pipeline.core import tables
+from star_pipeline.defs.jobs import LOOP
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.instance.home import CLUSTER_YAML
+from star_pipeline_tests.benchmarks.kill_soak import differences
+from star_pipeline_tests.conftest import fake_resources, seed_rows
+from star_pipeline_tests.daemon import FAKES, Daemon, free_port
+from star_pipeline_tests.elsewhere import ShardsElsewhere, kill, require_namespaces, started_here
+from star_pipeline_tests.integration.test_daemon import answers, configuration, put_seeds
+from star_pipeline_tests.llm_server import chat_server
+
+ROWS = seed_rows(12)
+
+
+def settings():
+    """The shipped settings, with a launcher that starts runs elsewhere, and a daemon that looks more often."""
+    made = yaml.safe_load(CLUSTER_YAML)
+    made["run_launcher"] = {"module": ShardsElsewhere.__module__, "class": ShardsElsewhere.__name__}
+    made["run_monitoring"]["poll_interval_seconds"] = 1
+    return yaml.safe_dump(made).encode()
+
+
+@contextlib.contextmanager
+def processes(folder, env):
+    """The three, as a compose file or a chart starts them; (what speaks with the webserver, the daemon's process)."""
+    serving, shown, dagster = free_port(), free_port(), Path(sys.executable)
+    workspace = folder / "workspace.yaml"
+    server = {"host": "127.0.0.1", "port": serving, "location_name": FAKES}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    commands = {
+        "dagster": ["api", "grpc", "-m", FAKES, "--host", "127.0.0.1", "--port", str(serving)],
+        "dagster-webserver": ["-w", str(workspace), "-h", "127.0.0.1", "-p", str(shown)],
+        "dagster-daemon": ["run", "-w", str(workspace)],
+    }
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for name, arguments in commands.items():
+            said = stack.enter_context((folder / f"{name}.log").open("wb"))
+            command = [str(dagster.with_name(name)), *arguments]
+            started[name] = subprocess.Popen(command, env=env, cwd=folder, stdout=said, stderr=said)
+        daemon = Daemon(shown, FAKES)
+        try:
+            daemon.until("definitions", daemon.loaded)
+            yield daemon, started["dagster-daemon"].pid
+        finally:
+            for process in (
+                started.values()
+            ):  # with the machines that the daemon started; an orderly end takes long, and leaves nothing
+                kill(psutil.Process(process.pid))
+                process.wait()
+
+
+@pytest.fixture(scope="module")
+def backfill(tmp_path_factory, postgres):
+    """A backfill picked in the wrong order, the machine of its second shard dead in mid-run."""
+    require_namespaces()
+    folder = tmp_path_factory.mktemp("cluster")
+    with chat_server(answers) as server:
+        config = configuration(folder, server.url)
+        calm, lake = Lake.at(folder / "calm"), Lake.at(folder / "lake")
+        for each in (calm, lake):
+            put_seeds(each, ROWS)
+        fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(calm.root)), ease=1.0)
+        run_pipeline(str(config), calm, [], SilentProgress(), {name: fakes[name] for name in ("scorer", "embedder")})
+        lake.write_bytes(lake.dagster_home / "dagster.yaml", settings())
+        with processes(folder, {**environment(str(config), lake), "STAR_DATABASE": postgres.database()}) as (
+            daemon,
+            own,
+        ):
+            assert daemon.finish(daemon.launch("take_in_seeds")) == "SUCCESS"
+            picked = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
+            second = lake.catalog_shards()[1]
+            daemon.until("plan of the second shard", lambda: lake.has_table(tables.SAMPLING_PLAN, second))
+            [victim] = [run for run in daemon.runs() if run["partition"] == second]
+            kill(started_here(own, victim["runId"]))
+            status = daemon.finish_backfill(picked)
+            yield {"lake": lake, "calm": calm, "status": status, "runs": daemon.runs(), "victim": victim["runId"],
+                   "log": (folder / "dagster-daemon.log").read_text()}  # fmt: skip  # read as a table
+
+
+@pytest.mark.slow
+def test_the_shards_keep_their_order_and_the_killed_one_is_tried_again(backfill):
+    first, second, third = backfill["lake"].catalog_shards()
+    shards = [run for run in backfill["runs"] if run["partition"]]
+    assert [(run["partition"], run["status"]) for run in shards] == [
+        (first, "SUCCESS"),
+        (second, "FAILURE"),
+        (second, "SUCCESS"),
+        (third, "SUCCESS"),
+    ]
+    assert backfill["status"] == "COMPLETED_SUCCESS"
+    assert shards[1]["runId"] == backfill["victim"]
+    for before, after in itertools.pairwise(shards):
+        assert before["endTime"] <= after["startTime"]
+    assert f"machine-{backfill['victim'][:8]} does not hold {backfill['lake'].root} any more" in backfill["log"]
+
+
+@pytest.mark.slow
+def test_no_run_stays_started_and_the_tables_are_those_of_one_machine(backfill):
+    assert {run["status"] for run in backfill["runs"]} == {"SUCCESS", "FAILURE"}
+    assert differences(backfill["calm"], backfill["lake"], specs=tables.SHARD_TABLES) == []
