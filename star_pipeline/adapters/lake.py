@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.adapters.held import require_held
 from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, LakeError
@@ -253,7 +254,11 @@ class Lake:
                 ) from error
 
     def write_bytes(self, path: UPath, data: bytes) -> None:
-        """Whole or not at all: a reader sees the old content or the new one, also after a crash."""
+        """Whole or not at all: a reader sees the old content or the new one, also after a crash.
+
+        Raises LakeError where the lake cannot be written, or this process held it and has lost it.
+        """
+        require_held(str(self.root))
         write_whole(path, data)
 
     def write_table(self, spec: AnyTable, table: pa.Table, shard: str | None = None) -> UPath:

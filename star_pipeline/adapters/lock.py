@@ -14,6 +14,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
+from star_pipeline.core.locking import Holder
 
 
 @contextmanager
@@ -88,16 +89,18 @@ def hold_for_good(lake: Lake, owner: str) -> None:
 _kept: list[filelock.BaseFileLock] = []
 
 
-def command_at_work(lake: Lake) -> str | None:
-    """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise.
+def holder(lake: Lake) -> Holder | None:
+    """Who holds the lake now.
 
     It looks at the holder's note: taking the lock, if only to try it, could push aside a run that is just starting.
     """
-    holder = _read(_note(lake.lock))
-    if not holder or not str(holder.get("owner", "")).startswith("star-pipeline"):
+    note = _read(_note(lake.lock))
+    try:
+        found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
+    except (KeyError, ValueError, TypeError):
         return None
-    gone = holder.get("host") == socket.gethostname() and not psutil.pid_exists(int(holder.get("pid", 0)))
-    return None if gone else _named(holder)
+    gone = found.host == socket.gethostname() and not psutil.pid_exists(found.pid)
+    return None if gone else found
 
 
 def _note(lock: UPath) -> UPath:
@@ -123,6 +126,6 @@ def _read(note: UPath) -> JsonObject:
 
 def _named(holder: JsonObject) -> str:
     try:
-        return f"{holder['owner']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+        return str(Holder(holder["owner"], holder["pid"], holder["host"], holder["since"]))
     except KeyError:
         return "another process"

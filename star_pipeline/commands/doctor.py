@@ -13,7 +13,7 @@ from rich.console import Console
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import present_weights
@@ -51,7 +51,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
             lambda: iter([(True, f"{config}: {settings.name}, {len(settings.sampled_ids)} sampled pairs")]),
         ),
         ("prompts", lambda: _prompts(settings)),
-        ("lake", lambda: _lake(lake)),
+        ("lake", lambda: _lake(settings, lake)),
         ("seeds", lambda: _seeds(settings, lake, seeds)),
         ("data set", lambda: _dataset(lake)),
         ("journal", lambda: _journal(settings, lake)),
@@ -90,7 +90,7 @@ def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
     yield True, ", ".join(sorted(names))
 
 
-def _lake(lake: Lake) -> Iterator[Diagnosis]:
+def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     lake.prepare()
     probe = lake.root / ".doctor"
     lake.write_bytes(probe, b"x")
@@ -98,7 +98,7 @@ def _lake(lake: Lake) -> Iterator[Diagnosis]:
     free = shutil.disk_usage(lake.local(lake.root)).free / 1e9
     if free < _LEAST_FREE_GB:
         yield False, f"{lake.root}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
-    with hold(lake, "star-pipeline doctor"):
+    with lake_lock(settings, lake).hold("star-pipeline doctor"):
         yield True, f"{lake.root}: can be written, {free:.0f} GB free, not in use"
 
 

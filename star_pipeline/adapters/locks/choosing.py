@@ -1,0 +1,16 @@
+"""Which lock a lake has: where its journal is in a database, the lock is there as well."""
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.locks.file import FileLakeLock
+from star_pipeline.config.models import JournalDatabase, StarConfig
+from star_pipeline.core.locking import LakeLock
+
+
+def lake_lock(config: StarConfig, lake: Lake) -> LakeLock:
+    """Raises ConfigError."""
+    if not isinstance(config.journal, JournalDatabase):
+        return FileLakeLock(lake)
+    from star_pipeline.adapters.locks.database import PostgresLakeLock
+    from star_pipeline.adapters.postgres import Postgres
+
+    return PostgresLakeLock(Postgres.of(config.journal.postgres_env), lake)
