@@ -87,7 +87,7 @@ def open_instance(
         instance = dg.DagsterInstance.from_ref(console.at_the_console(ref) if at_the_console else ref)
         limit_runs(instance, at_once=at_once)
     if held and isinstance(instance, console.ConsoleInstance):
-        instance.held = lake
+        instance.held, instance.database = lake, database
     return instance
 
 

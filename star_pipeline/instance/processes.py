@@ -16,7 +16,7 @@ import psutil
 from dagster import DagsterRunStatus, RunsFilter
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import holds
+from star_pipeline.adapters.locks import lock_in
 from star_pipeline.core.errors import StarError
 from star_pipeline.instance.tags import HIDDEN_PREFIX, MAX_RETRIES
 
@@ -28,12 +28,14 @@ NAMESPACE_TAG = f"{HIDDEN_PREFIX}star_processes_of"
 """Which process numbers it has: containers may share a host's name."""
 LAKE_TAG = f"{HIDDEN_PREFIX}star_holds"
 """The lake that the run's process holds now; missing or empty where it holds none."""
-PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG)
+LOCK_TAG = f"{HIDDEN_PREFIX}star_lock_in"
+"""The environment variable with the URL of the database that the lake's lock is in; empty where it is a file."""
+PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG, LOCK_TAG)
 RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_TIMEOUT_S = 180.0
 
 
-def process_tags(held: Lake | None = None) -> dict[str, str]:
+def process_tags(held: Lake | None = None, database: str | None = None) -> dict[str, str]:
     """Run tags that name the process a run lives in, and the lake that it holds, so that a run whose process is dead can be told."""
     return {
         HOST_TAG: socket.gethostname(),
@@ -41,6 +43,7 @@ def process_tags(held: Lake | None = None) -> dict[str, str]:
         STARTED_TAG: f"{psutil.Process().create_time():.2f}",
         NAMESPACE_TAG: _namespace(),
         LAKE_TAG: str(held.root) if held else "",
+        LOCK_TAG: database or "",
     }
 
 
@@ -93,7 +96,7 @@ def _lost_its_lake(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | No
     if not lake or not pid.isdigit():
         return None
     try:
-        if holds(Lake.at(lake), host, int(pid)) is not False:
+        if lock_in(run.tags.get(LOCK_TAG), Lake.at(lake)).is_held_by(host, int(pid)) is not False:
             return None
     except StarError:
         return None
