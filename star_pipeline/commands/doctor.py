@@ -21,6 +21,7 @@ from star_pipeline.adapters.scoring_weights import changed_since
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
+from star_pipeline.adapters.stores.keeper import kept_in
 from star_pipeline.adapters.stores.paths import StorePath
 from star_pipeline.adapters.stores.probe import probe
 from star_pipeline.commands.calibrate import calibration_told
@@ -160,6 +161,10 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Opens it, and rebuilds from its rows what was spent."""
     from star_pipeline.adapters.journal.opening import open_journal
 
+    if lake.shared and settings.journal is None and not kept_in(lake.journal):
+        lake.journal_folder(None)
+        yield True, f"no replies yet; the first machine that runs {lake.root} is the one that keeps them"
+        return
     journal = open_journal(settings, lake)
     try:
         right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]
