@@ -50,7 +50,7 @@ def test_definitions_load_fast_without_the_heavy_libraries_and_leave_the_process
     code = (
         "import gc, sys; before = gc.get_threshold(); import star_pipeline.definitions; assert gc.get_threshold() == before; "
         "names = ('torch', 'transformers', 'trl', 'peft', 'lancedb', 'litellm', 'sentence_transformers', 'duckdb', 'altair', "
-        "'vl_convert'); "
+        "'vl_convert', 'ray'); "
         "print([name for name in names if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
