@@ -62,6 +62,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
         ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings, lake)),
+        ("ray", lambda: _replicas(settings, lake)),
         ("calibration", lambda: _calibration(settings, lake, config)),
     ):
         if not reached and title in _OF_THE_LAKE:
@@ -233,6 +234,17 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     source = embedding_source(settings.memory.embedding)
     bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
     yield True, f"embedding {settings.memory.embedding}: {bundled}"
+
+
+def _replicas(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
+    """Joins the cluster that is to score, and has each replica compute the lake's probe; nothing of it is kept."""
+    scoring = settings.scoring
+    names = [str(model) for model in scoring.models if not isinstance(model, ServedModel)]
+    if scoring.engine != "ray" or not names:
+        return
+    from star_pipeline.adapters.scoring.replicas.examine import examine_cluster
+
+    yield from examine_cluster(scoring, names, lake)
 
 
 def _calibration(settings: StarConfig, lake: Lake, config: str) -> Iterator[Diagnosis]:
