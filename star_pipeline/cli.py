@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from star_pipeline.cli_export import export
+from star_pipeline.cli_options import Config, LakeRoot
 from star_pipeline.commands.storage import storage_trouble
 from star_pipeline.core.errors import ConfigError, StarError
 
@@ -24,10 +26,6 @@ app = typer.Typer(
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _INTERRUPTED, _NOT_FIT = 130, 3
 _STOPPED = "stopped; what is finished stays, run the same command to go on"
-Config = Annotated[
-    str, typer.Option("--config", envvar="STAR_CONFIG", help="profile (offline, laptop, local, paper) or YAML file")
-]
-LakeRoot = Annotated[str, typer.Option("--lake", envvar="STAR_LAKE", help="root of the lake")]
 Again = Annotated[list[str] | None, typer.Option(metavar="SHARD|all", help="make this again; may be repeated")]
 
 
@@ -128,11 +126,13 @@ def report(
     Example: star-pipeline report --lake my_lake --output my_report.html --samples 1000
     """
     from star_pipeline.adapters.lake import Lake
+    from star_pipeline.adapters.stores.paths import path_at
     from star_pipeline.commands.report import open_in_browser, write_report
 
-    path, page = write_report(Lake.at(lake), output, samples)
+    home = Lake.at(lake)
+    path, page = write_report(home, output, samples)
     print(f"{path} ({len(page.html) / 1e6:.1f} MB; {page.samples:,} of {page.seeds:,} seeds in the browser of samples)")
-    if show and not open_in_browser(path):
+    if show and not open_in_browser(home.local_files([path_at(path)])[0]):
         _say("no browser was found to show it in; open the file yourself")
 
 
@@ -216,34 +216,7 @@ def score(
     print_scores(Console() if sys.stdout.isatty() else Console(width=120), target, outcome)
 
 
-@app.command()
-def export(
-    output: Annotated[
-        str,
-        typer.Option(help="file to write (.jsonl, .json, .parquet; .gz), or - for standard output; --for: a folder"),
-    ],
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help="alpaca, sharegpt, messages, prompt-completion, preference, reward or kto"),
-    ] = None,
-    trainer: Annotated[
-        str | None, typer.Option("--for", help="data and what trains on it: trl, axolotl, llamafactory or unsloth")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="with --for: model to train in place of scoring.small")] = None,
-    lake: LakeRoot = "data_lake",
-    with_scores: Annotated[
-        bool, typer.Option(help="also seed_id, source, pairs and scores: trainers ignore them")
-    ] = False,
-    with_reversed: Annotated[bool, typer.Option(help="also pairs whose judge turned round with the order")] = False,
-) -> None:
-    """Write the final data set for a trainer, or preference pairs out of the judge's verdicts. A file that is there is replaced.
-
-    A preference pair is two responses of one seed to the same prompt, of which the judge put one higher; at most one a seed.
-    Example: star-pipeline export --format sharegpt --output train.json; or, to train, star-pipeline export --for trl --output recipe
-    """
-    from star_pipeline.commands.export_recipe import told_export
-
-    told_export(lake, output, form, trainer, target, with_scores, with_reversed)
+app.command()(export)
 
 
 @app.command()
@@ -392,7 +365,7 @@ def main() -> None:
         reason = storage_trouble(error)
         if reason is None:
             raise
-        _say(f"{reason}; free some space or mend the permissions, then run the same command to go on")
+        _say(reason)
         sys.exit(1)
 
 

@@ -22,8 +22,9 @@ from star_pipeline.defs.resources import (
     SettingsResource,
 )
 from star_pipeline_tests.postgres_server import postgres, postgres_url
+from star_pipeline_tests.s3_server import bucket, s3
 
-__all__ = ["postgres", "postgres_url"]
+__all__ = ["bucket", "postgres", "postgres_url", "s3"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between

@@ -76,7 +76,10 @@ class PostgresServer:
             **({} if self._durable else {"fsync": "off"}),
         }
         self._process = self._run(
-            "postgres", "-D", self.data, *(word for name, value in options.items() for word in ("-c", f"{name}={value}"))
+            "postgres",
+            "-D",
+            self.data,
+            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
         )
         until = time.monotonic() + _START_S
         while True:
@@ -190,7 +193,9 @@ def postgres_url(postgres: PostgresServer) -> str:
 
 def _binaries() -> Path | None:
     """The folder of the newest server's programs: Debian keeps them off the PATH."""
-    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: [int(n) for n in path.parent.name.split(".")])
+    homes = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: [int(n) for n in path.parent.name.split(".")]
+    )
     found = [path for path in homes if (path / "initdb").exists()]
     on_path = shutil.which("initdb")
     return found[-1] if found else Path(on_path).resolve().parent if on_path else None

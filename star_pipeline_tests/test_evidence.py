@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
-from star_pipeline_tests.benchmarks.evidence import regret
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline_tests.benchmarks.evidence import parts, real_models, regret
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.recorded import read, verdict
+from star_pipeline_tests.tiny_models import save_gpt_neox
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +39,44 @@ def test_all_pairs_a_seed_is_the_best_there_is_and_verdicts_need_a_margin(tape):
     assert outcome.selected == pytest.approx(expected)
     assert list(outcome.draws) == [128] * 12
     assert [verdict(0.5, 0.5), verdict(0.9, 0.5), verdict(0.5, 0.9), verdict(0.6, 0.5)] == [0.5, 1.0, 0.0, 0.5]
+
+
+@pytest.mark.slow
+def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(tape, shared_data, tmp_path, capsys):
+    """With tiny models in the real ones' place, which no test can bring along: all but the sizes is real_models.yaml's."""
+    wanted = yaml.safe_load(real_models.SETTINGS.read_text())
+    wanted["sizes"] |= {"seeds": 4, "held_out": 3, "fastchat": 3}
+    wanted["pipeline"]["sampling"]["shard_size"] = 2
+    wanted["pipeline"]["study"] |= {"arms": ["seeds", "judge"], "seeds": [0]}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(wanted))
+    texts = [row["instruction"] for row in map(json.loads, tape.read_text().splitlines())]
+    for number, name in enumerate(("small", "large")):
+        save_gpt_neox(tmp_path / name, texts, seed=number, hidden=32 + 16 * number, layers=2)
+    given = ["--tape", str(tape), "--fastchat", str(shared_data("fastchat")), "--out", str(tmp_path / "out")]
+    given += [word for name in ("small", "large") for word in (f"--{name}", str(tmp_path / name))]
+    given += ["--settings", str(tmp_path / "smoke.yaml")]
+    real_models.main(given, SilentProgress())
+    said, scores = capsys.readouterr().out, (tmp_path / "out/scores.jsonl").read_text()
+    models = tmp_path / "out/lake/study/models"
+    tuned = {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")}
+    real_models.main(given, SilentProgress())
+    assert capsys.readouterr().out == said
+    assert (tmp_path / "out/scores.jsonl").read_text() == scores
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")} == tuned
+    rows = [json.loads(line) for line in scores.splitlines()]
+    assert len(rows) == 4 * 11
+    assert not any(text[:40] in scores for text in texts)  # numbers alone
+    assert "| judge | 6 |" in said, said
+
+    found = parts.scored(tape, tmp_path / "out/scores.jsonl")
+    for row in rows:  # π_llm and π_dual of the simulation are the product's
+        at = found.rows[(found.rows["seed"] == row["seed"]) & (found.rows["pair"] == row["pair"])].iloc[0]
+        assert row["pi_llm"] is None or at["judged"] == row["pi_llm"]
+        assert at["rank"] == pytest.approx(row["pi_dual"], nan_ok=True)
+    once = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
+    once += ["--runs", "1", "--seeds", "64"]
+    parts.main(once)
+    first = capsys.readouterr().out
+    parts.main(once)
+    assert capsys.readouterr().out == first
+    assert "without judge" in first

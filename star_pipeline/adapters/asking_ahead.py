@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from star_pipeline.adapters import stages
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.ledger import AHEAD
-from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.adapters.memory import bank_of
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig
 from star_pipeline.core.errors import StarError
+from star_pipeline.core.journal import AHEAD
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest, Embedder
 from star_pipeline.core.records import Seed
 from star_pipeline.core.tables import CANDIDATES, SAMPLING_PLAN, SHARD_MANIFEST
@@ -57,7 +57,7 @@ def asking_for_candidates(
         seeds = lake.read_table(SHARD_MANIFEST, shard)
         if SAMPLING_PLAN.name in to_make:
             seeds = list(stages.planned_seeds(lake, shard, seeds))
-            bank = LanceMemoryBank(lake.local(lake.memory_bank), config.memory.embedding)
+            bank = bank_of(lake, config.memory.embedding)
             _, plan = stages.draw_plan(config, lake, shard, seeds, embedder(), bank)
         else:
             plan = lake.read_table(SAMPLING_PLAN, shard)

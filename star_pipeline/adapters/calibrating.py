@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from star_pipeline.adapters import event_loop, stages
 from star_pipeline.adapters.calibration_files import Details, keep_calibration
 from star_pipeline.adapters.first_seeds import FirstSeeds
+from star_pipeline.adapters.journal.opening import reading_journal
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_ledger
 from star_pipeline.config import StarConfig
 from star_pipeline.core.calibration.agents import agent_findings, agent_replies
 from star_pipeline.core.calibration.effort import cost_finding, time_finding, usd_of_seeds
@@ -25,6 +25,7 @@ from star_pipeline.core.calibration.judge import OF_THE_RUN, judge_findings, jud
 from star_pipeline.core.calibration.probes import Probe, comparisons, probes_of, scoring_rows
 from star_pipeline.core.calibration.scoring import CANDIDATE, ModelKind, scored_texts, scoring_findings
 from star_pipeline.core.equations.ifd import score_candidates
+from star_pipeline.core.journal import PICO
 from star_pipeline.core.ports import ChatModel, Progress, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, JudgeVerdict, Seed
 
@@ -144,11 +145,12 @@ def _first_nats(scorer: Scorer, seeds: Sequence[Seed]) -> list[float]:
 
 def _replies(lake: Lake, settings: StarConfig) -> int:
     """Replies that this lake has paid so far."""
-    return sum(row.replies for row in read_ledger(lake.journal_folder(settings.journal), lake.lake_id))
+    with reading_journal(settings, lake) as journal:
+        return sum(row.replies for row in journal.ledger())
 
 
 def _budget_left(lake: Lake, settings: StarConfig) -> float | None:
     if settings.budget.usd is None:
         return None
-    ledger = read_ledger(lake.journal_folder(settings.journal), lake.lake_id)
-    return settings.budget.usd - sum(row.spent + row.reserved for row in ledger) / 1e12
+    with reading_journal(settings, lake) as journal:
+        return settings.budget.usd - sum(row.spent + row.reserved for row in journal.ledger()) / PICO

@@ -11,7 +11,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake, arrow_table
 from star_pipeline.core.calibration.findings import DETAILS, FINDINGS, CalibrationFinding
 from star_pipeline.core.calibration.words import page
-from star_pipeline.core.errors import LakeError
+from star_pipeline.core.errors import LakeError, StoreError
 from star_pipeline.core.table_spec import AnyTable
 
 _WORDS = "README.md"
@@ -56,6 +56,8 @@ def _rows(lake: Lake, spec: AnyTable) -> list[Any]:
     path = _path(lake, spec)
     try:
         return list(spec.from_arrow(arrow_table(io.BytesIO(path.read_bytes())))) if path.exists() else []
+    except StoreError:
+        raise
     except (OSError, pa.ArrowInvalid, LakeError) as error:
         raise LakeError(
             f"{path} cannot be read ({error}); remove the folder and calibrate again: star-pipeline calibrate"

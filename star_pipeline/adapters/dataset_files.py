@@ -4,9 +4,9 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 import pyarrow as pa
@@ -22,8 +22,10 @@ from star_pipeline.core.records import AgentSpend
 from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import (
     AGENT_PAIR_PROBABILITIES,
+    CANDIDATES,
     REJECTED_ROWS,
     SEED_CATALOG,
+    SEED_SHARDS,
     SHARD_TABLES,
     STAR_DATASET,
 )
@@ -89,7 +91,51 @@ def is_published(lake: Lake, dataset_fingerprint: str, decontaminated: Sequence[
     manifest = read_manifest(lake)
     same = manifest is not None and manifest.get("dataset_fingerprint") == dataset_fingerprint
     same = same and manifest is not None and manifest.get("decontaminate", []) == list(decontaminated)
+    # an earlier version did not look through the candidates that were not chosen
+    same = same and manifest is not None and (not decontaminated or "not_in_pairs" in manifest)
     return same and not dataset_problem(lake, manifest)
+
+
+@dataclass(frozen=True)
+class PairRules:
+    """What the final data set says of preference pairs: ``barred`` candidates overlap with evaluation questions.
+
+    ``sources``: shard -> table -> SHA-256 of what was looked through; None where nothing was.
+    """
+
+    barred: frozenset[str]
+    sources: Mapping[str, Mapping[str, str]] | None
+
+    def hold(self, lake: Lake, shard: str) -> bool:
+        """Whether the shard's texts are those that were looked through."""
+        if self.sources is None:
+            return True
+        known = self.sources.get(shard, {})
+        return all(known.get(spec.name) == file_digest(lake.table(spec, shard)) for spec in (SEED_SHARDS, CANDIDATES))
+
+
+def pair_rules(lake: Lake) -> PairRules:
+    """Of the data set's manifest. Raises LakeError where it does not tell, or is of another file."""
+    manifest = read_manifest(lake)
+    if manifest is None:
+        return PairRules(frozenset(), None)
+    data = lake.table(STAR_DATASET)
+    if manifest.get("data", {}).get("sha256") != file_digest(data):
+        raise LakeError(
+            f"{data}: its content is not what {lake.dataset_manifest.name} names; make it again: star-pipeline run"
+        )
+    if not manifest.get("decontaminate"):
+        return PairRules(frozenset(), None)
+    if "not_in_pairs" not in manifest:
+        raise LakeError(
+            f"{lake.dataset_manifest}: an earlier version wrote it, which looked for the questions of dataset.decontaminate in the rows "
+            "alone and not in the other candidates, of which pairs are made; make it again: star-pipeline run"
+        )
+    sources = {
+        shard["shard"]: {name: table["sha256"] for name, table in shard["tables"].items()}
+        for shard in manifest["shards"]
+    }
+    return PairRules(frozenset(manifest["not_in_pairs"]), sources)
 
 
 def made_of(lake: Lake, spend: Iterable[AgentSpend]) -> str:

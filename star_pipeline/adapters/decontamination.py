@@ -1,6 +1,7 @@
-"""Which selected rows overlap with evaluation questions: in their own words, or in those of the seed that they were made from."""
+"""Which rows and other candidates overlap with evaluation questions: in their own words, or in those of a row's seed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from upath import UPath
@@ -12,7 +13,9 @@ from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.publishing.overlap import Overlaps
 from star_pipeline.core.records import Seed, StarRow
-from star_pipeline.core.tables import SEED_SHARDS
+from star_pipeline.core.tables import CANDIDATES, SEED_SHARDS
+
+_OF_CANDIDATE = ("seed_id", "candidate_id", "instruction", "response")
 
 
 def question_files(names: Sequence[str]) -> list[JsonObject]:
@@ -25,21 +28,40 @@ def question_files(names: Sequence[str]) -> list[JsonObject]:
     return found
 
 
-def overlapping_rows(lake: Lake, config: StarConfig, selected: SelectedRows) -> dict[str, str]:
-    """seed_id -> what it shares with which question, in words; nothing where ``dataset.decontaminate`` names no file.
+@dataclass(frozen=True)
+class Overlapping:
+    """What shares text with evaluation questions, each with what it shares with which, in words.
+
+    ``rows`` by seed_id. ``candidates`` by candidate_id: those of all other rows' seeds that were not chosen, but may stand in a
+    preference pair.
+    """
+
+    rows: dict[str, str]
+    candidates: dict[str, str]
+
+
+def overlapping(lake: Lake, config: StarConfig, selected: SelectedRows) -> Overlapping:
+    """What ``dataset.decontaminate`` keeps out of the data set and out of the pairs made of its seeds; nothing where it names no file.
 
     A rewritten question is still that question: so the seed's own text counts as the row's does. Raises SeedError.
     """
+    found = Overlapping({}, {})
     if not config.dataset.decontaminate:
-        return {}
+        return found
     overlaps = Overlaps(read_questions(config.dataset.decontaminate, config.seed_fields))
     rows = {row.seed_id: row for row in selected.rows}
-    found: dict[str, str] = {}
     for shard in selected.done:
         for seed in lake.read_table(SEED_SHARDS, shard):
             row = rows.get(seed.seed_id)
             if row and (said := _overlap(overlaps, seed, row)):
-                found[seed.seed_id] = said
+                found.rows[seed.seed_id] = said
+        for candidate in lake.read_arrow(CANDIDATES, shard, list(_OF_CANDIDATE)).to_pylist():
+            seed_id, name, instruction, response = (candidate[column] for column in _OF_CANDIDATE)
+            row = rows.get(seed_id)
+            if row is None or row.candidate_id == name or seed_id in found.rows:
+                continue
+            if overlap := overlaps.first([instruction or ""], [response or ""]):
+                found.candidates[name] = f"it shares with {overlap.where}: {overlap.shared}"
     return found
 
 

@@ -98,6 +98,9 @@ class ListBank:
             found.append(sorted(near, key=lambda n: (-n.similarity, n.seed_id))[:limit])
         return found
 
+    def remembers(self, before: int) -> bool:
+        return any(entry.sequence < before for entry, _ in self._rows)
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         self._rows = [row for row in self._rows if row[0].shard != shard]
         self._rows += list(zip(entries, vectors, strict=True))

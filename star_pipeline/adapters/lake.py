@@ -4,10 +4,9 @@ import functools
 import hashlib
 import io
 import os
-import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar, cast
@@ -16,9 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.adapters.stores.keeper import require_kept_here
+from star_pipeline.adapters.stores.local import unwritable
+from star_pipeline.adapters.stores.paths import StorePath, placed, root_at
+from star_pipeline.adapters.stores.probe import require_once
+from star_pipeline.adapters.stores.workspace import copies, made_at, workspace_of
 from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
-from star_pipeline.core.errors import ConfigError, LakeError
+from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import CatalogEntry
 from star_pipeline.core.study.tables import STUDY_TABLES
 from star_pipeline.core.table_spec import AnyTable, TableSpec
@@ -32,7 +36,7 @@ from star_pipeline.core.tables import (
 )
 
 R = TypeVar("R")
-Signature = tuple[int, int, int]
+Signature = str
 
 
 class _CatalogShard(NamedTuple):
@@ -59,15 +63,20 @@ def content_hash(table: pa.Table) -> str:
 
 def write_whole(path: UPath, data: bytes) -> None:
     """Write a file whole or not at all. Raises LakeError, saying what stood in the way."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.protocol not in ("", "file"):
-            path.write_bytes(data)  # object stores put whole objects
-            return
-    except OSError as error:
-        raise unwritable(path, error) from error
-    with whole_file(Path(str(path))) as file:
-        file.write(data)
+    store, key = placed(path)
+    store.put(key, data)
+
+
+def put_file(path: UPath, file: Path) -> None:
+    """The same with the content of a local file."""
+    store, key = placed(path)
+    store.put(key, file)
+
+
+def write_once(path: UPath, data: bytes) -> bytes:
+    """Write a file that is made once; returns what is in it: ``data``, or what another wrote first. Raises LakeError."""
+    store, key = placed(path)
+    return data if store.create(key, data) else store.get(key)
 
 
 @contextmanager
@@ -83,13 +92,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def unwritable(path: UPath | Path, error: OSError) -> LakeError:
-    """What to say of a place that cannot be written."""
-    return LakeError(
-        f"cannot write {path}: {error.strerror or error}; free some space or mend the permissions, then run again"
-    )
 
 
 def file_digest(path: UPath) -> str:
@@ -108,11 +110,6 @@ def arrow_table(file: str | os.PathLike[str] | BinaryIO, columns: Sequence[str] 
     return pq.read_table(file, columns=columns, use_threads=False)
 
 
-def _unusable(character: str) -> bool:
-    """DuckDB takes ? and \\ in a path for something else, LanceDB refuses control characters, both bytes that are no UTF-8."""
-    return character == "?" or (character == "\\" != os.sep) or unicodedata.category(character) in ("Cc", "Cs")
-
-
 @dataclass(frozen=True)
 class Lake:
     root: UPath
@@ -123,15 +120,17 @@ class Lake:
 
         Raises ConfigError for a path that one of the lake's tools cannot take, before any of them is at a loss.
         """
-        if "://" in str(root):
-            return cls(UPath(root))
-        path = os.path.abspath(root)
-        if odd := next((character for character in path if _unusable(character)), None):
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            raise ConfigError(
-                f"--lake {shown!r}: DuckDB or LanceDB cannot work below a folder with {odd!a} in its name; choose another folder"
-            )
-        return cls(UPath(path))
+        return cls(root_at(root))
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is in object storage, where other machines see it too."""
+        return isinstance(self.root, StorePath)
+
+    @property
+    def workspace(self) -> UPath:
+        """What has to be on a disk of this machine lies here: the lake's own folder, where it has one."""
+        return UPath(workspace_of(str(self.root))) if self.shared else self.root
 
     @property
     def seeds(self) -> UPath:
@@ -139,7 +138,7 @@ class Lake:
 
     @property
     def models(self) -> UPath:
-        return self.root / "models"
+        return self.workspace / "models"
 
     @property
     def memory_bank(self) -> UPath:
@@ -147,7 +146,8 @@ class Lake:
 
     @property
     def journal(self) -> UPath:
-        return self.root / "journal"
+        """The folder of the replies, where no configuration names another."""
+        return self.workspace / "journal"
 
     @property
     def calibration(self) -> UPath:
@@ -156,6 +156,15 @@ class Lake:
     @property
     def study(self) -> UPath:
         return self.root / "study"
+
+    @property
+    def study_models(self) -> UPath:
+        return self.workspace / "study" / "models"
+
+    @property
+    def study_measured(self) -> UPath:
+        """What was measured of single models, which a kill does not take."""
+        return self.workspace / "study" / "measured"
 
     def arm(self, name: str) -> UPath:
         """The training set of a study's arm."""
@@ -171,7 +180,7 @@ class Lake:
 
     @property
     def dagster_home(self) -> UPath:
-        return self.root / "dagster_home"
+        return self.workspace / "dagster_home"
 
     @property
     def numerics(self) -> UPath:
@@ -179,15 +188,15 @@ class Lake:
 
     @property
     def lock(self) -> UPath:
-        return self.root / ".lock"
+        return self.workspace / ".lock"
 
     @property
     def publishing_lock(self) -> UPath:
-        return self.root / ".publishing_lock"
+        return self.workspace / ".publishing_lock"
 
     @property
     def study_lock(self) -> UPath:
-        return self.root / ".study_lock"
+        return self.workspace / ".study_lock"
 
     @property
     def server_lock(self) -> UPath:
@@ -208,13 +217,31 @@ class Lake:
     @property
     def lake_id(self) -> str:
         """Names the lake in a journal, for good: made at the first question, kept in ``journal/`` wherever the journal is."""
-        path = self.journal / "lake_id"
-        if not path.exists():
-            self.write_bytes(path, uuid.uuid4().hex.encode())
-        return str(path.read_text("utf-8")).strip()
+        path = self._lake_id
+        kept = path.read_bytes() if path.exists() else write_once(path, uuid.uuid4().hex.encode())
+        return kept.decode("utf-8").strip()
 
-    def journal_folder(self, shared: str | None) -> Path:
-        """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own."""
+    @property
+    def has_id(self) -> bool:
+        """Whether any journal can know it."""
+        return bool(self._lake_id.exists())
+
+    @property
+    def known_id(self) -> str | None:
+        """Its name in a journal, without making one."""
+        return self.lake_id if self.has_id else None
+
+    @property
+    def _lake_id(self) -> UPath:
+        return self.root / "journal" / "lake_id"
+
+    def journal_folder(self, shared: str | None, pays: bool = False) -> Path:
+        """Where the replies are kept: the folder that the configuration shares between lakes, else the lake's own.
+
+        Raises LakeError where another machine keeps those of a lake in object storage; the first that ``pays`` is the one that does.
+        """
+        if isinstance(self.root, StorePath) and not shared:
+            require_kept_here(self.root, self.journal, pays)
         return Path(shared or self.local(self.journal))
 
     def table(self, spec: AnyTable, shard: str | None = None) -> UPath:
@@ -230,21 +257,40 @@ class Lake:
         return self.root / "tables" / spec.name / f"{shard}.parquet"
 
     def local(self, path: UPath) -> str:
-        """The path as tools take it that know local disks only (DuckDB, LanceDB, Dagster's storage, locks)."""
+        """The path as tools take it that know local disks only (Dagster's storage, locks, models); see ``local_files`` for the others."""
         if path.protocol not in ("", "file"):
             raise LakeError(
                 f"{path}: this part of the lake has to be on a local disk; choose a local folder with --lake"
             )
         return str(path)
 
+    def local_files(self, paths: Sequence[UPath]) -> list[str]:
+        """The files as DuckDB takes them: themselves, or copies in the workspace, renewed where the ETag has changed."""
+        there = [path for path in paths if isinstance(path, StorePath)]
+        return copies(there, self._copies) if there else [str(path) for path in paths]
+
+    def made_locally(self, path: UPath) -> AbstractContextManager[Path]:
+        """A place on this machine to make a file at, which takes its place in the lake when the block ends well."""
+        return made_at(path, Path(str(self.workspace)), self._copies)
+
+    @property
+    def _copies(self) -> Path:
+        return Path(str(self.workspace)) / "copies"
+
     def prepare(self) -> None:
-        """Make the folders that users and tools look for. Raises LakeError where the lake cannot be written."""
-        for folder in (self.seeds, self.root / "tables", self.models, self.journal, self.dagster_home):
+        """Make the folders that users and tools look for. Raises LakeError where the lake cannot be written, or does not answer."""
+        if isinstance(self.root, StorePath):
+            self.root.is_dir()  # of all requests a listing says best what is wrong with bucket, credentials or network
+            if not self.has_id:
+                require_once(self.root)
+        folders = (self.seeds, self.root / "tables", self.models, self.journal, self.dagster_home)
+        for folder in folders:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise LakeError(
-                    f"cannot make {folder}: {error.strerror or error}; expected a folder that can be written, choose one with --lake"
+                    f"cannot make {folder}: {error.strerror or error}; expected a folder that can be written, choose one with "
+                    + ("STAR_WORKSPACE" if self.shared else "--lake")
                 ) from error
 
     def write_bytes(self, path: UPath, data: bytes) -> None:
@@ -321,22 +367,17 @@ class Lake:
 
     def signature(self, spec: AnyTable, shard: str | None = None) -> Signature | None:
         """Changes when the table's file is replaced; None where it is not there."""
-        try:
-            seen = self.table(spec, shard).stat()
-        except FileNotFoundError:
-            return None
-        return int(seen.st_mtime_ns), int(seen.st_size), int(seen.st_ino)
+        store, key = placed(self.table(spec, shard))
+        found = store.head(key)
+        return found.etag if found else None
 
     def sweep(self) -> None:
         """Remove what processes that are no more left half written; what is being written, by whomever, stays."""
-        if self.root.protocol in ("", "file"):  # object stores put whole objects
-            root = Path(self.local(self.root))
-            tables = root / "tables"
-            places = (
-                root / name for name in ("seeds", "star_dataset", "journal", "dagster_home", "calibration", "study")
-            )
-            for folder in (root, *places, root / "study" / "arms", tables, *tables.glob("*")):
-                sweep(folder)
+        root = Path(self.local(self.workspace))  # object stores put whole objects
+        tables = root / "tables"
+        places = (root / name for name in ("seeds", "star_dataset", "journal", "dagster_home", "calibration", "study"))
+        for folder in (root, *places, root / "study" / "arms", tables, *tables.glob("*")):
+            sweep(folder)
 
     def catalog_rows(self) -> Sequence[CatalogEntry]:
         """The seed catalogue; empty on a fresh lake."""

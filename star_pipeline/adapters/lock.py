@@ -51,7 +51,7 @@ def hold_study(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None
 
 @contextmanager
 def _held(lake: Lake, path: UPath, owner: str, patience_s: float, held_by: str) -> Iterator[None]:
-    lake.root.mkdir(parents=True, exist_ok=True)
+    lake.workspace.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(lake.local(path), timeout=0, thread_local=False, is_singleton=True)
     first = not lock.is_locked
     # pid of the holder beside the lock: the lock file itself is emptied by whoever tries to take it

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.stores.settings import S3Settings
+from star_pipeline.adapters.stores.trouble import told
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import LakeError, in_short
+from star_pipeline.core.ports import MemoryBank
 from star_pipeline.core.records import MemoryEntry, Neighbour
 
 if TYPE_CHECKING:
@@ -26,26 +31,45 @@ _MARGIN_S = 0.1
 """By how much longer versions are kept than they need to be: LanceDB looks at its own clock, a little later."""
 
 
+def bank_of(lake: Lake, embedding: str) -> MemoryBank:
+    """The lake's bank, in its folder or in object storage."""
+    if not lake.shared:
+        return LanceMemoryBank(lake.local(lake.memory_bank), embedding)
+    settings, address = S3Settings.of(), str(lake.memory_bank)
+    return _StoredBank(LanceMemoryBank(address, embedding, storage=settings.lance_options), address, settings)
+
+
 class LanceMemoryBank:
     """One table ``instructions``, a row a selected instruction. Searches are exact and sent in batches.
 
     Compacted when it has more than ``fragments`` small ones. A reader goes on with the version that he opened for ``kept_s`` seconds
-    after the next one was written; the product's own open it anew for each search.
+    after the next one was written; the product's own open it anew for each search. ``storage``: how object storage is reached, where
+    ``folder`` is an address in it; of two commits at once LanceDB makes one follow the other.
     """
 
     def __init__(
-        self, folder: str, embedding: str, batch: int = 256, fragments: int = 32, kept_s: float = 600.0
+        self,
+        folder: str,
+        embedding: str,
+        batch: int = 256,
+        fragments: int = 32,
+        kept_s: float = 600.0,
+        storage: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
         self._embedding = embedding
         self._batch = batch
         self._fragments = fragments
         self._kept_s = kept_s
+        self._storage = dict(storage) if storage else None
 
-    def _table(self) -> "lancedb.table.Table | None":
+    def _connect(self) -> "lancedb.DBConnection":
         import lancedb
 
-        database = lancedb.connect(self._folder)
+        return lancedb.connect(self._folder, storage_options=self._storage)
+
+    def _table(self) -> "lancedb.table.Table | None":
+        database = self._connect()
         if TABLE not in database.list_tables().tables:
             return None
         table = database.open_table(TABLE)
@@ -80,16 +104,21 @@ class LanceMemoryBank:
             asked, count = undecided, 4 * count
         return found
 
+    def remembers(self, before: int) -> bool:
+        """As the port says; raises LakeError where the bank was made with another embedding."""
+        if before <= 1:  # shards are counted from 1
+            return False
+        table = self._table()
+        return table is not None and int(table.count_rows(f"sequence < {int(before)}")) > 0
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """As the port says; raises LakeError where the bank was made with another embedding."""
-        import lancedb
-
         table = self._table()
         rows = _to_arrow(entries, np.asarray(vectors, dtype=np.float32), self._embedding) if entries else None
         if table is None:
             if rows is None:
                 return 0
-            table = lancedb.connect(self._folder).create_table(TABLE, rows)
+            table = self._connect().create_table(TABLE, rows)
             return int(table.count_rows())
         gone = "shard = '{}'".format(shard.replace("'", "''"))
         if rows is None:
@@ -118,8 +147,6 @@ class LanceMemoryBank:
         self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]
     ) -> None:
         """As the port says."""
-        import lancedb
-
         before = self._beside()
         rows = {name: (text, vector) for name, text, vector in self._vectors(before) if name in wanted}
         rows |= {name: (text, vector) for (name, text), vector in zip(instructions.items(), vectors, strict=True)}
@@ -129,7 +156,7 @@ class LanceMemoryBank:
                 "instruction": [text for text, _ in rows.values()],
             }
             stacked = np.asarray([vector for _, vector in rows.values()], np.float32)
-            table = lancedb.connect(self._folder).create_table(
+            table = self._connect().create_table(
                 BESIDE,
                 _with_vectors(columns, stacked, self._embedding),
                 mode="overwrite" if before is not None else "create",
@@ -169,10 +196,36 @@ class LanceMemoryBank:
                     yield name, text, vector
 
     def _beside(self) -> "lancedb.table.Table | None":
-        import lancedb
-
-        database = lancedb.connect(self._folder)
+        database = self._connect()
         return database.open_table(BESIDE) if BESIDE in database.list_tables().tables else None
+
+
+class _StoredBank:
+    """A bank in object storage, which says in one line what is wrong with that."""
+
+    def __init__(self, bank: MemoryBank, address: str, settings: S3Settings) -> None:
+        self._bank, self._address, self._settings = bank, address, settings
+
+    def _told(self) -> AbstractContextManager[None]:
+        return told(self._address, self._settings)
+
+    def nearest(self, vectors: Vectors, limit: int, before: int) -> list[list[Neighbour]]:
+        with self._told():
+            return self._bank.nearest(vectors, limit, before)
+
+    def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
+        with self._told():
+            return self._bank.replace_shard(shard, entries, vectors)
+
+    def kept_vectors(self, instructions: Mapping[str, str]) -> dict[str, Vectors]:
+        with self._told():
+            return self._bank.kept_vectors(instructions)
+
+    def cache_embeddings(
+        self, instructions: Mapping[str, str], vectors: Iterable[Vectors], wanted: Container[str]
+    ) -> None:
+        with self._told():
+            self._bank.cache_embeddings(instructions, vectors, wanted)
 
 
 def _search(table: "lancedb.table.Table", queries: Vectors, count: int, before: int) -> list[list[Neighbour]]:

@@ -52,9 +52,31 @@ class Relay:
         self._notes.note(text)
 
 
+class Told:
+    """What a computation tells of parts of its result before all are there, to whoever cares: what it has told so far, and what follows."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._so_far: list[tuple[Any, ...]] = []
+        self._heard: list[Callable[..., None]] = []
+
+    def attach(self, heard: Callable[..., None]) -> None:
+        with self._guard:
+            self._heard.append(heard)
+            for part in self._so_far:
+                heard(*part)
+
+    def __call__(self, *part: Any) -> None:
+        with self._guard:
+            self._so_far.append(part)
+            for heard in self._heard:
+                heard(*part)
+
+
 @dataclass
 class _Job:
     relay: Relay | None
+    told: Told = field(default_factory=Told)
     done: threading.Event = field(default_factory=threading.Event)
     failed: bool = False
     result: Any = None  # of whatever kind its computation gives
@@ -71,14 +93,16 @@ class Once:
     def get(
         self,
         of: Sequence[object],
-        compute: Callable[[], T],
+        compute: Callable[[Told], T],
         relay: Relay | None = None,
         listener: Progress | None = None,
+        heard: Callable[..., None] | None = None,
     ) -> T:
-        """``compute()``, or what it gave before for the same ``of`` (by the repr of its parts), or gives somebody else just now.
+        """What ``compute`` gives, or gave before for the same ``of`` (by the repr of its parts), or gives somebody else just now.
 
-        ``relay`` is what this computation tells its progress to; ``listener`` hears of the one that is waited for. Where that fails,
-        who waits for it computes for itself, and meets the error there.
+        ``relay`` is what this computation tells its progress to; ``listener`` hears of the one that is waited for, and ``heard`` of the
+        parts that it tells while it goes on, whoever's it is. Where that fails, who waits for it computes for itself, and meets the
+        error there.
         """
         key = name_of(of)
         while True:
@@ -91,6 +115,8 @@ class Once:
                 self._jobs.move_to_end(key)
             if listener and job.relay and not job.done.is_set():
                 job.relay.attach(listener)
+            if heard and not job.done.is_set():
+                job.told.attach(heard)
             if mine:
                 return self._compute(key, job, compute)
             job.done.wait()
@@ -98,9 +124,9 @@ class Once:
                 result: T = job.result
                 return result
 
-    def _compute(self, key: str, job: _Job, compute: Callable[[], T]) -> T:
+    def _compute(self, key: str, job: _Job, compute: Callable[[Told], T]) -> T:
         try:
-            job.result = result = compute()
+            job.result = result = compute(job.told)
             return result
         except BaseException:
             job.failed = True
@@ -109,6 +135,7 @@ class Once:
             raise
         finally:
             job.done.set()
+            job.told = Told()  # all of it is in the result
 
     def _forget(self) -> None:
         for key in list(self._jobs)[: max(0, len(self._jobs) - self._most)]:

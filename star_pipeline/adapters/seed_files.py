@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from upath import UPath
 
 from star_pipeline.adapters.record_files import PACKINGS, READERS, Digest, ending_of, read_records
+from star_pipeline.adapters.stores.paths import StorePath
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
 from star_pipeline.core.intake.formats import DEFAULT_FIELDS
@@ -39,15 +40,14 @@ def why_not(path: UPath) -> str | None:
         return "another ending"
     if path.name.startswith("."):
         return "hidden"
-    return None if path.is_file() else "no regular file"
+    return None if isinstance(path, StorePath) or path.is_file() else "no regular file"
 
 
 def _below(folder: UPath) -> list[UPath]:
     """All that is no folder, also in linked folders, each of which is looked into once; hidden folders and hidden files of
     other endings are left out."""
-    if folder.protocol not in ("", "file"):
-        every = folder.rglob("*") if folder.exists() else ()
-        found = [path for path in every if not path.is_dir() and not _hidden(path.relative_to(folder).parts[:-1])]
+    if isinstance(folder, StorePath):
+        found = [UPath(path) for path in folder.rglob("*") if not _hidden(path.relative_to(folder).parts[:-1])]
     else:
         found, seen = [], {os.path.realpath(str(folder))}
         for place, folders, files in os.walk(str(folder), onerror=_unreadable, followlinks=True):

@@ -3,15 +3,18 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upath import UPath
 
-from star_pipeline.adapters.lake import Lake, unwritable
+from star_pipeline.adapters.lake import Lake, put_file
 from star_pipeline.adapters.seed_files import FORMATS, NO_NAME, escaped, passed_over, read_seeds, seed_files, why_not
 from star_pipeline.adapters.seed_state import Listing, content_of, keep_hashes, list_seed_files, listed
+from star_pipeline.adapters.stores.local import unwritable
+from star_pipeline.adapters.stores.paths import path_at
+from star_pipeline.adapters.stores.workspace import made_here
 from star_pipeline.adapters.temporary_files import unfinished_files
 from star_pipeline.core import identity
 from star_pipeline.core.errors import ConfigError, SeedError
@@ -44,9 +47,7 @@ def taking_in(lake: Lake, paths: Sequence[str], say: Say = lambda line: None) ->
     if not chosen:
         yield {}
         return
-    folder = Path(lake.local(lake.seeds))
-    folder.mkdir(parents=True, exist_ok=True)
-    with unfinished_files(folder) as place:
+    with _arriving(lake) as place:
         given = {}
         for name, file in chosen.items():
             content = _copied(file, place / name)
@@ -55,6 +56,15 @@ def taking_in(lake: Lake, paths: Sequence[str], say: Say = lambda line: None) ->
             else:
                 given[name] = GivenFile(UPath(place / name), escaped(str(file)), content)
         yield given
+
+
+def _arriving(lake: Lake) -> AbstractContextManager[Path]:
+    """A folder whose files become seed files when the block ends well."""
+    if lake.shared:
+        return made_here(Path(str(lake.workspace)), lambda made: put_file(lake.seeds / made.name, made))
+    folder = Path(lake.local(lake.seeds))
+    folder.mkdir(parents=True, exist_ok=True)
+    return unfinished_files(folder)
 
 
 def _copied(file: UPath, copy: Path) -> str:
@@ -122,7 +132,7 @@ def _chosen(paths: Sequence[str], say: Say) -> dict[str, UPath]:
     """The user's seed files by their names; a folder stands for the seed files in it."""
     chosen: dict[str, UPath] = {}
     for given in paths:
-        path, named = UPath(given), escaped(given)
+        path, named = path_at(given), escaped(given)
         if not path.exists():
             raise ConfigError(f"{named}: no such file; expected one, or a folder with some, that ends in {FORMATS}")
         files = [path]

@@ -10,6 +10,7 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, file_digest
 from star_pipeline.adapters.seed_files import seed_files
+from star_pipeline.adapters.stores.paths import StorePath
 from star_pipeline.core import identity
 from star_pipeline.core.errors import SeedError
 
@@ -19,9 +20,9 @@ _RACY_NS = 2_000_000_000
 
 @dataclass(frozen=True)
 class Listing:
-    """The seed files at one moment: name -> (bytes, time of change in ns since 1970)."""
+    """The seed files at one moment: name -> what was ``listed`` of it."""
 
-    files: Mapping[str, tuple[int, int]]
+    files: Mapping[str, "Seen"]
 
     @property
     def signature(self) -> str:
@@ -30,7 +31,7 @@ class Listing:
 
     def written_within(self, seconds: float, now: float) -> str | None:
         """A file last written less than ``seconds`` before ``now`` (s since 1970); None where all have rested."""
-        for name, (_, changed) in self.files.items():
+        for name, (_, changed, *_) in self.files.items():
             if 0 <= now - changed / 1e9 < seconds:
                 return name
         return None
@@ -45,8 +46,11 @@ def list_seed_files(lake: Lake) -> Listing:
     return Listing(found)
 
 
-def listed(path: UPath) -> tuple[int, int]:
-    """(bytes, time of change in ns since 1970) of a file."""
+def listed(path: UPath) -> "Seen":
+    """(bytes, time of change in ns since 1970) of a file; of an object also its ETag, since a store's clock ticks in seconds."""
+    if isinstance(path, StorePath):
+        found = path.stored
+        return found.size, int(found.modified * 1e9), found.etag
     seen = path.stat()
     return int(seen.st_size), int(seen.st_mtime_ns)
 
@@ -78,9 +82,7 @@ def content_digest(lake: Lake, listing: Listing, seconds: float | None = None) -
 
 def keep_hashes(lake: Lake, listing: Listing, contents: Mapping[str, str]) -> str:
     """The same name, of files whose SHA-256 (``contents``) somebody knows who has read them just now, after they were listed."""
-    return _keep(
-        lake, {name: (*listing.files[name], content) for name, content in contents.items()}, _read_hashes(lake)
-    )
+    return _keep(lake, {name: (listing.files[name], content) for name, content in contents.items()}, _read_hashes(lake))
 
 
 def contents(lake: Lake) -> dict[str, str]:
@@ -92,7 +94,7 @@ def contents(lake: Lake) -> dict[str, str]:
         if entry := kept if kept and _fits(kept, seen) else _hash(lake.seeds / name, seen):
             hashes[name] = entry
     _keep(lake, hashes, known)
-    return {name: entry[2] for name, entry in hashes.items()}
+    return {name: content for name, (_, content) in hashes.items()}
 
 
 def content_of(lake: Lake, name: str) -> str | None:
@@ -103,27 +105,29 @@ def content_of(lake: Lake, name: str) -> str | None:
         return None
     known = _read_hashes(lake).get(name)
     entry = known if known and _fits(known, seen) else _hash(lake.seeds / name, seen)
-    return entry[2] if entry else None
+    return entry[1] if entry else None
 
 
-_Entry = tuple[int, int, str]
+Seen = tuple[int, int] | tuple[int, int, str]
+_Entry = tuple[Seen, str]
 
 
 def _keep(lake: Lake, hashes: Mapping[str, _Entry], known: Mapping[str, _Entry]) -> str:
     """Write down what lasts; returns the name of the contents."""
     now = time.time_ns()
-    lasting = {name: entry for name, entry in hashes.items() if now - entry[1] > _RACY_NS}
+    lasting = {name: entry for name, entry in hashes.items() if now - entry[0][1] > _RACY_NS}
     if lasting != known:
-        lake.write_bytes(lake.seed_hashes, json.dumps(lasting).encode())
-    return identity.digest("seed files", sorted((name, entry[2]) for name, entry in hashes.items()))
+        told = {name: (*seen, content) for name, (seen, content) in lasting.items()}
+        lake.write_bytes(lake.seed_hashes, json.dumps(told).encode())
+    return identity.digest("seed files", sorted((name, content) for name, (_, content) in hashes.items()))
 
 
-def _fits(entry: _Entry, seen: tuple[int, int]) -> bool:
-    return (entry[0], entry[1]) == seen
+def _fits(entry: _Entry, seen: Seen) -> bool:
+    return entry[0] == seen
 
 
-def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
-    """(bytes, time of change, SHA-256), or None where the file is not what was listed any more."""
+def _hash(path: UPath, seen: Seen) -> _Entry | None:
+    """(what was listed, SHA-256), or None where the file is not what was listed any more."""
     try:
         content = file_digest(path)
         after = listed(path)
@@ -131,13 +135,17 @@ def _hash(path: UPath, seen: tuple[int, int]) -> _Entry | None:
         return None
     except OSError as error:
         raise SeedError(f"{path}: cannot be read ({error.strerror}); mend it, or its permissions") from error
-    return (*seen, content) if after == seen else None
+    return (seen, content) if after == seen else None
 
 
 def _read_hashes(lake: Lake) -> dict[str, _Entry]:
     """What was hashed before; nothing where the file is gone or broken: it only saves work."""
     try:
         raw = json.loads(lake.seed_hashes.read_text("utf-8"))
-        return {str(name): (int(size), int(changed), str(content)) for name, (size, changed, content) in raw.items()}
+        return {str(name): (_seen(*seen), str(content)) for name, (*seen, content) in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _seen(size: int, changed: int, etag: str = "") -> Seen:
+    return (int(size), int(changed), str(etag)) if etag else (int(size), int(changed))

@@ -100,7 +100,9 @@ class _SharedScorer:
             with self._turn:
                 return self._scorer.fit(samples)
 
-        return compute() if self._part else self._once.get(("fit", self._role, self.weights, samples), compute)
+        if self._part:
+            return compute()
+        return self._once.get(("fit", self._role, self.weights, samples), lambda told: compute())
 
     def losses(
         self,
@@ -111,14 +113,16 @@ class _SharedScorer:
     ) -> list[ResponseLoss]:
         sizes = [1] * len(samples) if self._text_by_text else groups
 
-        def compute() -> list[ResponseLoss]:
+        def compute(heard: Heard | None) -> list[ResponseLoss]:
             with self._turn:
                 if sizes is None:
                     return self._scorer.losses(samples, kept_chars, heard)
                 return self._lacking(samples, kept_chars, heard, sizes)
 
+        if self._part:
+            return compute(heard)
         of = ("losses", self._role, self.weights, samples, kept_chars, sizes or [])
-        return compute() if self._part else self._once.get(of, compute, self._relay, self._listener)
+        return self._once.get(of, compute, self._relay, self._listener, heard)
 
     def _lacking(
         self, samples: Sequence[ScoringSample], kept_chars: Sequence[int], heard: Heard | None, sizes: Sequence[int]
@@ -144,4 +148,4 @@ class _SharedEmbedder:
         self._embedder, self._once = embedder, once
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        return self._once.get(("embedding", texts), lambda: self._embedder.embed(texts))
+        return self._once.get(("embedding", texts), lambda told: self._embedder.embed(texts))

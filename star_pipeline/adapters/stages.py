@@ -33,15 +33,15 @@ def draw_plan(
     """The plan of the shard, and the snapshot it is drawn from (Eq. 3). Raises OrderError where that is not there yet.
 
     With the lag L of the configuration, plan k sees the snapshot after shard k - 1 - L, and of the memory what shards up to there put
-    into it: what later ones have added meanwhile is not there for it, whenever it is drawn.
+    into it: what later ones have added meanwhile is not there for it, whenever it is drawn. While that is nothing, nothing is embedded.
     """
     lag = config.evolution.lag
     snapshot = prior_snapshot(lake, shard, config.sampled_ids, lag)
     neighbours: list[list[Neighbour]] = [[] for _ in seeds]
     if config.sampling.from_memory:
-        neighbours = bank.nearest(
-            seed_vectors(seeds, embedder), config.memory.neighbours, before=remembered_before(lake, shard, lag)
-        )
+        before = remembered_before(lake, shard, lag)
+        if bank.remembers(before):
+            neighbours = bank.nearest(seed_vectors(seeds, embedder), config.memory.neighbours, before=before)
     return snapshot, plan_shard(seeds, snapshot, neighbours, config.sampling_rules)
 
 

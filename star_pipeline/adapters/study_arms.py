@@ -110,7 +110,7 @@ def asked_by_tasks(lake: Lake, settings: StarConfig, progress: Progress) -> list
         return []
     from star_pipeline.adapters.study.task_questions import task_questions
 
-    return task_questions(wanted, Path(lake.local(lake.study / "measured")), progress)
+    return task_questions(wanted, Path(lake.local(lake.study_measured)), progress)
 
 
 def _selected(name: str, root: str) -> Mapping[str, StarRow]:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,13 +40,17 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def unfinished_files(parent: Path) -> Iterator[Path]:
-    """The same for several files of ``parent``: a folder, of which all that is there at the end is moved."""
+def unfinished_files(parent: Path, take: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """The same for several files of ``parent``: a folder, of which all that is there at the end is moved, or given to ``take``."""
     folder, lock = _folder(parent)
     try:
         yield folder
         for made in sorted(folder.iterdir()):
-            if made.name != _LOCK:
+            if made.name == _LOCK:
+                continue
+            if take:
+                take(made)
+            else:
                 os.replace(made, parent / made.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
 
 * Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
 * What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, those in this
-  process the groups of seeds that have, and a seed is judged as soon as its candidates are scored, but for a calibrated gap. Without a
+  process the groups of seeds that have, and a candidate is judged as soon as it is scored, but for a calibrated gap. Without a
   lag models in this process wait for the shard's last candidate: their batches are formed over all, others would give other bits.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
@@ -33,7 +33,7 @@ from star_pipeline.adapters import stages
 from star_pipeline.adapters.embedder import SentenceEmbedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
-from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.adapters.memory import bank_of
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import model_cache, open_scorer
 from star_pipeline.adapters.shared_models import SharedModels
@@ -131,7 +131,7 @@ class Ahead:
 
     def _open(self) -> SharedChat:
         """Nothing else is at work yet: two threads that import the same packages at once may find them half made."""
-        from star_pipeline.adapters.llm.journal import request_key
+        from star_pipeline.adapters.journal.request_keys import request_key
 
         agents = self._config.agents
         return SharedChat(
@@ -176,7 +176,7 @@ class Ahead:
         return self._models.embedder(SentenceEmbedder(self._config.memory.embedding))
 
     def _bank(self) -> MemoryBank:
-        return LanceMemoryBank(self._lake.local(self._lake.memory_bank), self._config.memory.embedding)
+        return bank_of(self._lake, self._config.memory.embedding)
 
     # what follows runs in the chat's loop
 
@@ -256,7 +256,7 @@ class Ahead:
             judging.made(found)
             return found
 
-        # the first plan waits for the embedding model; each request of these is one of the plan's
+        # a plan may wait for the embedding model; each request of these is one of the plan's
         drawn = SAMPLING_PLAN.name not in work.assets_to_make
         meanwhile = asyncio.ensure_future(self._of_every_plan([] if drawn else seeds, chat))
         try:
@@ -314,6 +314,8 @@ class Ahead:
 
     def _both_loaded(self) -> bool:
         scoring = self._config.scoring
+        if scoring.engine == "ray":
+            return scoring.keep_loaded != "one"
         return "scorer" in self._replaced or len(model_cache.loaded()) >= len({str(scoring.small), str(scoring.large)})
 
     # what follows runs in threads beside it

@@ -18,6 +18,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.commands.estimate import run_estimate
+from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.calibration.findings import IN_WORDS, CalibrationFinding
 from star_pipeline.core.calibration.words import interval, told, verdict, verdicts
@@ -50,6 +51,8 @@ def run_calibration(
     if count < 1:
         raise ConfigError(f"--count {count}: expected at least 1; 24 tell a judge from a coin")
     lake.prepare()
+    for line in told_of_workspace(lake, settings):
+        progress.note(line)
 
     class Chat(ChatResource):
         def tell(self, text: str) -> None:

@@ -65,7 +65,7 @@ def environment(config: str, lake: Lake) -> dict[str, str]:
     return {
         **os.environ,
         "DAGSTER_HOME": lake.local(lake.dagster_home),
-        "STAR_LAKE": lake.local(lake.root),
+        "STAR_LAKE": str(lake.root),
         "STAR_CONFIG": os.path.abspath(config) if os.path.isfile(config) else config,
         # many or large seed files take longer to look at than the minute that Dagster gives a sensor
         "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", "300"),

@@ -21,7 +21,10 @@ from star_pipeline.adapters.scoring_weights import changed_since
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
+from star_pipeline.adapters.stores.paths import StorePath
+from star_pipeline.adapters.stores.probe import probe
 from star_pipeline.commands.calibrate import calibration_told
+from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import AnyModel, ServedModel
 from star_pipeline.core.calibration.words import verdict
@@ -33,12 +36,13 @@ from star_pipeline.core.tables import SAMPLING_PLAN, SEED_CATALOG, STAR_DATASET
 
 Diagnosis = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
+_OF_THE_LAKE = {"seeds", "data set", "journal", "models", "calibration"}
 
 
 def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
     """Print a line for each thing looked at; returns whether all is well. ``seeds`` are read as a run would, and not taken in."""
     console = Console(highlight=False, soft_wrap=True)
-    well = True
+    well = reached = True
     try:
         settings = load_config(config)
     except StarError as error:
@@ -51,7 +55,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
             lambda: iter([(True, f"{config}: {settings.name}, {len(settings.sampled_ids)} sampled pairs")]),
         ),
         ("prompts", lambda: _prompts(settings)),
-        ("lake", lambda: _lake(lake)),
+        ("lake", lambda: _lake(settings, lake)),
         ("seeds", lambda: _seeds(settings, lake, seeds)),
         ("data set", lambda: _dataset(lake)),
         ("journal", lambda: _journal(settings, lake)),
@@ -59,8 +63,11 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
         ("models", lambda: _models(settings, lake)),
         ("calibration", lambda: _calibration(settings, lake, config)),
     ):
+        if not reached and title in _OF_THE_LAKE:
+            continue  # it would wait for the same store, to say the same
         for good, text in _diagnoses(check):
             well = well and good
+            reached = reached and (good or title != "lake" or not lake.shared)
             console.print("[green]fine[/]  " if good else "[red]wrong[/] ", end="")
             console.print(f"{title}: {text}", markup=False)
     console.print("all is well" if well else "mend what is wrong above, then ask again")
@@ -90,16 +97,20 @@ def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
     yield True, ", ".join(sorted(names))
 
 
-def _lake(lake: Lake) -> Iterator[Diagnosis]:
+def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
+    if isinstance(lake.root, StorePath):
+        yield from probe(lake.root)
+        yield from ((True, line) for line in told_of_workspace(lake, settings))
     lake.prepare()
-    probe = lake.root / ".doctor"
-    lake.write_bytes(probe, b"x")
-    probe.unlink(missing_ok=True)
-    free = shutil.disk_usage(lake.local(lake.root)).free / 1e9
+    here = lake.workspace
+    trial = here / ".doctor"
+    lake.write_bytes(trial, b"x")
+    trial.unlink(missing_ok=True)
+    free = shutil.disk_usage(lake.local(here)).free / 1e9
     if free < _LEAST_FREE_GB:
-        yield False, f"{lake.root}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
+        yield False, f"{here}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
     with hold(lake, "star-pipeline doctor"):
-        yield True, f"{lake.root}: can be written, {free:.0f} GB free, not in use"
+        yield True, f"{here}: can be written, {free:.0f} GB free, not in use"
 
 
 def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[Diagnosis]:
@@ -147,23 +158,21 @@ def _dataset(lake: Lake) -> Iterator[Diagnosis]:
 
 def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Opens it, and rebuilds from its rows what was spent."""
-    from star_pipeline.adapters.llm.journal import Journal, read_spend
+    from star_pipeline.adapters.journal.opening import open_journal
 
-    folder = lake.journal_folder(settings.journal)
-    journal = Journal(folder, lake.lake_id)
+    journal = open_journal(settings, lake)
     try:
-        right, replies = journal.recount(), journal.replies()
+        right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]
     finally:
         journal.close()
-    paid = read_spend(folder, lake.lake_id)
     spent, unsettled = sum(row.cost_usd for row in paid), sum(row.reserved_usd for row in paid)
     of = f" of {settings.budget.usd:g}" if settings.budget.usd else ""
     yield (
         right,
-        f"{journal.path}: the running totals were wrong and are mended"
+        f"{journal.describe()}: the running totals were wrong and are mended"
         if not right
         else (
-            f"{journal.path}: {replies:,} replies; this lake spent {spent:.4f}{of} USD, {unsettled:.4f} more may have been billed"
+            f"{journal.describe()}: {replies:,} replies; this lake spent {spent:.4f}{of} USD, {unsettled:.4f} more may have been billed"
         ),
     )
     if settings.budget.usd and spent + unsettled >= settings.budget.usd:

@@ -1,8 +1,8 @@
-"""The parts of a shard that need not wait for all of it, for who works ahead: a seed's verdicts need nothing of another seed's.
+"""The parts of a shard that need not wait for all of it, for who works ahead: a verdict needs a score and the seed's reference.
 
 ``EarlyScoring`` begins with each group of seeds over whose candidates batches are formed (``stages.seeds_at_once``) when they are all
 there; models on servers are asked about one text at a time, and of them every seed is a group. Of the second model each batch is told
-when it is done. ``EarlyJudging`` begins with a seed when all its candidates have their scores. A calibrated gap is among the whole shard.
+when it is done. ``EarlyJudging`` begins with a candidate when it has its score. A calibrated gap is among the whole shard.
 """
 
 import asyncio
@@ -77,29 +77,27 @@ class EarlyScoring:
 
 
 class EarlyJudging:
-    """Judges each seed's candidates, which ``made`` tells, once ``scored`` has told a score of each."""
+    """Judges each candidate once ``made`` has told all of its seed's, and ``scored`` its own score."""
 
     def __init__(self, judge: Judge, seeds: Sequence[Seed]) -> None:
         self._judge = judge
         self._seeds = {seed.seed_id: seed for seed in seeds}
-        self._made: dict[str, list[Candidate]] = {}
-        self._scores: dict[str, dict[str, IfdScore]] = {}
+        self._made: dict[str, dict[str, Candidate]] = {}
+        self._scored: set[str] = set()
         self._tasks: list[asyncio.Task[object]] = []
         self._cancelled = False
 
     def made(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
-            self._made.setdefault(candidate.seed_id, []).append(candidate)
+            self._made.setdefault(candidate.seed_id, {})[candidate.candidate_id] = candidate
 
     def scored(self, score: IfdScore) -> None:
-        made, scores = self._made[score.seed_id], self._scores.setdefault(score.seed_id, {})
-        if self._cancelled or score.candidate_id in scores:  # who scores in another thread may be late
+        if self._cancelled or score.candidate_id in self._scored:  # who scores in another thread may be late
             return
-        scores[score.candidate_id] = score
-        if len(scores) == len(made):
-            seed = self._seeds[score.seed_id]
-            verdicts = self._judge.verdicts(made, [seed], list(scores.values()), SilentProgress())
-            self._tasks.append(asyncio.create_task(verdicts))
+        self._scored.add(score.candidate_id)
+        made = self._made[score.seed_id]
+        verdict = self._judge.verdict(made[score.candidate_id], [*made.values()], self._seeds[score.seed_id], score)
+        self._tasks.append(asyncio.create_task(verdict))
 
     async def done(self) -> None:
         await gather_all(self._tasks)

@@ -9,9 +9,9 @@ from dataclasses import asdict
 import pyarrow.compute as pc
 from rich.console import Console
 
+from star_pipeline.adapters.journal.opening import reading_journal
+from star_pipeline.adapters.journal.request_keys import request_key
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import Entry, read_ledger, reader, request_key
-from star_pipeline.adapters.llm.ledger import Spend
 from star_pipeline.adapters.llm.prices import max_tokens, price, prompt_bound
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.seed_intake import would_hold
@@ -22,6 +22,7 @@ from star_pipeline.core.equations.evolution import Snapshot, for_pairs, initial_
 from star_pipeline.core.equations.sampling import plan_seed
 from star_pipeline.core.errors import ModelError, SeedError
 from star_pipeline.core.intake.catalog import update_catalog
+from star_pipeline.core.journal import PICO, Entry
 from star_pipeline.core.planning.cost_estimate import RunEstimate
 from star_pipeline.core.planning.dry_run import (
     BYTES_A_TOKEN,
@@ -88,9 +89,8 @@ class _Estimator:
         self._settings, self._lake = settings, lake
         self._assumptions: list[str] = []
         self._live = 0
-        known_lake = (lake.journal / "lake_id").exists()
-        self._folder = lake.journal_folder(settings.journal)
-        self._ledger: list[Spend] = read_ledger(self._folder, lake.lake_id) if known_lake else []
+        with reading_journal(settings, lake) as journal:
+            self._ledger = journal.ledger()
         self._prices = {name: price(agent) for name, agent in settings.agents.items()}
 
     def estimate(self, paths: Sequence[str]) -> RunEstimate:
@@ -103,11 +103,11 @@ class _Estimator:
         work = ScoringWork(flops=dict.fromkeys(models, 0.0))
         snapshot = self._snapshot()
         habits = self._habits([*untouched.kept, *(seed for _, seeds in started for seed in seeds)])
-        with reader(self._folder) as find:
+        with reading_journal(self._settings, self._lake) as journal:
             parts: list[tuple[str | None, Sequence[Seed], float]] = [(shard, seeds, 1.0) for shard, seeds in started]
             parts += [(None, untouched.kept, untouched.scale)] if untouched.kept else []
             for shard, seeds, scale in parts:
-                chat = DryRunChat(self._known(find), habits, self._most_tokens, prompt_bound)
+                chat = DryRunChat(self._known(journal.find), habits, self._most_tokens, prompt_bound)
                 done = asyncio.run(self._foresee(shard, seeds, snapshot, chat))
                 for key, line in chat.lines.items():
                     share = judged if key[1] == "judge" and not done[1] else 1.0
@@ -143,7 +143,7 @@ class _Estimator:
             candidates_to_score=round(work.candidates),
             scoring_tokens=round(work.tokens),
             flops={**work.flops, **flops_unknown},
-            spent_usd=sum(row.spent + row.reserved for row in self._ledger) / 1e12,
+            spent_usd=sum(row.spent + row.reserved for row in self._ledger) / PICO,
             budget_usd=self._settings.budget.usd,
             assumptions=tuple(sorted(self._assumptions)),
             study=study,

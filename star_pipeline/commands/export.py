@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from star_pipeline.adapters.consistency import misfits
+from star_pipeline.adapters.dataset_files import pair_rules
 from star_pipeline.adapters.export_files import ENDINGS, WRITERS, ending_of, write_records
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.seed_files import seed_files
@@ -28,12 +29,16 @@ _OF_PAIRS = (SEED_SHARDS, CANDIDATES, JUDGE_VERDICTS, COMPOSITE_SCORES)
 
 @dataclass
 class ExportOutcome:
-    """How many rows the final data set has, how many became records, why the others did not, and what is odd of those that did."""
+    """How many rows the final data set has, how many became records, why the others did not, and what is odd of those that did.
+
+    ``files``: what a recipe's folder holds of it.
+    """
 
     rows: int = 0
     records: int = 0
     left_out: Counter[NoRecord] = field(default_factory=Counter)
     remarks: Counter[Remark] = field(default_factory=Counter)
+    files: tuple[str, ...] = ()
 
 
 def export(lake: Lake, form: str, output: str, with_scores: bool = False, with_reversed: bool = False) -> ExportOutcome:
@@ -137,14 +142,17 @@ def _by_row(lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutc
 def _pairs(
     lake: Lake, form: ExportForm, with_scores: bool, outcome: ExportOutcome, with_reversed: bool
 ) -> Iterator[Record | NoRecord]:
+    rules = pair_rules(lake)
     for shard, rows in groupby(lake.rows(STAR_DATASET), key=_shard):
         whole = all(lake.has_table(spec, shard) for spec in _OF_PAIRS)
-        if not whole or any(misfit.table in JOINED for misfit in misfits(lake, shard)):
+        if not whole or not rules.hold(lake, shard) or any(misfit.table in JOINED for misfit in misfits(lake, shard)):
             yield from (NoRecord.IN_THE_MAKING for _ in rows)
             continue
         candidates, composite = lake.read_table(CANDIDATES, shard), lake.read_table(COMPOSITE_SCORES, shard)
         seeds, verdicts = lake.read_table(SEED_SHARDS, shard), lake.read_table(JUDGE_VERDICTS, shard)
-        for record in preference_records(rows, seeds, candidates, verdicts, composite, with_scores, with_reversed):
+        for record in preference_records(
+            rows, seeds, candidates, verdicts, composite, with_scores, with_reversed, rules.barred
+        ):
             if not isinstance(record, NoRecord):
                 outcome.remarks.update(form.remarks([turn["role"] for turn in record["prompt"]]))
             yield record

@@ -15,6 +15,10 @@ def write_report(lake: Lake, output: str | None, samples: int) -> tuple[str, Pag
 
     Raises ConfigError for a path that cannot be, LakeError where there is no inspection file or the page cannot be written.
     """
+    if output is not None and "://" in output:
+        raise ConfigError(
+            f"--output {output}: expected a file or folder on a local disk; without it the page is put into the lake"
+        )
     target = lake.report if output is None else UPath(os.path.abspath(output))
     if output is not None and target.is_dir():
         target = target / lake.report.name

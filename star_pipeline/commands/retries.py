@@ -3,8 +3,8 @@
 import json
 from collections import Counter
 
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.config import StarConfig
 from star_pipeline.core.planning.retrying import (
     MAY_PASS,
@@ -70,8 +70,7 @@ class Retries:
 
     def _affordable(self, spec: AnyTable, shard: str) -> bool:
         if self._journalled is None:
-            folder = self._lake.journal_folder(self._settings.journal)
-            self._journalled = bool(read_spend(folder, self._lake.lake_id))
+            self._journalled = bool(read_spend(self._settings, self._lake))
         if not self._journalled:
             return False
         if spec is JUDGE_VERDICTS and not any(row.reply_first for row in self._lake.read_table(JUDGE_VERDICTS, shard)):

@@ -13,8 +13,8 @@ from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.decontamination import question_files
 from star_pipeline.adapters.interrupts import noticed
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.question_files import read_questions
@@ -28,6 +28,7 @@ from star_pipeline.adapters.study_files import studied_since
 from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
 from star_pipeline.commands.calibrate import calibration_told
 from star_pipeline.commands.retries import Retries
+from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import ConfigError, ModelError, StarError
@@ -95,6 +96,8 @@ def run_pipeline(
     began = time.monotonic()
     settings = load_config(config)
     lake.prepare()
+    for line in told_of_workspace(lake, settings):
+        progress.note(line)
     with hold(lake, "star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
         with instance:
@@ -256,7 +259,7 @@ class _Work:
         last = [self._last(name) for name in PUBLISHED]
         if min(last) > max(self._last(name) for name in ("seed_catalog", *LOOP)):
             return True
-        spend = read_spend(self._lake.journal_folder(self._settings.journal), self._lake.lake_id)
+        spend = read_spend(self._settings, self._lake)
         return last == sorted(last) and (read_manifest(self._lake) or {}).get("made_of") == made_of(self._lake, spend)
 
     def _check_before_paying(self, pending: Collection[str]) -> None:

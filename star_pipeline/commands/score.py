@@ -25,6 +25,7 @@ from star_pipeline.adapters.progress import NotesOnly, in_words
 from star_pipeline.adapters.record_files import ending_of
 from star_pipeline.adapters.scoring import model_source, open_scorer, present_weights, relative_cost
 from star_pipeline.adapters.seed_files import FORMATS, read_seeds
+from star_pipeline.adapters.stores.paths import path_at
 from star_pipeline.config import StarConfig
 from star_pipeline.config.scoring import BEFORE, ScoringConfig, ServedModel
 from star_pipeline.core import identity
@@ -60,7 +61,9 @@ def score_file(source: str, target: str, config: StarConfig, lake: Lake, progres
     what is wrong with the input before any model is loaded.
     """
     began = time.monotonic()
-    given, goal = UPath(source), Path(target).absolute()
+    if "://" in target:
+        raise ConfigError(f"{target}: expected a file on a local disk to write to")
+    given, goal = path_at(source), Path(target).absolute()
     _check(given, goal)
     with _held(goal):
         records = _Records(given, source, config)
@@ -289,6 +292,7 @@ def _settings(config: StarConfig) -> JsonMapping:
         for size, model in zip(("small", "large"), scoring.models, strict=True)
         if scoring.template_of(model) != scoring.template
     }
+    models |= {"tolerance": allowed} if (allowed := scoring.allowed_difference) else {}
     models |= {key: value for key in BEFORE if (value := getattr(scoring, key)) != BEFORE[key]}
     read = {"fields": config.seed_fields, "on_bad_row": config.seeds.on_bad_row}
     settings = {**models, **scoring.model_dump(mode="json", include=kept), **read}
@@ -302,7 +306,7 @@ def _check(source: UPath, goal: Path) -> None:
         raise ConfigError(f"{source}: format {source.suffix or 'without suffix'!r}; expected {FORMATS}")
     if goal.is_dir():
         raise ConfigError(f"{goal}: a folder; expected the name of the Parquet file to write")
-    if goal.exists() and goal.samefile(str(source)):
+    if goal.exists() and "://" not in str(source) and goal.samefile(str(source)):
         raise ConfigError(f"{goal}: input and output are the same file; name another output")
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)

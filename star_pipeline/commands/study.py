@@ -15,6 +15,7 @@ from star_pipeline.adapters.lock import hold_study
 from star_pipeline.adapters.study_arms import MadeArms, never_run, study_of
 from star_pipeline.adapters.study_course import targets_of
 from star_pipeline.commands.run import QUIET, RunFailed, why_failed
+from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.ports import Progress
 from star_pipeline.core.study.flow import Evaluation, StudyOutcome, Tuner
@@ -50,6 +51,8 @@ def run_study(
         targets_of(settings)
     if not lake.root.exists():  # holding it would make it
         raise never_run(lake)
+    for line in told_of_workspace(lake, settings):
+        progress.note(line)
     with hold_study(lake, _OWNER), noticed() as interrupted:
         heard = _carried_out(config, settings, lake, progress, arms_only, stages_of, interrupted)
     [made] = _of(heard, MadeArms)
@@ -138,7 +141,7 @@ def print_arms(console: Console, lake: Lake, made: MadeArms) -> None:
 def print_results(console: Console, lake: Lake, outcome: StudyOutcome) -> None:
     """What each measure says of all questions, a line an arm; then where the rest is."""
     console.print()
-    console.print(f"{len(outcome.models):,} models tuned, in {lake.study / 'models'}", markup=False, soft_wrap=True)
+    console.print(f"{len(outcome.models):,} models tuned, in {lake.study_models}", markup=False, soft_wrap=True)
     targets = {row.target for row in outcome.results}
     whole = {(row.target, row.measure) for row in outcome.results if row.part == ALL}
     for row in outcome.results:

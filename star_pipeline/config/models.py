@@ -7,11 +7,12 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from star_pipeline.config.addresses import require_none
 from star_pipeline.config.agents import AgentConfig as AgentConfig
+from star_pipeline.config.dataset import DatasetConfig
 from star_pipeline.config.evolution import EvolutionConfig
 from star_pipeline.config.judge import JudgeConfig
-from star_pipeline.config.scoring import IDLE, ScoringConfig, as_before
+from star_pipeline.config.scoring import IDLE, WHERE, ScoringConfig, as_before
 from star_pipeline.config.section import Section
-from star_pipeline.config.study import Files, StudyConfig
+from star_pipeline.config.study import StudyConfig
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.calibration.identity import calibrated_settings
@@ -23,7 +24,7 @@ from star_pipeline.core.equations.prompts import SHIPPED, PromptLibrary
 from star_pipeline.core.equations.sampling import SamplingRules, Weighting
 from star_pipeline.core.intake.formats import SeedField
 from star_pipeline.core.intake.seeds import SeedRules, Turns
-from star_pipeline.core.publishing.rows import Fallbacks, KeepRules
+from star_pipeline.core.publishing.rows import KeepRules
 from star_pipeline.core.records import KEEP, SEED, SEED_PAIR, Pair
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -141,51 +142,6 @@ class ChecksConfig(Section):
     least_rows: int = Field(20, ge=1, le=1_000_000, description="of fewer rows than these a share says nothing")
 
 
-class DatasetConfig(Section):
-    """What of the selected rows goes into the final data set, and how it is described. Costs no LLM call."""
-
-    decontaminate: Files = Field(
-        (),
-        description="files of evaluation questions, as seed files or in the form of MT-bench, Vicuna-bench, WizardLM's or Koala's test "
-        "set, or data sets' hub names: rows that share 13 words in a row with one, or ask it word for word, are left out",
-    )
-
-    fallbacks: Fallbacks = Field("keep", description="drop: leave out seeds for which no candidate is best")
-    min_pi: float = Field(0.0, ge=0, le=1, description="least pi of a row; above 0, fallbacks are left out too")
-    near_duplicates: int | None = Field(
-        None, ge=1, description="most rows of one group of near-duplicates, the best; null: all"
-    )
-    top_share: float = Field(
-        1.0, gt=0, le=1, description="share of the rows to keep, the best by pi; applied to what those before left"
-    )
-    rows: int | None = Field(
-        None,
-        ge=1,
-        description="rows of the final data set: the best by pi of each task domain, in proportion to what the others left of it; "
-        "null: all",
-    )
-    near_duplicate_similarity: float = Field(
-        0.95, gt=0, le=1, description="cosine of the instructions' embeddings from which rows are near-duplicates"
-    )
-    domains: int | None = Field(
-        None,
-        ge=1,
-        le=1000,
-        description="task domains that the rows are grouped into; null: by their number, at most 30",
-    )
-    license: str | None = Field(
-        None,
-        pattern=r"^[a-z0-9][a-z0-9.+-]*$",
-        description="licence in the data set card, by the hub's name for it, such as apache-2.0; null: none is claimed",
-    )
-
-    @property
-    def settled(self) -> JsonObject:
-        """The settings as plain data, without files, which the manifest names by their contents."""
-        later = {"rows"} if self.rows is None else set()  # as before there was one
-        return self.model_dump(mode="json", exclude={"decontaminate", *later})
-
-
 class BudgetConfig(Section):
     usd: float | None = Field(
         None,
@@ -193,6 +149,18 @@ class BudgetConfig(Section):
         le=1e6,
         description="most USD that this lake may spend on LLM calls, over all its runs; null: no limit",
     )
+
+
+class JournalDatabase(Section):
+    """The journal, and the lake's lock, in PostgreSQL."""
+
+    postgres_env: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable with its URL, postgresql://user:password@host:port/database",
+    )
+
+
+JournalPlace = Annotated[str, Field(min_length=1)]
 
 
 class StarConfig(Section):
@@ -211,10 +179,10 @@ class StarConfig(Section):
         default_factory=dict, description="prompt's name → text of the user's own Jinja template"
     )
     dataset: DatasetConfig = DatasetConfig()
-    journal: str | None = Field(
+    journal: JournalPlace | JournalDatabase | None = Field(
         None,
-        min_length=1,
-        description="folder of a journal shared between lakes, relative to this file; null: journal/ in the lake",
+        description="folder of a journal shared between lakes, relative to this file; {postgres_env: NAME}: in a PostgreSQL database, with "
+        "the lake's lock, for several machines; null: journal/ in the lake",
     )
     budget: BudgetConfig = BudgetConfig()
     sensor: SensorConfig = SensorConfig()
@@ -373,9 +341,11 @@ class StarConfig(Section):
                 "ui": True,
                 "study": True,
                 "judge": self.judge.later_defaults,
-                "scoring": {"batch_tokens": True, "keep_loaded": True, "small": IDLE, "large": IDLE},
+                "scoring": dict.fromkeys(WHERE, True) | {"small": IDLE, "large": IDLE},
             },
         )
+        if allowed := self.scoring.allowed_difference:  # then where it runs decides values
+            rest["scoring"]["tolerance"] = allowed
         return {
             **rest,
             "evolution": self.evolution.deciding,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from star_pipeline.config.addresses import Address
 from star_pipeline.config.section import Section, variable_name
@@ -62,6 +62,8 @@ class ServedModel(Section):
 
 IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
 """Settings of a served model that decide no value."""
+WHERE = ("batch_tokens", "keep_loaded", "engine", "ray")
+"""Settings of where and how it is computed that decide no value."""
 BEFORE: JsonMapping = {"start": "token", "calibration": "none", "least_tokens": 1}
 """Settings that came later, with what was done before."""
 
@@ -113,6 +115,39 @@ model, without one that is loaded here."""
 AnyModel = str | LocalModel | ServedModel
 
 
+class RayConfig(Section):
+    """A Ray cluster whose machines hold the scoring models, for ``scoring.engine: ray``."""
+
+    address: str = Field(
+        "auto",
+        pattern=r"^(auto|local|[^\s/]+:\d+)$",
+        description="auto: the cluster that this machine is part of (or RAY_ADDRESS); HOST:PORT: that one; local: one of this machine, "
+        "started and ended with the command",
+    )
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
+        "auto", description="processes that hold the models; auto: as many as the cluster has room for"
+    )
+    gpus: float = Field(
+        1.0, ge=0, le=1, description="GPUs of a replica: one, a share of one, or 0 to score on processors"
+    )
+    cpus: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="threads of a replica without a GPU; null: as many as the lake's scores were computed with, or this machine takes",
+    )
+    wait_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds until the cluster must have answered, and a replica must have started"
+    )
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="nats by which a replica's losses of the probe may differ from the lake's; 0: not by a bit. Above 0 it is part of "
+        "the configuration's fingerprint",
+    )
+
+
 class ScoringConfig(Section):
     small: ScoringModel = Field(
         description="the target: Hugging Face id or path of a causal LM, or MODEL@http://host:8000/v1 of a server"
@@ -154,13 +189,32 @@ class ScoringConfig(Section):
         description="tokens computed at once; null: 2,048 on a CPU, 16,384 on a GPU; in float32 it changes no value",
     )
     keep_loaded: KeepLoaded = Field("auto", description="models in memory at once; auto: both where there is room")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="who computes under models that are not served: this process, or replicas on a Ray cluster"
+    )
+    ray: RayConfig = RayConfig()
     divisor: Divisor = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")
     divide_over: DivideOver = Field("shard", description="the group of gaps that the divisor is taken over")
+
+    @model_validator(mode="after")
+    def _one_device(self) -> "ScoringConfig":
+        expected = ("auto", "cuda" if self.ray.gpus else "cpu")
+        if self.engine == "ray" and self.device not in expected:
+            raise ValueError(
+                f"device: {self.device}, and replicas have ray.gpus: {self.ray.gpus:g}; leave device out: replicas compute on the GPU that "
+                "Ray gives them, with ray.gpus: 0 on processors"
+            )
+        return self
 
     @property
     def models(self) -> tuple[AnyModel, AnyModel]:
         """Small and large."""
         return self.small, self.large
+
+    @property
+    def allowed_difference(self) -> float:
+        """Nats by which losses may differ from the lake's others; where it is 0, the engine decides no value."""
+        return self.ray.tolerance if self.engine == "ray" else 0.0
 
     def template_of(self, model: AnyModel) -> Template:
         return (None if isinstance(model, str) else model.template) or self.template

@@ -21,6 +21,14 @@ class LakeBusy(LakeError):
     """Somebody else is at work on the lake; once they have ended, the same request works."""
 
 
+class StorageTrouble(LakeError):
+    """A disk or a database below the lake does not do what it should: full, broken, out of reach. What was answered is kept."""
+
+
+class StoreError(StorageTrouble):
+    """The object storage that holds the lake does not answer, or refuses."""
+
+
 class ModelError(StarError):
     """A scoring or embedding model cannot be loaded or used."""
 

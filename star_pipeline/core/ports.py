@@ -1,8 +1,9 @@
 """Ports: a Protocol for every outside thing. Adapters make them real; ``adapters.fakes`` holds fakes for tests and trials."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from star_pipeline.core.aliases import JsonObject, Vectors
 from star_pipeline.core.records import IfdStatus, MemoryEntry, Message, Neighbour
@@ -131,6 +132,10 @@ class MemoryBank(Protocol):
         """For each row of ``vectors`` the ``limit`` entries of highest cosine among those with ``sequence < before``."""
         ...
 
+    def remembers(self, before: int) -> bool:
+        """Whether there is any entry with ``sequence < before``, so that embeddings are worth computing."""
+        ...
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         """Make ``entries`` the only ones of ``shard``; returns the number of entries in the whole bank."""
         ...
@@ -159,3 +164,44 @@ class Progress(Protocol):
     def advance(self, count: int = 1) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object of a store: its size in bytes, when it was written (s since 1970 by the store's clock), and what changes with it."""
+
+    key: str
+    size: int
+    modified: float
+    etag: str
+
+
+class Store(Protocol):
+    """Whole objects by their keys (``tables/candidates/00001.parquet``): a reader sees the old one or the new one, never half of one.
+
+    Where none is there FileNotFoundError is raised, where the store does not answer or refuses, errors.StoreError.
+    """
+
+    def get(self, key: str) -> bytes: ...
+
+    def open(self, key: str, etag: str | None = None) -> BinaryIO:
+        """To read in pieces, all of one version: where it is not this ``etag``, or is replaced meanwhile, errors.StoreError is raised."""
+        ...
+
+    def put(self, key: str, data: bytes | Path) -> str:
+        """Put bytes, or a local file's, in the place of what is there; returns the new ETag."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put where nothing is there yet; of all who try at once one succeeds. False: it is another's."""
+        ...
+
+    def head(self, key: str) -> Stored | None: ...
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """All objects below the folder ``prefix``, in no order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """It may be gone already."""
+        ...

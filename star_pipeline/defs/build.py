@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from star_pipeline.adapters.stores.paths import absolute
 from star_pipeline.config import StarConfig
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import StarError
@@ -49,7 +50,7 @@ def build_defs(
     every other name, so that several lakes do not collide. ``resource_overrides`` replaces resources by their plain names.
     """
     scope = Scope(tuple(prefix))
-    root = LakeResource(root=os.path.abspath(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
+    root = LakeResource(root=absolute(lake or os.environ.get("STAR_LAKE") or DEFAULT_LAKE))
     if not prefix:
         warn_of_another_home(root.open())
     overrides = dict(resource_overrides or {})

@@ -29,8 +29,8 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
     )
     lake: str = Field(
         "data_lake",
-        description="root of the lake; a relative path starts from the project's root",
-        examples=["data_lake", "/data/lakes/pythia-1b"],
+        description="root of the lake, a folder or s3://bucket/prefix; a relative path starts from the project's root",
+        examples=["data_lake", "/data/lakes/pythia-1b", "s3://lakes/pythia-1b"],
     )
     prefix: str | Sequence[str] = Field(
         (),
@@ -60,7 +60,9 @@ class StarAgents(dg.Component, dg.Model, dg.Resolvable):
     def _scope(self) -> Scope:
         return Scope((self.prefix,) if isinstance(self.prefix, str) and self.prefix else tuple(self.prefix))
 
-    def _root(self, context: dg.ComponentLoadContext) -> Path:
+    def _root(self, context: dg.ComponentLoadContext) -> Path | str:
+        if "://" in self.lake:
+            return self.lake.rstrip("/")
         return Path(context.project_root, Path(self.lake).expanduser()).resolve()
 
     def _require_its_own(self, context: dg.ComponentLoadContext) -> None:

@@ -124,11 +124,11 @@ def settings_as_read(settings: StarConfig, config: str) -> SettingsResource:
 
 def open_chat(config: StarConfig, lake: Lake, tell: Callable[[str], None]) -> "AgentChat":
     """The configuration's agents with the lake's journal and budget, for the event loop that this is called in."""
+    from star_pipeline.adapters.journal.opening import open_journal
     from star_pipeline.adapters.llm.chat import AgentChat
-    from star_pipeline.adapters.llm.journal import Journal
     from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
-    journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+    journal = open_journal(config, lake)
     try:
         return AgentChat(config.agents_in_use, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=tell)
     except BaseException:
@@ -212,10 +212,9 @@ class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the 
     settings: SettingsResource
 
     def bank(self) -> MemoryBank:
-        from star_pipeline.adapters.memory import LanceMemoryBank
+        from star_pipeline.adapters.memory import bank_of
 
-        lake = self.lake.open()
-        return LanceMemoryBank(lake.local(lake.memory_bank), self.settings.load().memory.embedding)
+        return bank_of(self.lake.open(), self.settings.load().memory.embedding)
 
 
 class SharedLakeResource(LakeLockResource):

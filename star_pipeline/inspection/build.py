@@ -5,14 +5,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from upath import UPath
 
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.temporary_files import unfinished
 from star_pipeline.core.calibration.findings import FINDINGS
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.health.examination import SIGNATURES
@@ -55,7 +54,7 @@ def inspection_file(lake: Lake) -> str:
     """Where the inspection file is; raises LakeError, with the remedy, where it is not."""
     if not lake.inspection.exists():
         raise LakeError(f"{lake.inspection} is not there; make it with: star-pipeline run --lake {lake.root}")
-    return lake.local(lake.inspection)
+    return lake.local_files([lake.inspection])[0]
 
 
 @contextmanager
@@ -115,13 +114,13 @@ def build_inspection(lake: Lake, spend: Sequence[AgentSpend] = (), stale: Sequen
 
     try:
         # with DuckDB's own files beside it, which go with the folder
-        with unfinished(Path(lake.local(lake.inspection))) as place, duckdb.connect(str(place)) as database:
+        with lake.made_locally(lake.inspection) as place, duckdb.connect(str(place)) as database:
             database.begin()  # one for all: each statement of its own would wait for the disk
             create_tables(database)
             for spec in SHARD_TABLES:
-                _fill(database, spec, [_file(lake, spec, shard) for shard in lake.shards_of(spec)])
+                _fill(database, spec, _files(lake, [lake.table(spec, shard) for shard in lake.shards_of(spec)]))
             for spec in _WHOLE_TABLES:
-                _fill(database, spec, [_file(lake, spec)] if lake.has_table(spec) else [])
+                _fill(database, spec, _files(lake, [lake.table(spec)] if lake.has_table(spec) else []))
             _insert(database, SPEND.name, SPEND.to_arrow(spend))
             _insert(database, STALE_TABLES.name, STALE_TABLES.to_arrow(stale))
             _insert(database, _CALIBRATION.name, _CALIBRATION.to_arrow(read_findings(lake)))
@@ -146,7 +145,7 @@ def health_before_publishing(lake: Lake, shards: Sequence[str], published: Mappi
     with duckdb.connect() as database:
         for spec in SHARD_TABLES:
             database.register(f"no_{spec.name}", _empty(spec))
-            files = [_file(lake, spec, shard) for shard in shards if lake.has_table(spec, shard)]
+            files = _files(lake, [lake.table(spec, shard) for shard in shards if lake.has_table(spec, shard)])
             # columns that an earlier version did not write are null, and texts that nobody asks for are not read
             rows = f" UNION ALL BY NAME {_selection(database, spec, files)}" if files else ""
             database.execute(f"CREATE VIEW {spec.name} AS SELECT * FROM no_{spec.name}{rows}")
@@ -218,9 +217,9 @@ def _columns(spec: AnyTable) -> tuple[Column, ...]:
     return spec.columns if with_shard else (*spec.columns, _SHARD)
 
 
-def _file(lake: Lake, spec: AnyTable, shard: str | None = None) -> str:
-    """A table's file as DuckDB takes it: below a lake called ``data*`` its name would be a pattern, and fit another lake's too."""
-    return glob.escape(lake.local(lake.table(spec, shard)))
+def _files(lake: Lake, paths: Sequence[UPath]) -> list[str]:
+    """Files as DuckDB takes them: below a lake called ``data*`` their names would be patterns, and fit another lake's too."""
+    return [glob.escape(file) for file in lake.local_files(paths)]
 
 
 def _empty(spec: AnyTable) -> pa.Table:
@@ -244,7 +243,7 @@ def _selection(database: "duckdb.DuckDBPyConnection", spec: AnyTable, files: lis
 
 
 def _record_origins(database: "duckdb.DuckDBPyConnection", lake: Lake) -> None:
-    made = [_file(lake, spec, shard) for spec in SHARD_TABLES for shard in lake.shards_of(spec)]
+    made = _files(lake, [lake.table(spec, shard) for spec in SHARD_TABLES for shard in lake.shards_of(spec)])
     if made:
         database.execute(f"CREATE TEMP TABLE said AS {statements('origins')}", [made])
         database.execute(f"INSERT INTO {ORIGINS.name} BY NAME SELECT * EXCLUDE (settings) FROM said")

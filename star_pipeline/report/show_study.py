@@ -1,7 +1,7 @@
 """After a study: the inspection file and the report made again, so that both hold it."""
 
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold_publishing
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.config import StarConfig
@@ -14,7 +14,7 @@ from star_pipeline.report.study import StudySection, study_section
 def show_study(lake: Lake, settings: StarConfig, owner: str) -> StudySection | None:
     """Returns what the report says of it."""
     with hold_publishing(lake, owner):
-        spend = read_spend(lake.journal_folder(settings.journal), lake.lake_id)
+        spend = read_spend(settings, lake)
         build_inspection(lake, spend, list(stale_tables(lake)))
         lake.write_bytes(lake.report, build_report(lake).html)
     with open_inspection(lake) as inspection:

@@ -36,6 +36,8 @@ def test_nearest_equals_an_exhaustive_search_over_earlier_shards_only(tmp_path):
         assert {bank.replace_shard(f"{sequence:06d}-x", rows, unit(30, seed=sequence)) for bank in banks} == {
             30 * sequence
         }
+        assert {bank.remembers(sequence) for bank in banks} == {sequence > 1}
+        assert {bank.remembers(sequence + 1) for bank in banks} == {True}
     queries = unit(20, seed=99)
     for before in (1, 3, 5):
         found, expected = (bank.nearest(queries, 6, before) for bank in banks)
@@ -47,6 +49,7 @@ def test_nearest_equals_an_exhaustive_search_over_earlier_shards_only(tmp_path):
 
 def test_an_empty_bank_has_no_neighbours(tmp_path):
     assert LanceMemoryBank(str(tmp_path), "m").nearest(unit(3), 5, 10) == [[], [], []]
+    assert not LanceMemoryBank(str(tmp_path), "m").remembers(10)
     assert LanceMemoryBank(str(tmp_path), "m").replace_shard("k", [], unit(0)) == 0
 
 

@@ -34,31 +34,42 @@ def test_the_second_waits_for_the_first_sees_how_far_it_is_and_computes_nothing(
     ended, bars, computed, got = threading.Event(), Bars(), [], []
     relay = Relay(Notes(), ended)
 
-    def compute():
+    heard, heard_first = [], []
+
+    def compute(told):
         computed.append(1)
         relay.stage("scoring", 10)
         relay.advance(4)
+        told(0, 1.0)
         half.set()
         assert go.wait(30)
         relay.advance(6)
+        told(1, 2.0)
         return [1.0, 2.0]
 
-    first = in_thread(lambda: got.append(once.get(["texts"], compute, relay)))
+    def hear(number, loss):
+        heard.append((number, loss))
+
+    first = in_thread(
+        lambda: got.append(once.get(["texts"], compute, relay, heard=lambda *part: heard_first.append(part)))
+    )
     assert half.wait(30)
-    second = in_thread(lambda: got.append(once.get(["texts"], compute, Relay(Notes(), ended), bars)))
-    while bars.steps < 4:
+    second = in_thread(lambda: got.append(once.get(["texts"], compute, Relay(Notes(), ended), bars, hear)))
+    while bars.steps < 4 or not heard:
         time.sleep(0.01)
+    assert heard == [(0, 1.0)]  # at once, though it was told before
     go.set()
     for thread in (first, second):
         thread.join()
     assert (got, computed, bars.stages, bars.steps) == ([[1.0, 2.0]] * 2, [1], [("scoring", 10)], 10)
-    assert once.get(["other texts"], lambda: 3) == 3
+    assert heard == heard_first == [(0, 1.0), (1, 2.0)]
+    assert once.get(["other texts"], lambda told: 3) == 3
 
 
 def test_where_the_first_fails_who_waits_computes_and_meets_the_error_itself():
     once, go, begun, got = Once(), threading.Event(), threading.Event(), []
 
-    def fails():
+    def fails(told):
         begun.set()
         assert go.wait(30)
         raise ValueError("ahead")
@@ -69,7 +80,7 @@ def test_where_the_first_fails_who_waits_computes_and_meets_the_error_itself():
 
     ahead = in_thread(first)
     assert begun.wait(30)
-    waits = in_thread(lambda: got.append(once.get(["x"], lambda: "computed")))
+    waits = in_thread(lambda: got.append(once.get(["x"], lambda told: "computed")))
     time.sleep(0.05)
     go.set()
     for thread in (ahead, waits):
@@ -87,15 +98,15 @@ def test_what_differs_in_one_part_is_another_question():
         [["a"], "b", "c"],
         ["a", ["b", "\ud800"]],
     ]
-    assert [once.get(of, lambda number=number: number) for number, of in enumerate(asked)] == [*range(len(asked))]
+    assert [once.get(of, lambda told, number=number: number) for number, of in enumerate(asked)] == [*range(len(asked))]
 
 
 def test_only_so_many_results_are_kept():
     once = Once(2)
     for number in range(5):
-        once.get([number], lambda number=number: number)
-    assert once.get([4], lambda: "anew") == 4
-    assert once.get([0], lambda: "anew") == "anew"
+        once.get([number], lambda told, number=number: number)
+    assert once.get([4], lambda told: "anew") == 4
+    assert once.get([0], lambda told: "anew") == "anew"
 
 
 def test_what_is_computed_stops_when_the_run_has_ended():

@@ -82,3 +82,39 @@ def test_what_is_long_past_is_forgotten():
     for part in (SAMPLES[:2], SAMPLES[2:4], SAMPLES[4:], SAMPLES[:1]):
         models.scorer("small", lambda progress: Counting(asked, []), None, True).losses(part, KEPT[: len(part)])
     assert asked == [*SAMPLES, SAMPLES[0]]
+
+
+def test_who_waits_for_anothers_computation_hears_of_each_loss_as_it_is_there():
+    models, begun, go, heard, early = (
+        SharedModels(Notes(), 3),
+        threading.Event(),
+        threading.Event(),
+        {},
+        threading.Event(),
+    )
+
+    class Slow(HashScorer):
+        def losses(self, samples, kept_chars, heard=None, groups=None):
+            found = super().losses(samples, kept_chars)
+            for number, loss in enumerate(found):
+                heard(number, loss)
+                begun.set()
+                assert go.wait(30) or number
+            return found
+
+    def hear(number, loss):
+        heard[number] = loss
+        early.set()
+
+    step = threading.Thread(target=lambda: models.scorer("large", lambda progress: Slow("large")).losses(SAMPLES, KEPT))
+    step.start()
+    assert begun.wait(30)
+    ahead = threading.Thread(
+        target=lambda: models.scorer("large", lambda progress: Slow("large")).losses(SAMPLES, KEPT, hear)
+    )
+    ahead.start()
+    assert early.wait(30), "the step, which came first and tells nobody, has scored one"
+    go.set()
+    step.join()
+    ahead.join()
+    assert heard == dict(enumerate(HashScorer("large").losses(SAMPLES, KEPT)))

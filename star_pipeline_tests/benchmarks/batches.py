@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline_tests.batch_server import BatchServer, Fate, batch_server
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import seed_rows
+from star_pipeline_tests.journals import read_spend
 
 AGENTS = ("good", "mid", "bad")
 APART = {"latency_s", "cost_usd", "rewrite_cost_usd"}

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.judging import Judge, JudgeRules
@@ -87,7 +87,7 @@ async def ask_all(
             await chat.complete(ChatRequest("a", (Message("user", "question 0."),), "t", "v", sample=number))
             await asyncio.sleep(0.02)
 
-    chat = AgentChat({"a": agent(url)}, Journal(folder, "lake"), 1e5, at_once)
+    chat = AgentChat({"a": agent(url)}, SqliteJournal(folder, "lake"), 1e5, at_once)
     async with contextlib.aclosing(chat), watched(told):
 
         async def one(number: int) -> None:

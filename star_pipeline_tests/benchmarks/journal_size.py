@@ -14,7 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from star_pipeline.adapters.llm.journal import FILE, Entry, Journal
+from star_pipeline.adapters.journal.sqlite.file import FILE
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
+from star_pipeline.core.journal import Entry, Journal, Paid
 from star_pipeline.core.ports import ChatRequest
 
 _ASKED = 1000
@@ -26,13 +28,13 @@ def _key(number: int) -> bytes:
 
 async def fill(folder: Path, count: int) -> float:
     """Replies written a second, 128 at a time."""
-    journal = Journal(folder, "lake")
+    journal = SqliteJournal(folder, "lake")
     request = ChatRequest("a", (), "t", "v", stage="respond")
     entry = Entry("lake", "respond/s", "A reply of some length. " * 60, "stop", 300, 300, 10**8, 1.0, 1)
     began = time.perf_counter()
     for start in range(0, count, 128):
         many = range(start, min(start + 128, count))
-        await asyncio.gather(*(journal.add(_key(number), request, "m", 1200, entry, None) for number in many))
+        await asyncio.gather(*(journal.add(Paid.of(_key(number), request, "m", 1200, entry)) for number in many))
     seconds = time.perf_counter() - began
     await journal.aclose()
     return count / seconds
@@ -42,10 +44,10 @@ def reopen(folder: Path, count: int) -> None:
     """In a fresh process: print what opening and 1,000 look-ups take."""
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
-    journal = Journal(folder, "lake")
+    journal = SqliteJournal(folder, "lake")
     opened = time.perf_counter() - began
     began = time.perf_counter()
-    assert all(journal.find(_key(number * (count // _ASKED))) for number in range(_ASKED))
+    asyncio.run(_ask(journal, count))
     asked = (time.perf_counter() - began) / _ASKED
     grown = (psutil.Process().memory_info().rss - before) / 2**20
     began = time.perf_counter()
@@ -55,6 +57,11 @@ def reopen(folder: Path, count: int) -> None:
         f"open {opened * 1e3:.1f} ms, look-up {asked * 1e6:.0f} µs, memory +{grown:.1f} MiB, recount {recounted:.1f} s"
     )
     journal.close()
+
+
+async def _ask(journal: Journal, count: int) -> None:
+    for number in range(_ASKED):
+        assert await journal.find(_key(number * (count // _ASKED)))
 
 
 def main() -> None:

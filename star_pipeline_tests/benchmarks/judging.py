@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.judging import Judge, JudgeRules
@@ -97,7 +97,7 @@ async def judged(
         for slot, text in enumerate((pair.reference, pair.candidate)):
             candidates.append(_candidate(seed, slot, text))
     scores = [IfdScore(row.candidate_id, row.seed_id, "ok", False, gap=1.0) for row in candidates]
-    chat = Timed(AgentChat({"judge": agent}, Journal(folder, "lake"), tell=print))
+    chat = Timed(AgentChat({"judge": agent}, SqliteJournal(folder, "lake"), tell=print))
     async with contextlib.aclosing(chat):
         rows = await Judge(chat, PromptLibrary({}), rules).verdicts(candidates, seeds, scores, SilentProgress())
     return rows, sum(chat.seconds.values())

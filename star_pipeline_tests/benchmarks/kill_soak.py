@@ -1,6 +1,6 @@
 """Kills ``star-pipeline run`` at random moments, again and again, and compares with an undisturbed run.
 
-python -m star_pipeline_tests.benchmarks.kill_soak [--kills 30] [--seed 0] [--lag 0] [--seeds 24]
+python -m star_pipeline_tests.benchmarks.kill_soak [--kills 30] [--seed 0] [--lag 0] [--seeds 24] [--method eq8|thompson]
 """
 
 import argparse
@@ -17,8 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import FILE
 from star_pipeline.core import tables
 from star_pipeline.core.table_spec import AnyTable
 from star_pipeline_tests.conftest import seed_rows
@@ -27,6 +27,10 @@ from star_pipeline_tests.program import star, started
 
 IN_FLIGHT = 6
 AGENTS = ("good", "mid", "bad")
+EVOLUTIONS = {
+    "eq8": {"rate": 0.02, "floor": 0.01},
+    "thompson": {"method": "thompson", "floor": 0.01, "cost_weight": 20.0},
+}
 APART = {"latency_s"}
 """Costs and attempts are compared too: the server fails nobody, and each request has its one payer."""
 
@@ -44,8 +48,8 @@ class Soak:
     differences: list[str]
 
 
-def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds: int = 24) -> Soak:
-    """Run once undisturbed, and once with ``kills`` SIGKILLs, both with this lag.
+def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds: int = 24, method: str = "eq8") -> Soak:
+    """Run once undisturbed, and once with ``kills`` SIGKILLs, both with this lag and this method of evolution.
 
     ``models`` holds the scoring models ``small`` and ``large``.
     """
@@ -66,7 +70,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
             for name in AGENTS
         }
         sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 12}
-        evolution = {"rate": 0.02, "floor": 0.01, "lag": lag}
+        evolution = {**EVOLUTIONS[method], "lag": lag}
         config = configuration(models, server.url, agents=agents, sampling=sampling, evolution=evolution)
         options = ("--config", config, "--seeds", folder / "seeds.json")
         done = star("run", *options, "--lake", calm.root)
@@ -136,13 +140,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lag", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--method", choices=list(EVOLUTIONS), default="eq8")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = STARTER.read_text("utf-8").splitlines()
         save_gpt_neox(folder / "small", texts, seed=0, hidden=32, layers=2)
         save_gpt_neox(folder / "large", texts, seed=1, hidden=48, layers=2)
-        print(soak(folder, folder, options.kills, options.seed, options.lag, options.seeds))
+        print(soak(folder, folder, options.kills, options.seed, options.lag, options.seeds, options.method))
 
 
 if __name__ == "__main__":

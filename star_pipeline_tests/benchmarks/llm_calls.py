@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.ports import ChatRequest
@@ -101,7 +101,7 @@ async def ours(base: str, folder: Path, budget_usd: float | None = None, client:
         model="hosted_vllm/m", api_base=base, max_concurrency=IN_FLIGHT, params={"max_tokens": 512},
         input_cost_per_token=1e-6, output_cost_per_token=2e-6, client=client,
     )  # fmt: skip  # read as a table
-    async with contextlib.aclosing(AgentChat({"a": agent}, Journal(folder, "lake"), budget_usd)) as chat:
+    async with contextlib.aclosing(AgentChat({"a": agent}, SqliteJournal(folder, "lake"), budget_usd)) as chat:
 
         async def ask(number: int) -> None:
             message = Message("user", f"{number} {PROMPT}")

@@ -11,7 +11,6 @@ from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.fakes import HashEmbedder
 from star_pipeline.adapters.first_seeds import first_seeds
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.cli import app
 from star_pipeline.commands.calibrate import run_calibration
@@ -26,6 +25,7 @@ from star_pipeline.inspection.build import open_inspection
 from star_pipeline.report.build import build_report
 from star_pipeline_tests.commands.test_run import Lakeside, Notes, prefers_a
 from star_pipeline_tests.conftest import fake_resources, seed_rows
+from star_pipeline_tests.journals import read_spend
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox
 

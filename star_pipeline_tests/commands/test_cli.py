@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.offline.knowledge import shipped_examples
 from star_pipeline.adapters.offline.models import _folders
 from star_pipeline.adapters.offline.training import Recipe
@@ -185,7 +185,7 @@ def test_doctor_tells_of_the_offline_models_whether_they_are_there(tmp_path):
 def test_doctor_tells_what_the_journal_holds_and_mends_its_totals(tmp_path):
     lake = Lake.at(tmp_path / "lake")
     lake.prepare()
-    journal = Journal(lake.journal_folder(None), lake.lake_id)
+    journal = SqliteJournal(lake.journal_folder(None), lake.lake_id)
     journal._db.execute("INSERT INTO ledger(lake, agent, stage, spent) VALUES (?, 'a', 'judge', 5)", (lake.lake_id,))
     journal.close()
     said = [star("doctor", "--lake", tmp_path / "lake").stdout for _ in range(2)]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from star_pipeline.adapters.dataset_files import read_manifest
+from star_pipeline.commands.run import RunFailed
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
 from star_pipeline.core.errors import SeedError
@@ -84,6 +85,22 @@ def test_planted_questions_do_not_reach_the_data_set_and_are_told_everywhere(sid
     assert published(side) == rows
     [warning] = outcome.warnings
     assert "dataset.rows asks for 40 rows, and 6 are to be had; left out: 3 by overlap; add seeds" in warning
+    # shares by domain, which are met where there are rows for them
+    domain = {row.seed_id: row.domain_name for row in side.lake.read_table(tables.TASK_DOMAINS)}
+    [name] = {*domain.values()}
+    side.configure(dataset={"decontaminate": ["bench.jsonl"], "rows": 4, "domain_shares": {name: 0.75}})
+    outcome = side.run()
+    assert (side.asked, len(published(side))) == (0, 3)
+    [warning] = outcome.warnings
+    assert (
+        "dataset.rows asks for 4 rows, and 3 are to be had; left out: 3 by rows, 3 by overlap; by dataset.domain_shares the other"
+        in warning
+    )
+    assert f"by these shares: {name} 75%; the others" in side.lake.dataset_card.read_text("utf-8")
+    assert read_manifest(side.lake)["dataset"]["domain_shares"] == {name: 0.75}
+    side.configure(dataset={"decontaminate": ["bench.jsonl"], "rows": 4, "domain_shares": {"maths": 0.5}})
+    with pytest.raises(RunFailed, match=f"dataset.domain_shares: 'maths' is no task domain; expected .*: {name}"):
+        side.run()
     side.configure(dataset={"decontaminate": ["bench.jsonl"]})
     # other questions under the same name
     (side.config.parent / "bench.jsonl").write_text(json.dumps(BENCH[1]) + "\n")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.cli import app
 from star_pipeline.commands.estimate import run_estimate
@@ -21,6 +20,7 @@ from star_pipeline.core.planning.cost_estimate import reach
 from star_pipeline.core.planning.dry_run import ModelSize, sequence_flops
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
+from star_pipeline_tests.journals import read_spend
 from star_pipeline_tests.llm_server import Reply, chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox
 

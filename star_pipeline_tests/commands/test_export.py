@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +19,6 @@ from star_pipeline.core.intake.seeds import SeedRules
 from star_pipeline.core.publishing.exports import FORMS, NoRecord, Remark
 from star_pipeline_tests.commands.test_run import Lakeside
 from star_pipeline_tests.conftest import say
-from star_pipeline_tests.core.publishing.test_exports import EARLIER, star_row
 from star_pipeline_tests.program import star
 from star_pipeline_tests.tiny_models import save_model
 
@@ -308,37 +306,6 @@ def test_an_export_is_the_same_bytes_again_and_a_line_is_a_line_to_everybody(lak
     assert "用三句话" in (tmp_path / "train.jsonl").read_text("utf-8")
 
 
-def written(folder, *rows):
-    made = Lake.at(folder / "lake")
-    made.write_table(tables.STAR_DATASET, tables.STAR_DATASET.to_arrow(rows))
-    return made
-
-
-def test_alpaca_without_earlier_turns_and_system_prompts_is_plain_alpaca(tmp_path):
-    plain = written(tmp_path, star_row(seed_id="1"), star_row(seed_id="2"))
-    export(plain, "alpaca", str(tmp_path / "a.json"))
-    assert (
-        json.loads((tmp_path / "a.json").read_text())
-        == [{"instruction": "Why?", "input": "", "output": "Because."}] * 2
-    )
-    export(
-        written(tmp_path, star_row("Be brief.", seed_id="1"), star_row(seed_id="2")), "alpaca", str(tmp_path / "a.json")
-    )
-    systems = [record["system"] for record in json.loads((tmp_path / "a.json").read_text())]
-    assert systems == ["Be brief.", ""]
-
-
-def test_many_rows_in_their_order(tmp_path):
-    count = 10_000
-    many = written(tmp_path, *(star_row(seed_id=str(n), instruction=f"Why {n}?") for n in range(count)))
-    for ending in (".jsonl", ".parquet"):
-        export(many, "sharegpt", str(tmp_path / f"train{ending}"))
-    assert pq.ParquetFile(tmp_path / "train.parquet").num_row_groups > 1
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == pq.read_table(tmp_path / "train.parquet").to_pylist()
-    assert [json.loads(line)["id"] for line in lines] == [str(n) for n in range(count)]
-
-
 def test_the_records_go_to_standard_output_and_what_is_said_does_not(lake, final):
     command = ("export", "--output", "-", "--lake", lake.root)
     result = star(*command, "--format", "preference", text=False)
@@ -387,37 +354,6 @@ def test_an_output_that_cannot_be_is_refused_in_one_line(lake, tmp_path):
         export(lake, "prompt_completions", str(tmp_path / "x.json"))
     with pytest.raises(LakeError, match=r"cannot write /proc/train\.json: .*; free some space or mend the permissions"):
         export(lake, "messages", "/proc/train.json")
-
-
-def test_where_there_is_nothing_to_export_nothing_is_written(tmp_path):
-    target = tmp_path / "train.json"
-    target.write_text("as it was")
-    with pytest.raises(LakeError, match=r"star_dataset.parquet is not there; .*star-pipeline run"):
-        export(Lake.at(tmp_path / "none"), "messages", str(target))
-    with pytest.raises(LakeError, match="no rows, so there is nothing to export"):
-        export(written(tmp_path), "messages", str(target))
-    odd = star_row(seed_id="1", history=EARLIER[1:])
-    with pytest.raises(LakeError, match=r"no row gives a record \(left out 1: earlier turns"):
-        export(written(tmp_path, odd), "alpaca", str(target))
-    with pytest.raises(LakeError, match=r"no row gives a record \(left out 1: shard not done"):
-        export(written(tmp_path, odd), "preference", str(target))
-    assert target.read_text() == "as it was"
-    assert [path.name for path in tmp_path.iterdir() if path.name != "lake"] == ["train.json"]
-
-
-def test_a_broken_data_set_leaves_the_old_file_and_nothing_beside_it(tmp_path):
-    many = [star_row(seed_id=str(n), response=os.urandom(40).hex()) for n in range(9_000)]
-    lake, target = written(tmp_path, *many), tmp_path / "train.jsonl"
-    export(lake, "messages", str(target))
-    whole = target.read_bytes()
-    path = Path(str(lake.table(tables.STAR_DATASET)))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 4000] = b"\0" * 4000
-    path.write_bytes(data)
-    with pytest.raises(LakeError, match=r"star_dataset\.parquet cannot be read"):
-        export(lake, "messages", str(target))
-    assert target.read_bytes() == whole
-    assert [path.name for path in tmp_path.iterdir() if path.name != "lake"] == ["train.jsonl"]
 
 
 def test_pairs_of_a_shard_that_is_being_made_again_are_left_out(lake, tmp_path):

@@ -37,9 +37,7 @@ CHATML = (
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return save_model(
-        tmp_path_factory.mktemp("base"), "gpt_neox", TEXTS * 3, hidden=16, layers=1, initializer_range=0.02
-    )
+    return save_model(tmp_path_factory.mktemp("base"), "qwen2", TEXTS * 3, hidden=16, layers=1, initializer_range=0.02)
 
 
 ROWS = [
@@ -117,6 +115,24 @@ def test_the_yaml_of_axolotl_and_llamafactory_names_the_data_and_puts_no_templat
     assert named["columns"] == {"prompt": "prompt", "response": "completion"}
 
 
+def test_torchtune_is_told_the_model_in_its_own_words(lake, base, tmp_path):
+    import transformers
+
+    export_recipe(lake, "torchtune", str(tmp_path / "out"))
+    told = yaml.safe_load((tmp_path / "out" / "train.yaml").read_text("utf-8"))
+    config = transformers.AutoConfig.from_pretrained(base)
+    assert told["model"]["_component_"] == "torchtune.models.qwen2.qwen2"
+    assert (told["model"]["embed_dim"], told["model"]["num_kv_heads"]) == (
+        config.hidden_size,
+        config.num_key_value_heads,
+    )
+    assert told["model"]["vocab_size"] == config.vocab_size
+    assert (told["checkpointer"]["checkpoint_dir"], told["gradient_accumulation_steps"]) == (str(base), 3)
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "tune download" not in readme
+    assert "the tuned model is in `tuned/epoch_2/`" in readme
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("form", [Form("alpaca"), Form("plain"), Form("plain", "newline"), Form("chat")])
 def test_the_texts_are_the_tokens_that_were_scored(architecture, form, tmp_path):
@@ -180,7 +196,7 @@ def test_trl_trains_from_the_folders_own_command_and_learns_the_last_answers_alo
         [{"role": "user", "content": "Say apple."}], tokenize=False, add_generation_prompt=True
     )
     assert asked == records(tmp_path / "out")[0]["prompt"]
-    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "tuned").config.model_type == "gpt_neox"
+    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "tuned").config.model_type == "qwen2"
 
 
 def test_what_cannot_be_is_refused_in_one_line(lake, base, tmp_path):
@@ -188,7 +204,7 @@ def test_what_cannot_be_is_refused_in_one_line(lake, base, tmp_path):
         (
             "llama-factory",
             "out",
-            r"expected one of trl, axolotl, llamafactory, unsloth \(did you mean llamafactory\?\)",
+            r"expected one of trl, axolotl, llamafactory, unsloth, torchtune \(did you mean llamafactory\?\)",
         ),
         ("trl", "-", "expected the name of a folder"),
         ("trl", str(lake.root / "x"), "inside the lake"),
@@ -202,6 +218,11 @@ def test_what_cannot_be_is_refused_in_one_line(lake, base, tmp_path):
     with pytest.raises(ConfigError, match=r"no model that can be trained; .* --target MODEL"):
         export_recipe(lake_of(tmp_path / "other", "offline/small"), "trl", str(tmp_path / "out"))
     assert export_recipe(Lake.at(tmp_path / "other" / "lake"), "trl", str(tmp_path / "out"), str(base)).records == 3
+    neox = save_model(tmp_path / "neox", "gpt_neox", TEXTS * 3, hidden=16, layers=1)
+    with pytest.raises(
+        ConfigError, match=r"is a gpt_neox model, which torchtune does not build; expected one of llama, .*--for trl"
+    ):
+        export_recipe(lake, "torchtune", str(tmp_path / "out2"), str(neox))
     empty = Lake.at(tmp_path / "empty")
     empty.write_table(tables.STAR_DATASET, tables.STAR_DATASET.to_arrow(ROWS))
     with pytest.raises(LakeError, match="no scores that say how the target was scored"):

@@ -7,8 +7,8 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.memory import LanceMemoryBank
 from star_pipeline.commands.dev import serve
 from star_pipeline.core.errors import ConfigError
@@ -99,7 +99,7 @@ def test_a_lake_may_have_any_name_that_its_tools_take(tmp_path, monkeypatch):
     bank = LanceMemoryBank(lake.local(lake.memory_bank), "e")
     bank.replace_shard("000001-x", [MemoryEntry("s", "c", "000001-x", 1, "i", "a+b", 0.5)], np.ones((1, 4)))
     build_inspection(lake)
-    journal = Journal(lake.journal_folder(None), lake.lake_id)
+    journal = SqliteJournal(lake.journal_folder(None), lake.lake_id)
     assert journal.replies() == 0
     journal.close()
     with open_instance(lake) as again:

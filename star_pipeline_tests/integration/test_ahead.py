@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
+from star_pipeline.adapters.embedder import SentenceEmbedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline.defs.resources import EmbedderResource, LakeResource, SettingsResource
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.commands.test_run import Notes
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
@@ -139,3 +140,24 @@ def test_what_could_still_change_is_not_asked_for_and_an_error_is_told_by_the_st
     assert of[third] == []
     assert lake.has_table(tables.IFD_SCORES, first)
     assert not lake.has_table(tables.SAMPLING_PLAN, second)
+
+
+def test_the_first_plan_waits_for_no_embedding_model_and_one_that_cannot_be_loaded_ends_the_run_all_the_same(tmp_path):
+    rows = seed_rows(4)
+
+    class Missing(EmbedderResource):
+        def embedder(self):
+            return SentenceEmbedder(str(tmp_path / "nothing"))
+
+    with chat_server(answer) as server:
+        config = settings_of(tmp_path, server, "config", 0)
+        lake = Lake.at(tmp_path / "lake")
+        lake.write_bytes(lake.seeds / "seeds.json", json.dumps(rows).encode())
+        settings = SettingsResource(config=str(config))
+        fakes = fake_resources(settings, LakeResource(root=str(lake.root)), ease=1.0)
+        models = {"scorer": fakes["scorer"], "embedder": Missing(settings=settings)}
+        with pytest.raises(RunFailed, match=r"memory\.embedding .* cannot be loaded"):
+            run_pipeline(str(config), lake, [], Notes(), models)
+        assert not lake.shards_of(tables.SAMPLING_PLAN)
+        run(tmp_path, config, "lake", rows, True)
+    assert set(questions(server.requests).values()) == {1}

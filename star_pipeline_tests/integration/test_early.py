@@ -95,12 +95,12 @@ def test_the_judge_judges_while_the_second_model_in_this_process_still_scores(tm
     told, waited = Told(), []
 
     class Large(HashScorer):
-        """It tells of the first seed's candidates, and does not end before the judge has been asked."""
+        """It tells of the first seed's reference and of one candidate, and does not end before the judge has been asked."""
 
         def losses(self, samples, kept_chars, heard=None, groups=None):
             found = super().losses(samples, kept_chars)
             if heard:
-                for number, loss in enumerate(found[: len(found) // 2]):
+                for number, loss in enumerate(found[:2]):
                     heard(number, loss)
                 waited.append(told.judged.wait(PATIENCE_S))
             return found

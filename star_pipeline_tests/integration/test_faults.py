@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import FILE
 from star_pipeline.core import tables
 from star_pipeline_tests.benchmarks.kill_soak import soak
 from star_pipeline_tests.chaos import Chaos
@@ -133,3 +133,10 @@ def test_runs_that_are_killed_at_random_end_like_an_undisturbed_one_and_pay_noth
     assert told.replies == told.undisturbed
     assert told.requests == told.undisturbed + sum(told.lost)
     assert max(told.lost) <= told.most_in_flight
+
+
+def test_a_run_by_thompson_sampling_that_is_killed_within_a_shard_ends_like_an_undisturbed_one(models, tmp_path):
+    """Its tallies, variances and costs come out of the shards' tables: what the kill left half made is counted once."""
+    told = soak(tmp_path, models, kills=1, seed=1, seeds=24, method="thompson")
+    assert told.differences == []
+    assert told.requests == told.undisturbed + sum(told.lost)

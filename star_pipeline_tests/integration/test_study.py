@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.lock import hold_study
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.progress import SilentProgress
@@ -29,6 +28,7 @@ from star_pipeline.inspection.build import open_inspection
 from star_pipeline.instance import open_instance
 from star_pipeline_tests.commands.test_study import configured, run
 from star_pipeline_tests.conftest import seed_rows
+from star_pipeline_tests.journals import read_spend
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import started
 from star_pipeline_tests.tiny_models import save_model

@@ -1,35 +1,32 @@
 """What became of a batch's request is booked: its reply with what it cost, or its reservation, released or kept."""
 
-from star_pipeline.adapters.llm import batch_store as store
 from star_pipeline.adapters.llm.answers import Answer
 from star_pipeline.adapters.llm.batch_lines import Outcomes
 from star_pipeline.adapters.llm.failures import Failure
-from star_pipeline.adapters.llm.journal import Entry, Journal
 from star_pipeline.adapters.llm.prices import Price, max_tokens
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError
+from star_pipeline.core.journal import Entry, Journal, Paid, Sent
 
 
 async def book(
-    journal: Journal, number: int, agent: AgentConfig, cost: Price, one: store.Sent, outcomes: Outcomes, took_s: float
+    journal: Journal, number: int, agent: AgentConfig, cost: Price, one: Sent, outcomes: Outcomes, took_s: float
 ) -> Entry | Failure | None:
     """The reply to use, or why there is none; None where another process was first to find out."""
     answer = outcomes.of(one.key, one.request, took_s)
     if isinstance(answer, Answer):
         entry = _entry(one, agent, cost, answer)
         try:
-            return await journal.add(
-                one.key, one.request, agent.model, one.prompt_bytes, entry, one.reservation,
-                lambda db: store.take(db, number, one.key),
-            )  # fmt: skip  # a parameter's value each
+            paid = Paid.of(one.key, one.request, agent.model, one.prompt_bytes, entry)
+            return await journal.add(paid, one.reservation, number)
         except CallError as error:
             answer = Failure(error.kind, str(error), False)
     failure, billed_as = answer, answer.kind if answer.maybe_billed else None
-    mine = await journal.write(lambda db: store.drop(db, number, one, billed_as))
+    [mine] = await journal.drop(number, [one], billed_as)
     return failure if mine else None
 
 
-def _entry(one: store.Sent, agent: AgentConfig, cost: Price, answer: Answer) -> Entry:
+def _entry(one: Sent, agent: AgentConfig, cost: Price, answer: Answer) -> Entry:
     """The reply as it is booked, on who sent the request. Where no tokens are counted, the cost is the most that they can have cost."""
     if answer.prompt_tokens is None or answer.completion_tokens is None:
         most = max_tokens({**agent.params, **one.params}) or len(answer.text.encode("utf-8", "replace"))

@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from star_pipeline.adapters.llm.batch_store import Batch
+from star_pipeline.core.journal import Batch
 
 _OTHER_HOST_S = 600.0
 SENDING: set[str] = set()

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 
 from star_pipeline.adapters.backoff import wait_s
 from star_pipeline.adapters.llm.batch_lines import endpoint
-from star_pipeline.adapters.llm.batch_store import Batch
 from star_pipeline.adapters.llm.failures import Failure, classify, remedy
 from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.adapters.llm.secrets import NO_KEY, key_of, masker
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import AgentDown
+from star_pipeline.core.journal import Batch
 
 MARKER = "star_pipeline"
 """Under this name a batch's metadata tell which of ours it is."""

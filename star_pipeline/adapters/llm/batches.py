@@ -5,26 +5,24 @@ whoever asks for one of its requests next, in whatever process, goes on waiting 
 """
 
 import asyncio
-import sqlite3
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from star_pipeline.adapters.llm import batch_store as store
 from star_pipeline.adapters.llm.batch_booking import book
 from star_pipeline.adapters.llm.batch_lines import MOST_BYTES, MOST_REQUESTS, Outcomes, line
 from star_pipeline.adapters.llm.batch_owners import SENDING, is_alive, this_process
 from star_pipeline.adapters.llm.batch_service import FORGOTTEN_S, UNSURE_S, BatchService, NotCreated, State
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import Failure, classify
-from star_pipeline.adapters.llm.journal import Entry, Journal
 from star_pipeline.adapters.llm.prices import FREE, price, prompt_bound, prompt_bytes, worst_pico
 from star_pipeline.adapters.llm.request_forms import RequestForm
 from star_pipeline.adapters.llm.secrets import key_masker, masker
 from star_pipeline.adapters.progress import in_words
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown, CallError, StarError
+from star_pipeline.core.journal import Batch, Begun, Entry, Journal, Sent
 from star_pipeline.core.ports import ChatRequest
 
 _QUIET_S, _LONGEST_HOLD_S = 0.5, 600.0
@@ -39,7 +37,7 @@ class _Waiter:
     key: bytes
     request: ChatRequest
     line: bytes
-    sent: store.Sent
+    sent: Sent
     future: asyncio.Future[Entry | None]
 
 
@@ -72,15 +70,12 @@ class Batches:
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def holds(self, key: bytes) -> bool:
-        return self._journal.read(lambda db: store.holding(db, key)) is not None
-
     async def ask(self, key: bytes, request: ChatRequest, form: RequestForm, tries: int, send: bool) -> Entry | None:
         """The reply, on disk. Raises Failure, and what ends the run; None where the request is in no batch and ``send`` is False."""
         while True:
-            if known := self._journal.find(key):
+            if known := await self._journal.find(key):
                 return known
-            batch = self._journal.read(lambda db: store.holding(db, key))
+            batch = await self._journal.holding(key)
             if batch is None and not send:
                 return None
             future: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
@@ -119,10 +114,10 @@ class Batches:
         except Exception as error:  # litellm's word on what its provider takes
             raise classify(error, agent, self._mask) from None
 
-    def _sent(self, key: bytes, request: ChatRequest, tries: int) -> store.Sent:
+    def _sent(self, key: bytes, request: ChatRequest, tries: int) -> Sent:
         agent, cost = self._agents[request.agent], self._prices[request.agent]
         worst = worst_pico(request, agent, cost) if self._budget and cost != FREE else None
-        return store.Sent(
+        return Sent(
             key, self._journal.lake, request.agent, request.stage, request.purpose, request.template, request.sample, request.params,
             prompt_bytes(request), prompt_bound(request), tries, worst=worst,
         )  # fmt: skip  # a field's value each
@@ -171,16 +166,18 @@ class Batches:
             self._begins()
             try:
                 begun = await self._begin(name, marker, [waiter.sent for waiter in waiters])
-            except BaseException:
+            except BaseException as error:
                 SENDING.discard(marker)
                 self._ended()
+                if isinstance(error, Exception):
+                    self._fail(waiters, error)
                 raise
             if begun.batch is None:
                 SENDING.discard(marker)
                 self._ended()
             else:
-                lines = [of[key].line for key in begun.taken]
-                self._following[begun.batch] = asyncio.create_task(self._carry_out(begun.batch, name, marker, lines))
+                taken = [of[key] for key in begun.taken]
+                self._following[begun.batch] = asyncio.create_task(self._carry_out(begun.batch, name, marker, taken))
             for key in begun.elsewhere:
                 if not of[key].future.done():
                     of[key].future.set_result(None)
@@ -192,43 +189,41 @@ class Batches:
                     self._fail(waiters, error)
                     return
 
-    async def _begin(self, name: str, marker: str, sent: list[store.Sent]) -> store.Begun:
+    async def _begin(self, name: str, marker: str, sent: list[Sent]) -> Begun:
         limit = self._budget.limit if self._budget else None
-        owner = this_process()
-        return await self._journal.write(lambda db: store.begin(db, marker, name, owner, sent, limit))
+        return await self._journal.begin_batch(marker, name, this_process(), sent, limit)
 
     async def _create(self, number: int, name: str, lines: list[bytes]) -> str:
         """From what is on disk alone to a batch at the provider; its name there. Where it certainly is not there, nothing is kept."""
-        batch = self._batch(number)
+        batch = await self._journal.batch(number)
         assert batch is not None, "it was written a moment ago"
         try:
             file = await self._service.upload(name, lines)
-            await self._journal.write(lambda db: store.uploaded(db, number, file))
+            await self._journal.uploaded(number, file)
             remote = await self._service.create(name, batch, file)
         except NotCreated:
             await self._forget(number)
             raise
-        await self._journal.write(lambda db: store.created(db, number, remote))
+        await self._journal.created(number, remote)
         return remote
 
-    async def _carry_out(self, number: int, name: str, marker: str, lines: list[bytes]) -> None:
+    async def _carry_out(self, number: int, name: str, marker: str, taken: list[_Waiter]) -> None:
         """Create a batch, and wait for it."""
-        creation = asyncio.create_task(self._create(number, name, lines))
+        creation = asyncio.create_task(self._create(number, name, [waiter.line for waiter in taken]))
         self._creating.add(creation)
-        mine = self._waiting_for(number)
         try:
             try:
                 remote = await asyncio.shield(creation)
             finally:
                 creation.add_done_callback(lambda done: self._is_created(done, marker))
             self._tell(
-                f"agent {name}: {len(lines):,} {'request' if len(lines) == 1 else 'requests'} sent as batch {remote}; "
+                f"agent {name}: {len(taken):,} {'request' if len(taken) == 1 else 'requests'} sent as batch {remote}; "
                 f"{_WAITING}"
             )
             await self._wait(number, name)
-            self._again()
+            await self._again()
         except Exception as error:
-            self._fail([*mine, *self._waiting_for(number)], error)
+            await self._fail_all(number, error, taken)
         finally:
             self._ended()
             self._following.pop(number, None)
@@ -247,13 +242,13 @@ class Batches:
 
     async def _go_on(self, number: int, name: str) -> None:
         try:
-            while (batch := self._batch(number)) and batch.remote is None:
+            while (batch := await self._journal.batch(number)) and batch.remote is None:
                 if is_alive(batch):
                     await self._sleep(_FIRST_LOOK_S)
                 elif batch.file is None:  # nobody has been asked to work on it
                     await self._forget(number)
                 elif found := await self._look_for(name, batch, batch.file):
-                    await self._journal.write(lambda db: store.created(db, number, found))
+                    await self._journal.created(number, found)
                 elif time.time() - batch.at < UNSURE_S:
                     await self._sleep(_FIRST_LOOK_S)
                 else:
@@ -262,14 +257,14 @@ class Batches:
                 old = in_words(max(time.time() - batch.at, 0))
                 self._tell(f"agent {name}: going on with batch {batch.remote}, which was sent {old} ago; {_WAITING}")
                 await self._wait(number, name)
-            self._again()
+            await self._again()
         except Exception as error:
-            self._fail(self._waiting_for(number), error)
+            await self._fail_all(number, error)
         finally:
             self._ended()
             self._following.pop(number, None)
 
-    async def _look_for(self, name: str, batch: store.Batch, file: str) -> str | None:
+    async def _look_for(self, name: str, batch: Batch, file: str) -> str | None:
         try:
             return await self._service.find(name, batch, file)
         except AgentDown:
@@ -279,11 +274,11 @@ class Batches:
 
     async def _forget(self, number: int) -> None:
         """It was never sent: nothing of it is kept."""
-        await self._journal.write(lambda db: [store.drop(db, number, one, None) for one in store.sent_in(db, number)])
+        await self._journal.drop(number, await self._journal.sent_in(number))
 
     async def _wait(self, number: int, name: str) -> None:
         """Until the batch has ended, and its replies are in the journal."""
-        batch = self._batch(number)
+        batch = await self._journal.batch(number)
         if batch is None:
             return
         who, told_at, counts = f"agent {name}: batch {batch.remote}", time.monotonic(), (0, 0)
@@ -305,10 +300,10 @@ class Batches:
         await self._settle(number, name, batch, state, outcomes)
         self._left.discard(who)
 
-    async def _settle(self, number: int, name: str, batch: store.Batch, state: State, outcomes: Outcomes) -> None:
+    async def _settle(self, number: int, name: str, batch: Batch, state: State, outcomes: Outcomes) -> None:
         """Book every reply, and release or keep the reservation of every request without one; then tell who waits, in their order."""
-        sent = self._journal.read(lambda db: store.sent_in(db, number))
-        waiting = {waiter.key: waiter for waiter in self._waiting_for(number)}
+        sent = await self._journal.sent_in(number)
+        waiting = {waiter.key: waiter for waiter in await self._waiting_for(number)}
         if outcomes.crowded and len(sent) > 1:
             if list(self._following) == [number]:  # alone it was too much
                 self._most[name] = max(min(self._most[name], len(sent)) // 2, 1)
@@ -335,25 +330,26 @@ class Batches:
             else:
                 waiter.future.set_result(result)
 
-    def _batch(self, number: int) -> store.Batch | None:
-        return self._journal.read(lambda db: store.read(db, number))
-
-    def _waiting_for(self, number: int) -> list[_Waiter]:
+    async def _waiting_for(self, number: int) -> list[_Waiter]:
         """Who waits for a request of this batch."""
-
-        def held(db: sqlite3.Connection) -> set[bytes]:
-            return {one.key for one in store.sent_in(db, number)}
-
-        keys = self._journal.read(held)
+        keys = {one.key for one in await self._journal.sent_in(number)}
         return [waiter for waiter in self._waiters.values() if waiter.key in keys]
 
-    def _again(self) -> None:
+    async def _again(self) -> None:
         """Whoever waits for a batch that was given up, or that another process has dealt with, looks anew."""
+        held = await self._journal.in_batches()
         queued = {waiter.key for queue in self._queues.values() for waiter in queue}
-        held = self._journal.read(store.keys)
         for waiter in self._waiters.values():
             if not waiter.future.done() and waiter.key not in queued and waiter.key not in held:
                 waiter.future.set_result(None)
+
+    async def _fail_all(self, number: int, error: Exception, also: Sequence[_Waiter] = ()) -> None:
+        """Tell whoever waits for a request of this batch, and everybody where the journal does not tell who that is."""
+        try:
+            waiters = await self._waiting_for(number)
+        except StarError:
+            waiters = list(self._waiters.values())
+        self._fail([*also, *waiters], error)
 
     def _fail(self, waiters: list[_Waiter], error: Exception) -> None:
         for waiter in waiters:

@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from star_pipeline.adapters.llm import ledger
 from star_pipeline.adapters.llm.failures import Failure
-from star_pipeline.adapters.llm.journal import Journal
-from star_pipeline.adapters.llm.prices import PICO
 from star_pipeline.core.errors import BudgetReached
+from star_pipeline.core.journal import PICO, Journal
 
 
 class Budget:
@@ -36,9 +34,8 @@ class Budget:
         try:
             yield reservation
         except Failure as failure:
-            fate = failure.kind
             if failure.maybe_billed:
-                await self._journal.write(lambda db: ledger.keep(db, reservation, fate))
+                await self._journal.keep(reservation, failure.kind)
             else:
                 await self.release(reservation)
             raise
@@ -47,7 +44,7 @@ class Budget:
 
     async def release(self, reservation: int) -> None:
         """Its try cost nothing."""
-        await self._journal.write(lambda db: ledger.release(db, reservation))
+        await self._journal.release(reservation)
 
     @property
     def limit(self) -> int:
@@ -65,7 +62,7 @@ class Budget:
     async def room(self, pico: int) -> None:
         """Wait until something in flight has settled, for requests that need ``pico``. Raises BudgetReached where nothing is."""
         if not self._busy:
-            raise self._reached(pico)
+            raise await self._reached(pico)
         await self._changed.wait()
 
     async def _reserve(self, agent: str, stage: str, pico: int) -> int:
@@ -76,9 +73,7 @@ class Budget:
                 self._busy += 1  # asked for, then in flight
                 granted: int | None = None
                 try:
-                    granted = await self._journal.write(
-                        lambda db: ledger.reserve(db, self._journal.lake, agent, stage, pico, self._limit)
-                    )
+                    granted = await self._journal.reserve(agent, stage, pico, self._limit)
                 finally:
                     if granted is None:
                         self._busy -= 1
@@ -86,7 +81,7 @@ class Budget:
                     return granted
                 if not self._busy:
                     self._wake()
-                    raise self._reached(pico * max(self._waiting, 1))
+                    raise await self._reached(pico * max(self._waiting, 1))
                 await changed.wait()
         finally:
             self._waiting -= 1
@@ -95,8 +90,8 @@ class Budget:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _reached(self, pico: int) -> BudgetReached:
-        rows = self._journal.spend()
+    async def _reached(self, pico: int) -> BudgetReached:
+        rows = await asyncio.to_thread(self._journal.spend)
         spent, reserved = (sum(getattr(row, name) for row in rows) / PICO for name in ("spent", "reserved"))
         kept = f", {_usd(reserved)} reserved for requests whose fate nobody knows" if reserved else ""
         least = spent + reserved + pico / PICO

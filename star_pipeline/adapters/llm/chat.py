@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from star_pipeline.adapters.backoff import wait_s
+from star_pipeline.adapters.journal.request_keys import request_key
 from star_pipeline.adapters.llm.answers import Answer
-from star_pipeline.adapters.llm.batch_store import any_open
 from star_pipeline.adapters.llm.batches import Batches
 from star_pipeline.adapters.llm.budget import Budget
 from star_pipeline.adapters.llm.failures import LOADING, Failure
-from star_pipeline.adapters.llm.journal import Entry, Journal, request_key
-from star_pipeline.adapters.llm.ledger import AHEAD
 from star_pipeline.adapters.llm.limits import Admission
 from star_pipeline.adapters.llm.prices import (
     FREE,
-    PICO,
     Price,
     max_tokens,
     price,
@@ -31,6 +28,7 @@ from star_pipeline.adapters.llm.senders import Senders
 from star_pipeline.adapters.llm.servers import Server, Servers
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import CallError, StarError
+from star_pipeline.core.journal import AHEAD, PICO, Entry, Journal, Paid
 from star_pipeline.core.ports import ChatReply, ChatRequest
 
 _GRACE_S, _LONG_WAIT_S = 10.0, 30.0
@@ -80,7 +78,7 @@ class AgentChat:
         self._stopped: StarError | None = None
         self._batches: Batches | None = None
         # an agent that is live by now may have asked before in a batch, which is paid
-        if any(agent.mode == "batch" for agent in agents.values()) or journal.read(any_open):
+        if any(agent.mode == "batch" for agent in agents.values()) or journal.any_open():
             live = lambda: len(self._asked) - (self._batches.waiting if self._batches else 0)  # noqa: E731
             self._batches = Batches(agents, journal, self._budget, sleep, tell, live)
 
@@ -88,16 +86,17 @@ class AgentChat:
         """The reply from the journal, or from the agent, on disk by then. Raises CallError once it has failed for good, and
         what ends the run: AgentDown, BudgetReached, LakeError."""
         key = request_key(request, self._agents[request.agent].config)
-        task = self._asked.get(key)
-        first = task is None
-        if task is None:
+        if key not in self._asked:
             try:
-                known = self._journal.find(key)
+                known = await self._journal.find(key)
             except StarError as error:
                 self._stopped = self._stopped or error
                 raise
             if known:
                 return self._booked(await self._claimed(key, known, request), request)
+        task = self._asked.get(key)  # somebody else may have asked while the journal was looked into
+        first = task is None
+        if task is None:
             task = self._asked[key] = asyncio.create_task(self._answer(key, request))
             task.add_done_callback(lambda done: self._forget(key, done))
         try:
@@ -107,9 +106,9 @@ class AgentChat:
             raise CallError(error.kind, str(error), error.attempts if first else 0) from None
         return self._booked(await self._claimed(key, entry, request), request)
 
-    def is_answered(self, request: ChatRequest) -> bool:
+    async def is_answered(self, request: ChatRequest) -> bool:
         """Whether the reply is in the journal."""
-        return self._journal.find(request_key(request, self._agents[request.agent].config)) is not None
+        return await self._journal.find(request_key(request, self._agents[request.agent].config)) is not None
 
     async def aclose(self) -> None:
         """Let what is in flight arrive, for a few seconds, since it is paid; then close the journal."""
@@ -165,7 +164,9 @@ class AgentChat:
         while True:
             try:
                 async with agent.server.gate.slot() as leave, agent.server.breaker.turn() as probing:
-                    if sent == 0 and (known := self._journal.find(key)):  # another process may have asked meanwhile
+                    if sent == 0 and (
+                        known := await self._journal.find(key)
+                    ):  # another process may have asked meanwhile
                         return known
                     counted += not probing
                     tried = tried or [agent.server.adaptation.form]
@@ -293,7 +294,8 @@ class AgentChat:
             self._tell(news)
         entry = self._entry(request, agent, answer, sent)
         leave.answered(answer.latency_s, entry.prompt_tokens, entry.completion_tokens)
-        return await self._journal.add(key, request, agent.config.model, prompt_bytes(request), entry, reservation)
+        paid = Paid.of(key, request, agent.config.model, prompt_bytes(request), entry)
+        return await self._journal.add(paid, reservation)
 
     def _go_on(self) -> None:
         """Raises what has ended the run, if anything has; a copy, since each raising lengthens an error's traceback."""

@@ -7,10 +7,9 @@ from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.errors import ConfigError
+from star_pipeline.core.journal import PICO
 from star_pipeline.core.ports import ChatRequest
 
-PICO = 10**12
-"""Money is counted in whole 1e-12 USD: running totals in floats would drift."""
 _MOST_PICO = 10**15
 _UNPRICED = frozenset({"hosted_vllm", "lm_studio", "llamafile", "custom_openai"})
 """Servers of one's own, of which litellm's map holds none."""

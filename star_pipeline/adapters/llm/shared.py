@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from star_pipeline.adapters.llm.ledger import AHEAD
 from star_pipeline.core.errors import CallError
+from star_pipeline.core.journal import AHEAD
 from star_pipeline.core.ports import ChatModel, ChatReply, ChatRequest
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _STAGES = {"rewrite": 0, "respond": 1, "judge": 2}
 class JournalledChat(ChatModel, Protocol):
     """A chat model that can tell what it has a reply to."""
 
-    def is_answered(self, request: ChatRequest) -> bool: ...
+    async def is_answered(self, request: ChatRequest) -> bool: ...
 
 
 class _Turns:
@@ -141,7 +141,7 @@ class SharedChat:
     async def _send(self, key: bytes, request: ChatRequest, rank: Rank) -> ChatReply:
         asked = replace(request, purpose=AHEAD + request.purpose)
         try:
-            if self._chat.is_answered(request):
+            if await self._chat.is_answered(request):
                 return await self._chat.complete(asked)
             most = self._limit(request.agent)
             # some more than the limit, so that a slot that is free finds one waiting

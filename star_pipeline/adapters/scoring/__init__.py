@@ -1,11 +1,13 @@
-"""Eq. 4's losses: under a Hugging Face model in this process, or under one that an OpenAI-compatible server holds."""
+"""Eq. 4's losses: under a Hugging Face model in this process or on a Ray cluster, or under one that an OpenAI-compatible server holds."""
 
 from pathlib import Path
+from typing import Any
 
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.config.scoring import AnyModel, ScoringConfig, ServedModel
+from star_pipeline.core.equations.ifd_templates import Start, Template
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import Progress, Scorer
 
@@ -29,24 +31,46 @@ def open_scorer(
         from star_pipeline.adapters.scoring.served import ServedScorer
 
         return ServedScorer(model, template, scoring.max_length, progress, start=scoring.start)
-    from star_pipeline.adapters.scoring.local import LocalScorer
-    from star_pipeline.adapters.scoring.numerics import devices, settled_in
     from star_pipeline.adapters.scoring.weights import weights_of
 
     source = model_source(str(model), lake, progress)
-    numerics = settled_in(numerics_record or lake.numerics, scoring.dtype, scoring.device)
-    return LocalScorer(
-        source,
-        numerics,
-        template,
-        scoring.max_length,
-        devices=devices(scoring.device, numerics),
-        batch_tokens=scoring.batch_tokens,
-        keep=scoring.keep_loaded,
-        progress=progress,
-        weights=weights_of(source, template, progress),
-        start=scoring.start,
-    )
+    weights = weights_of(source, template, progress)
+    record = numerics_record or lake.numerics
+    return scorer_of(source, scoring, record, progress, template=template, start=scoring.start, weights=weights)
+
+
+def scorer_of(
+    source: str,
+    scoring: ScoringConfig,
+    record: UPath,
+    progress: Progress,
+    *,
+    template: Template,
+    start: Start,
+    weights: str,
+    alone: bool = True,
+) -> Scorer:
+    """The scorer for an id or a folder, here or on a Ray cluster, whichever ``scoring.engine`` says; ``record`` keeps the numerics."""
+    rest: dict[str, Any] = {
+        "batch_tokens": scoring.batch_tokens,
+        "keep": scoring.keep_loaded,
+        "progress": progress,
+        "weights": weights,
+    }
+    if scoring.engine == "ray":
+        from star_pipeline.adapters.scoring.replicas.scorer import RayScorer, settled_for_replicas
+
+        settled = settled_for_replicas(record, scoring)
+        return RayScorer(
+            source, settled, template, scoring.max_length,
+            settings=scoring.ray, record=record, start=start, alone=alone, **rest,
+        )  # fmt: skip
+    from star_pipeline.adapters.scoring.local import LocalScorer
+    from star_pipeline.adapters.scoring.numerics import devices, settled_in
+
+    numerics = settled_in(record, scoring.dtype, scoring.device)
+    on = devices(scoring.device, numerics)
+    return LocalScorer(source, numerics, template, scoring.max_length, devices=on, start=start, alone=alone, **rest)
 
 
 def present_weights(scoring: ScoringConfig, lake: Lake, progress: Progress) -> dict[str, str]:

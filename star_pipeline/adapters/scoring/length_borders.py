@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from star_pipeline.adapters.scoring.batch_plan import side_of
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class LengthBorders:
 
     def side(self, length: int) -> int:
         """How many borders a pass of so many tokens is beyond."""
-        return bisect_left(self.borders, length)
+        return side_of(self.borders, length)
 
     def each_its_own(self, side: int) -> bool:
         """Whether on this side no two lengths may share a batch, as far as the configuration tells."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from upath import UPath
 
 from star_pipeline.adapters.fair_lock import FairLock
-from star_pipeline.adapters.lake import write_whole
+from star_pipeline.adapters.lake import write_once, write_whole
 from star_pipeline.core.errors import ModelError
 
 _ROWS, _WIDTH, _COLUMNS = 512, 512, 2048
@@ -49,22 +49,25 @@ class Numerics:
                 products.fp32_precision = before
 
 
-def settle(dtype: str, device: str, recorded: Numerics | None) -> Numerics:
+def settle(
+    dtype: str, device: str, recorded: Numerics | None, *, here: bool = True, threads: int | None = None
+) -> Numerics:
     """The settings with ``auto`` filled in: as ``recorded`` where the lake has scored before, else float32 on a CPU, bfloat16 on
-    a GPU, and the faster of the libraries. Raises ModelError where a device is not there."""
+    a GPU, the faster of the libraries, and ``threads``, or this machine's. Raises ModelError where a device is not there, unless it
+    is not to be ``here``."""
     import torch
 
     kind = device.split(":", 1)[0]
     if device == "auto":
         kind = recorded.device if recorded else "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
+    if here and kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(
             f"scoring.device: {kind} is not there (this lake may have been scored on another machine); set scoring.device: cpu "
             "and accept slightly different values, or go back to that machine"
         )
     if dtype == "auto":
         dtype = recorded.dtype if recorded else "float32" if kind == "cpu" else "bfloat16"
-    threads = recorded.threads if recorded else torch.get_num_threads()
+    threads = recorded.threads if recorded else threads or torch.get_num_threads()
     return Numerics(dtype, kind, threads, _linear(dtype, kind, threads, recorded))
 
 
@@ -85,14 +88,25 @@ def devices(asked: str, numerics: Numerics) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
-def settled_in(record: UPath, dtype: str, device: str) -> Numerics:
-    """``settle`` with what the file ``record`` holds; it is written at the first time. What else is in the file stays."""
+def recorded_in(record: UPath) -> Numerics | None:
+    """What the file ``record`` holds; None where nothing was scored yet."""
     kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
     named = {field.name: kept[field.name] for field in fields(Numerics) if field.name in kept}
-    recorded = Numerics(**named) if "dtype" in named else None
-    fixed = settle(dtype, device, recorded)
-    if recorded is None:
-        write_whole(record, json.dumps({**asdict(fixed), **kept}).encode())
+    return Numerics(**named) if "dtype" in named else None
+
+
+def settled_in(record: UPath, dtype: str, device: str, *, here: bool = True, threads: int | None = None) -> Numerics:
+    """``settle`` with what the file ``record`` holds; it is written at the first time. What else is in the file stays."""
+    recorded = recorded_in(record)
+    fixed = settle(dtype, device, recorded, here=here, threads=threads)
+    if recorded is not None:
+        return fixed
+    kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    data = json.dumps({**asdict(fixed), **kept}).encode()
+    if kept:
+        write_whole(record, data)
+    elif write_once(record, data) != data:  # another was first, and what it settled holds
+        return settled_in(record, dtype, device, here=here, threads=threads)
     return fixed
 
 

@@ -48,22 +48,16 @@ def held_out(
     progress: Progress,
 ) -> list[StudyLoss]:
     """The loss of each question's reference answers under the model in ``source``, through the project's own scorer."""
-    from star_pipeline.adapters.scoring.local import LocalScorer
-    from star_pipeline.adapters.scoring.numerics import devices, settled_in
+    from star_pipeline.adapters.scoring import scorer_of
 
-    scoring = config.scoring
-    numerics = settled_in(lake.numerics, scoring.dtype, scoring.device)
-    scorer = LocalScorer(
+    scorer = scorer_of(
         source,
-        numerics,
-        form.template,
-        scoring.max_length,
-        devices=devices(scoring.device, numerics),
-        batch_tokens=scoring.batch_tokens,
-        keep=scoring.keep_loaded,
-        progress=progress,
-        weights=_version(source),
+        config.scoring,
+        lake.numerics,
+        progress,
+        template=form.template,
         start=form.start,
+        weights=_version(source),
         alone=False,
     )
     return held_out_losses(scorer, questions, subject)

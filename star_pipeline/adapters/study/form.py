@@ -11,6 +11,7 @@ from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring.prefix_tree import Tokens
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.config.scoring import AnyModel, ScoringConfig
+from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.equations.ifd_templates import Template
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -69,6 +70,16 @@ class TargetTexts:
     @property
     def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
         return self._loaded.tokenizer
+
+    @cached_property
+    def architecture(self) -> JsonObject:
+        """The model's config.json as transformers reads it; the text's part of a model that takes more."""
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(
+            self._loaded.name
+        )  # the tokenizer's loading has read it before
+        return dict(config.get_text_config().to_dict())
 
     @cached_property
     def end(self) -> tuple[int, ...]:
@@ -138,7 +149,8 @@ class TargetTexts:
         has_bos = tokenizer.bos_token_id is not None
         if self.form.template != "chat":
             tokenizer.chat_template = chat_template(self.form.template, self.form.start, has_bos)
-        elif isinstance(tokenizer.chat_template, str):
+        elif tokenizer.chat_template:
+            tokenizer.chat_template = tokenizer.get_chat_template()  # of several (for tools, say) the default one
             # what IFD scored begins with the start token: so does what is taught, and what is asked
             shown = str(tokenizer.apply_chat_template([{"role": "user", "content": "question"}], tokenize=False))
             if not shown.startswith(tokenizer.bos_token if has_bos else tokenizer.eos_token):

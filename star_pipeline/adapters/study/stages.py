@@ -62,7 +62,7 @@ class Studied:
 
     def kept(self, model: TunedModel) -> UPath:
         """The folder of what was measured of a model, which a kill does not take."""
-        return self.lake.study / "measured" / model.model_id
+        return self.lake.study_measured / model.model_id
 
     def local(self, path: UPath) -> Path:
         return Path(self.lake.local(path))
@@ -121,7 +121,7 @@ class LakeTuner:
             name = model_id(UNTUNED, weights, shape, {"dtype": how.dtype}, 0)
         else:
             name = model_id(training.digest, weights, shape, how.optimization, training.seed)
-        return TunedModel(training, name, str(self.studied.local(lake.study / "models" / name))), source
+        return TunedModel(training, name, str(self.studied.local(lake.study_models / name))), source
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Taken:
         if found is None:
             raise LakeError(
                 f"study: {training.target} is not tuned on the arm {training.arm} as it is now with seed {training.seed}; expected its "
-                f"folder under {self.tuner.studied.lake.study / 'models'}; materialise study_models of {training.arm}|{training.seed}, "
+                f"folder under {self.tuner.studied.lake.study_models}; materialise study_models of {training.arm}|{training.seed}, "
                 "or run: star-pipeline study"
             )
         return found
@@ -290,11 +290,11 @@ def _keep(file: UPath, rows: Iterable[StudyLoss]) -> None:
 
 def _opener(lake: Lake, config: StarConfig, progress: Progress) -> OpenChat:
     def opened(agents: Mapping[str, AgentConfig]) -> ChatModel:
+        from star_pipeline.adapters.journal.opening import open_journal
         from star_pipeline.adapters.llm.chat import AgentChat
-        from star_pipeline.adapters.llm.journal import Journal
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
-        journal = Journal(lake.journal_folder(config.journal), lake.lake_id)
+        journal = open_journal(config, lake)
         try:
             return AgentChat(agents, journal, config.budget.usd, servers=OF_THIS_PROCESS, tell=progress.note)
         except BaseException:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_pipeline.adapters.lake import unwritable
+from star_pipeline.adapters.stores.local import unwritable
 from star_pipeline.adapters.study.extras import quietly
 from star_pipeline.adapters.study.form import TargetTexts
 from star_pipeline.adapters.temporary_files import sweep, unfinished

@@ -116,11 +116,7 @@ class Judge:
         seed_by_id = {seed.seed_id: seed for seed in seeds}
         gaps = {score.candidate_id: score.working_gap for score in scores}
         reference_of = references(candidates, seeds)
-        judged = [
-            c
-            for c in candidates
-            if c.status == "ok" and c.candidate_id != getattr(reference_of[c.seed_id], "candidate_id", None)
-        ]
+        judged = [candidate for candidate in candidates if _is_judged(candidate, reference_of[candidate.seed_id])]
         progress.stage("judge verdicts", len(judged))
         asked: _Orders = {}
 
@@ -133,6 +129,15 @@ class Judge:
             return verdict
 
         return await gather_all(map(one, judged))
+
+    async def verdict(
+        self, candidate: Candidate, of_seed: Sequence[Candidate], seed: Seed, score: IfdScore
+    ) -> JudgeVerdict | None:
+        """The same of one candidate, as soon as ``of_seed``, all of its seed's, are made and it is scored; None where it has no row."""
+        reference = references(of_seed, [seed])[seed.seed_id]
+        if not _is_judged(candidate, reference):
+            return None
+        return await self._verdict(candidate, seed, reference, score.working_gap, {})
 
     async def _verdict(
         self, candidate: Candidate, seed: Seed, reference: Reference | None, gap: float | None, asked: _Orders
@@ -208,6 +213,10 @@ class Judge:
             if order.heard.result:
                 return order
         return order
+
+
+def _is_judged(candidate: Candidate, reference: Reference | None) -> bool:
+    return candidate.status == "ok" and not (reference and reference.candidate_id == candidate.candidate_id)
 
 
 def _unasked(candidate: Candidate, reference: Reference | None, verdict: Verdict, error: str | None) -> JudgeVerdict:

@@ -114,7 +114,7 @@ def front_matter(rows: int, facts: CardFacts) -> JsonObject:
         "pretty_name": f"{' '.join(facts.name.split())} (Star-Agents)",
         **({"license": licence} if licence else {}),
         "task_categories": ["text-generation"],
-        "size_categories": [next((label for limit, label in _SIZES if rows < limit), "10M<n<100M")],
+        "size_categories": [size_category(rows)],
         "tags": ["star-agents", "instruction-tuning", "sft", "synthetic"],
         "configs": [
             {"config_name": "default", "data_files": [{"split": "train", "path": "star_dataset.parquet"}]},
@@ -126,6 +126,11 @@ def front_matter(rows: int, facts: CardFacts) -> JsonObject:
             "dataset_size": facts.num_bytes,
         },
     }
+
+
+def size_category(rows: int) -> str:
+    """The hub's name for a data set of so many rows."""
+    return next((label for limit, label in _SIZES if rows < limit), "10M<n<100M")
 
 
 def _feature(field: pa.Field) -> JsonObject:
@@ -206,7 +211,9 @@ def _left_out(facts: CardFacts) -> str:
         f"{knobs['near_duplicate_similarity']:g}); share kept, by π: {knobs['top_share']:g}."
     )
     if most := knobs.get("rows"):
-        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, in proportion."
+        told = ", ".join(f"{inline(name)} {100 * share:g}%" for name, share in knobs.get("domain_shares", {}).items())
+        by = f"by these shares: {told}; the others in proportion" if told else "in proportion"
+        said = f"{said[:-1]}; of those at most {most:,}, the best by π of each domain, {by}."
     if facts.decontaminated:
         files = ", ".join(inline(name) for name in facts.decontaminated)
         said = (

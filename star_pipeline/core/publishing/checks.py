@@ -68,13 +68,19 @@ def every_seed(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], entries:
     return Finding(EVERY_SEED, False, text, values)
 
 
-def not_empty(rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], wanted: int | None = None) -> Finding:
-    """A warning where the settings under ``dataset`` left everything out, or fewer rows than are ``wanted`` are to be had."""
+def not_empty(
+    rows: Sequence[StarRow], left_out: Sequence[LeftOutRow], wanted: int | None = None, short: Sequence[str] = ()
+) -> Finding:
+    """A warning where the settings under ``dataset`` left everything out, or fewer rows than are ``wanted`` are to be had.
+
+    ``short`` are the domains that have fewer than their share, in words.
+    """
     if rows and wanted is not None and len(rows) < wanted:
         why = ", ".join(
             f"{count:,} by {reason}" for reason, count in Counter(row.reason for row in left_out).most_common()
         )
         less = f"; left out: {why}" if why else ""
+        less += f"; by dataset.domain_shares {', '.join(short)}" if short else ""
         text = (
             f"dataset.rows asks for {wanted:,} rows, and {len(rows):,} are to be had{less}; add seeds, relax the settings under dataset, "
             "or lower dataset.rows, and run again"

@@ -25,6 +25,7 @@ class NoRecord(StrEnum):
     NOT_JUDGED = "no candidate judged better or worse than the reference"
     OTHER_INSTRUCTION = "better and worse only for different instructions"
     REJECTS_SELECTED = "the response that was judged worse is the one that the final data set holds"
+    OVERLAP = "better or worse overlaps with an evaluation question (dataset.decontaminate)"
     SAME_TEXT = "better and worse are the same text"
     NO_ROOM = "no response, or a prompt that leaves it no room within the tokens that were scored"
     IN_THE_MAKING = "shard not done, or just being made again"

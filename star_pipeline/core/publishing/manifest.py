@@ -95,6 +95,7 @@ def manifest(
     spend: Sequence[AgentSpend],
     made_of: str,
     decontaminate: Sequence[JsonMapping] = (),
+    not_in_pairs: Mapping[str, str] | None = None,
     numerics: object,
     versions: Mapping[str, str],
 ) -> JsonObject:
@@ -102,7 +103,8 @@ def manifest(
 
     ``dataset`` are the settings that decide what is published, ``sources`` seed file -> SHA-256. ``spend`` is the journal's, of
     everything that this lake has paid, tokens and USD; ``made_of`` names all that was published from. ``decontaminate``: file and
-    SHA-256 of the evaluation questions that no row overlaps with.
+    SHA-256 of the evaluation questions that no row overlaps with; ``not_in_pairs`` are then the candidates that do, though they were
+    not chosen, with what they share.
     """
     live = Counter(entry.source for entry in entries.values() if entry.live)
     used = Counter(row.source for row in rows)
@@ -114,6 +116,7 @@ def manifest(
         "dataset": dict(dataset),
         "dataset_fingerprint": dataset_fingerprint,
         "decontaminate": list(decontaminate),
+        **({} if not_in_pairs is None else {"not_in_pairs": dict(not_in_pairs)}),
         "left_out": dict(sorted(Counter(row.reason for row in left_out).items())),
         "configurations": [asdict(used_here) for used_here in configurations(shards)],
         "made_of": made_of,

@@ -16,6 +16,7 @@ only here: it also holds how difficult a sample is, which is no preference.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -63,12 +64,13 @@ def preference_records(
     scores: Iterable[CompositeScore],
     with_scores: bool = False,
     with_reversed: bool = False,
+    barred: AbstractSet[str] = frozenset(),
 ) -> Iterator[Record | NoRecord]:
     """For each of ``rows``, which are of the shard that the other tables hold: its pair as a record, or why there is none.
 
     prompt, chosen and rejected are lists of messages. A verdict counts only if it was given against the seed's present reference, and,
     without ``with_reversed``, if it is the same in both orders. ``margin`` is by how much chosen is above rejected: in the judge's
-    log-odds where it gave them (the reference has 0), else in ranks, 1 or 2.
+    log-odds where it gave them (the reference has 0), else in ranks, 1 or 2. ``barred`` candidate_ids stand on no side.
     """
     candidate_of = {candidate.candidate_id: candidate for candidate in candidates}
     score_of = {score.candidate_id: score for score in scores}
@@ -88,7 +90,12 @@ def preference_records(
             texts = candidate.instruction or "", candidate.response or ""
             sides_of[verdict.seed_id].append(_side(candidate, *texts, verdict.verdict, score_of, verdict.margin))
     for row in rows:
-        pair = best_pair(sides_of.get(row.seed_id, ()), row.candidate_id, row.response)
+        sides = sides_of.get(row.seed_id, [])
+        free = [side for side in sides if side.candidate_id not in barred]
+        pair = best_pair(free, row.candidate_id, row.response)
+        if len(free) < len(sides) and isinstance(pair, NoRecord):
+            other = best_pair(sides, row.candidate_id, row.response)
+            pair = other if isinstance(other, NoRecord) else NoRecord.OVERLAP
         yield pair if isinstance(pair, NoRecord) else _record(row, *pair, with_scores)
 
 

@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 import yaml
 
-from star_pipeline.core.aliases import JsonObject
+from star_pipeline.core.aliases import JsonMapping, JsonObject
+from star_pipeline.core.publishing import torchtune
 
 EPOCHS, BATCH, RATE, WARMUP = 3, 64, 2e-5, 0.03
 """The paper's: passes over the rows, rows an update, peak learning rate (cosine), share of the updates in which it rises."""
@@ -21,22 +22,34 @@ DATA = "train.jsonl"
 
 @dataclass(frozen=True)
 class Target:
-    """``model``: Hugging Face id or folder; ``limit``: most tokens of a row; ``chat_template``: asks the tuned model as it was taught."""
+    """``model``: Hugging Face id or folder, ``here`` where it is a folder; ``limit``: most tokens of a row, of which there are ``rows``.
+
+    ``chat_template`` asks the tuned model as it was taught. ``architecture`` is the model's config.json, ``pad`` a token to pad with.
+    """
 
     model: str
+    here: bool
     template: str
     limit: int
+    rows: int
     chat_template: str
+    architecture: JsonMapping
+    pad: int
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """``command`` trains, from within the folder; ``install`` gets the trainer; ``files``: name -> text, of a target."""
+    """``command`` trains, from within the folder; ``install`` gets the trainer; ``files``: name -> text, of a target.
+
+    ``tuned`` is where the model is afterwards; ``before`` fetches a model of the hub where the trainer does not do that by itself.
+    """
 
     command: str
     install: str
     record: Callable[[str, str], JsonObject]
     files: Callable[[Target], Mapping[str, str]]
+    tuned: str = "tuned/"
+    before: str = ""
 
 
 def _texts(prompt: str, completion: str) -> JsonObject:
@@ -191,6 +204,15 @@ def _llamafactory(target: Target) -> Mapping[str, str]:
     }
 
 
+def _torchtune(target: Target) -> Mapping[str, str]:
+    folder = target.model if target.here else "model"
+    recipe = EPOCHS, BATCH, RATE, WARMUP
+    settings = torchtune.settings(
+        target.model, folder, target.architecture, target.limit, target.rows, recipe, target.pad
+    )
+    return {"train.yaml": _yaml(settings), "star_rows.py": torchtune.MODULE}
+
+
 def _yaml(settings: JsonObject) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
@@ -206,31 +228,43 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _llamafactory,
         ),
         "unsloth": Recipe("python train.py", "pip install unsloth", _texts, _script(_UNSLOTH_IMPORTS, _UNSLOTH_LOAD)),
+        "torchtune": Recipe(
+            f"tune run full_finetune_single_device --config train.yaml && cp chat_template.jinja tuned/epoch_{EPOCHS - 1}/",
+            "pip install torchtune 'torchao<0.15'",  # later ones have lost what torchtune 0.6 imports
+            _texts,
+            _torchtune,
+            tuned=f"tuned/epoch_{EPOCHS - 1}/",
+            before="tune download {model} --output-dir model --ignore-patterns '*.bin'",
+        ),
     }
 )
 
 
-def folder_files(name: str, target: Target, rows: int) -> dict[str, str]:
-    """The texts beside the data, by their names in the folder."""
+def folder_files(name: str, target: Target, front: str = "") -> dict[str, str]:
+    """The texts beside the data, by their names in the folder; ``front`` is what the README begins with.
+
+    Raises ConfigError where the trainer cannot train the target.
+    """
     recipe = RECIPES[name]
     return {
         **recipe.files(target),
         "chat_template.jinja": target.chat_template,
-        "README.md": _readme(name, target, rows),
+        "README.md": front + _readme(name, target),
     }
 
 
-def _readme(name: str, target: Target, rows: int) -> str:
+def _readme(name: str, target: Target) -> str:
     recipe = RECIPES[name]
-    return f"""# Train {target.model} on {rows:,} rows
+    before = "" if target.here or not recipe.before else recipe.before.format(model=target.model) + "\n"
+    return f"""# Train {target.model} on {target.rows:,} rows
 
 ```bash
 {recipe.install}
-{recipe.command}
+{before}{recipe.command}
 ```
 
-Run it in this folder; the tuned model is in `tuned/`. The recipe is the paper's: {EPOCHS} epochs, {BATCH} rows an update, a learning rate
-of {RATE:g} that falls by a cosine, all weights.
+Run it in this folder; the tuned model is in `{recipe.tuned}`. The recipe is the paper's: {EPOCHS} epochs, {BATCH} rows an update, a
+learning rate of {RATE:g} that falls by a cosine, all weights.
 
 `{DATA}` holds each row as the target was scored on it (template `{target.template}`, at most {target.limit:,} tokens, start token
 first): what comes before the last answer, and the last answer with what ends it. The loss is taken on the latter alone,

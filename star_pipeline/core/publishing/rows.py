@@ -8,6 +8,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal
 
+from star_pipeline.core.publishing.domain_shares import parts
 from star_pipeline.core.records import (
     SEED_PAIR,
     Candidate,
@@ -98,6 +99,7 @@ def kept_rows(
     leader_of: Mapping[str, str],
     overlap_of: Mapping[str, str] = MappingProxyType({}),
     domain_of: Mapping[str, int] = MappingProxyType({}),
+    share_of: Mapping[int, Fraction] = MappingProxyType({}),
 ) -> tuple[list[StarRow], list[LeftOutRow]]:
     """The rows that the rules keep, and those that they leave out, both in the given order.
 
@@ -106,7 +108,8 @@ def kept_rows(
     ``rows`` of them, the best of each domain in proportion. Best is by pi, then gap, then seed_id; no pi counts 0.
     ``leader_of``: seed_id -> seed_id of its group's leader; where a row is not named, it is a group of its own.
     ``overlap_of``: seed_id -> what the row shares with an evaluation question, of those that do.
-    ``domain_of``: seed_id -> domain, which ``rows`` needs; those not named are a domain together.
+    ``domain_of``: seed_id -> domain, which ``rows`` needs; those not named are a domain together. ``share_of``: domain -> its share of
+    ``rows``, in place of a part in proportion; where it has fewer rows, no other domain has more for it.
     """
     out: dict[int, tuple[LeftOutReason, str]] = {}
     left: list[int] = []
@@ -132,7 +135,7 @@ def kept_rows(
         where = f"place {place:,} by pi of {len(left):,} rows"
         out[number] = "top_share", f"{where}, and dataset.top_share {rules.top_share:g} keeps {most:,}"
     if rules.rows is not None:
-        out |= _beyond(rows, left[:most], rules.rows, domain_of)
+        out |= _beyond(rows, left[:most], rules.rows, domain_of, share_of)
     kept = [row for number, row in enumerate(rows) if number not in out]
     return kept, [
         LeftOutRow(row.seed_id, row.shard, row.candidate_id, *out[number])
@@ -141,35 +144,23 @@ def kept_rows(
     ]
 
 
-def shares(counts: Mapping[int, int], total: int) -> dict[int, int]:
-    """``total`` parted in proportion to ``counts`` (largest remainders; of equal ones the lower key): no part is above its count.
-
-    Where the counts sum to no more than ``total``, the counts themselves.
-    """
-    there = sum(counts.values())
-    if there <= total:
-        return dict(counts)
-    exact = {key: Fraction(count * total, there) for key, count in counts.items()}
-    parts = {key: math.floor(part) for key, part in exact.items()}
-    over = sorted(counts, key=lambda key: (parts[key] - exact[key], key))
-    for key in over[: total - sum(parts.values())]:
-        parts[key] += 1
-    return parts
-
-
 def _beyond(
-    rows: Sequence[StarRow], ranked: Sequence[int], most: int, domain_of: Mapping[str, int]
+    rows: Sequence[StarRow],
+    ranked: Sequence[int],
+    most: int,
+    domain_of: Mapping[str, int],
+    share_of: Mapping[int, Fraction],
 ) -> dict[int, tuple[LeftOutReason, str]]:
     """Of the rows' numbers, best first, those beyond the ``most`` that are to be kept, with the reason."""
     inside: dict[int, list[int]] = {}
     for number in ranked:
         inside.setdefault(domain_of.get(rows[number].seed_id, -1), []).append(number)
-    parts = shares({domain: len(numbers) for domain, numbers in inside.items()}, most)
+    kept = parts({domain: len(numbers) for domain, numbers in inside.items()}, most, share_of)
     return {
         number: (
             "rows",
-            f"place {place:,} by pi of {len(numbers):,} rows of domain {domain}, of which dataset.rows {most:,} keeps {parts[domain]:,}",
+            f"place {place:,} by pi of {len(numbers):,} rows of domain {domain}, of which dataset.rows {most:,} keeps {kept[domain]:,}",
         )
         for domain, numbers in inside.items()
-        for place, number in enumerate(numbers[parts[domain] :], start=parts[domain] + 1)
+        for place, number in enumerate(numbers[kept[domain] :], start=kept[domain] + 1)
     }

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from star_pipeline.adapters.llm.journal import read_spend
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.asset_factory import AllShards, covers, lake_asset, plot
@@ -28,7 +28,7 @@ def inspection(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     home = lake.open()
-    spend = read_spend(home.journal_folder(settings.load().journal), home.lake_id)
+    spend = read_spend(settings.load(), home)
     stale = list(stale_tables(home))
     sizes = build_inspection(home, spend, stale)
     return dg.MaterializeResult(

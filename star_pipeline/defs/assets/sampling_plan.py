@@ -34,7 +34,10 @@ def sampling_plan(
 ) -> dg.MaterializeResult[pa.Table]:
     config, home = settings.load(), lake.open()
     seeds = planned_seeds(home, context.partition_key, seed_shards)
-    snapshot, plan = draw_plan(config, home, context.partition_key, seeds, embedder.embedder(), memory.bank())
+    model = embedder.embedder()
+    if config.sampling.from_memory:
+        model.embed([])  # one that cannot be loaded ends the run here, though the first plans look nothing up
+    snapshot, plan = draw_plan(config, home, context.partition_key, seeds, model, memory.bank())
     return table_result(
         config,
         SAMPLING_PLAN,

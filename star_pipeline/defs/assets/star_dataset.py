@@ -14,9 +14,9 @@ from star_pipeline.adapters.dataset_files import (
     versions,
     write_dataset,
 )
-from star_pipeline.adapters.decontamination import overlapping_rows, question_files
+from star_pipeline.adapters.decontamination import overlapping, question_files
+from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, arrow_table
-from star_pipeline.adapters.llm.journal import read_spend
 from star_pipeline.adapters.seed_state import contents
 from star_pipeline.adapters.selected_rows import SelectedRows, selected_rows
 from star_pipeline.config import StarConfig
@@ -26,6 +26,7 @@ from star_pipeline.core.errors import LakeError
 from star_pipeline.core.health.examination import RULES, findings
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
 from star_pipeline.core.publishing.checks import EVERY_SEED, NOT_EMPTY, dataset_consistent, every_seed, not_empty
+from star_pipeline.core.publishing.domain_shares import named_shares, shortages
 from star_pipeline.core.publishing.manifest import configurations, manifest
 from star_pipeline.core.publishing.rows import kept_rows
 from star_pipeline.core.records import AgentSpend, HealthLine, LeftOutRow, StarRow, TaskDomain
@@ -92,13 +93,16 @@ def star_dataset(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     config, home = settings.load(), lake.open()
-    before, spend = signatures(home), read_spend(home.journal_folder(config.journal), home.lake_id)
+    before, spend = signatures(home), read_spend(config, home)
     made_of = selected_rows(home)
     # only near_duplicates and rows need them; without, the card does not tell what the rows are about
     domains = home.read_table(TASK_DOMAINS) if home.has_table(TASK_DOMAINS) else []
-    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping_rows(home, config, made_of)
+    leaders, overlaps = _leaders(home, config, made_of.rows, domains), overlapping(home, config, made_of)
     domain_of = {row.seed_id: row.domain for row in domains}
-    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps, domain_of)
+    names = {row.domain: row.domain_name for row in domains}
+    share_of = named_shares(config.dataset.domain_shares, names)
+    rows, left_out = kept_rows(made_of.rows, config.keep_rules, leaders, overlaps.rows, domain_of, share_of)
+    short = shortages(rows, left_out, config.dataset.rows, share_of, domain_of, names)
     health = health_before_publishing(home, made_of.done, Counter(row.pair_id for row in rows))
     result = table_result(
         config,
@@ -117,14 +121,14 @@ def star_dataset(
         [
             dataset_consistent(rows, made_of.live),
             every_seed(rows, left_out, made_of.entries.values()),
-            not_empty(rows, left_out, config.dataset.rows),
+            not_empty(rows, left_out, config.dataset.rows, short),
             *findings(health),
         ],
     )
     if blocking(result) or result.value is None:
         return result
     data = home.encoded(STAR_DATASET, result.value)
-    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data, health)
+    card, told = _beside(home, config, made_of, rows, left_out, domains, spend, data, health, overlaps.candidates)
     after = signatures(home)
     if torn := [shard for shard in made_of.done if before.get(shard) != after.get(shard)]:
         raise LakeError(
@@ -175,6 +179,7 @@ def _beside(
     spend: Sequence[AgentSpend],
     data: bytes,
     health: Sequence[HealthLine],
+    not_in_pairs: Mapping[str, str],
 ) -> tuple[bytes, JsonObject]:
     """(card, manifest) of the file with content ``data``."""
     origins = shard_origins(home, made_of.done)
@@ -212,6 +217,7 @@ def _beside(
         spend=spend,
         made_of=all_of(home, spend),
         decontaminate=questions,
+        not_in_pairs=not_in_pairs if questions else None,
         numerics=numerics(home),
         versions=versions(),
     )

@@ -5,20 +5,24 @@ import contextlib
 import json
 import re
 import socket
+import sqlite3
 
 import pytest
 
-from star_pipeline.adapters.llm import batch_store as store
+from star_pipeline.adapters.journal.request_keys import request_key
+from star_pipeline.adapters.journal.sqlite.file import FILE
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm import batches
 from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.endpoint import describe_endpoint
-from star_pipeline.adapters.llm.journal import Journal, read_spend, request_key
 from star_pipeline.adapters.llm.prices import Price, price
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError
+from star_pipeline.core.journal import Sent
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
 from star_pipeline_tests.batch_server import Fate, batch_server
+from star_pipeline_tests.journals import read_spend, run
 from star_pipeline_tests.llm_server import Reply
 
 PRICES = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-2, "params": {"max_tokens": 9}}
@@ -50,7 +54,7 @@ def ask(tmp_path):
 
         async def together():
             agents = config if isinstance(config, dict) else {"a": config}
-            chat = AgentChat(agents, Journal(tmp_path, lake), budget, quickly, tell=told.append)
+            chat = AgentChat(agents, SqliteJournal(tmp_path, lake), budget, quickly, tell=told.append)
             async with contextlib.aclosing(chat):
                 return await asyncio.gather(*(chat.complete(one) for one in requests), return_exceptions=True)
 
@@ -252,7 +256,7 @@ def test_two_lakes_that_share_a_journal_share_a_batch(ask):
         config = agent(server, **PRICES)
 
         async def both():
-            chats = [AgentChat({"a": config}, Journal(ask.folder, lake), 9.0, quickly) for lake in ("one", "two")]
+            chats = [AgentChat({"a": config}, SqliteJournal(ask.folder, lake), 9.0, quickly) for lake in ("one", "two")]
             async with contextlib.AsyncExitStack() as stack:
                 for chat in chats:
                     await stack.enter_async_context(contextlib.aclosing(chat))
@@ -272,7 +276,7 @@ def stopped_while(ask, server, config, event, *requests):
     async def until():
         loop = asyncio.get_running_loop()
         server.meanwhile = lambda call: loop.call_soon_threadsafe(heard.set) if call == event else None
-        chat = AgentChat({"a": config}, Journal(ask.folder, "lake"), 9.0, quickly, tell=told.append)
+        chat = AgentChat({"a": config}, SqliteJournal(ask.folder, "lake"), 9.0, quickly, tell=told.append)
         asking = [asyncio.ensure_future(chat.complete(one)) for one in requests]
         await heard.wait()
         for task in asking:
@@ -311,18 +315,21 @@ def test_whatever_moment_a_process_was_killed_at_its_requests_are_sent_once(ask,
         [old] = server.batches
         server.batches.clear()
         keys = [request_key(one, config) for one in asked]
-        journal = Journal(ask.folder, "lake")
-        journal._db.execute("DELETE FROM reply WHERE key IN (?, ?, ?)", keys)
+        with contextlib.closing(sqlite3.connect(ask.folder / FILE)) as db, db:
+            db.execute("DELETE FROM reply WHERE key IN (?, ?, ?)", keys)
         rows = [
-            store.Sent(key, "lake", "a", "respond", one.purpose, "t", 0, {}, 3, 300, 1, worst=10**11)
+            Sent(key, "lake", "a", "respond", one.purpose, "t", 0, {}, 3, 300, 1, worst=10**11)
             for key, one in zip(keys, asked, strict=True)
         ]
         dead = f"{socket.gethostname()} 999999999 1.00"
-        begun = store.begin(journal._db, "marker", "a", dead, rows, 9 * 10**12)
-        assert begun.taken == keys
-        if state != "written":
-            store.uploaded(journal._db, begun.batch, old.file)
-        journal.close()
+
+        async def begin(journal):
+            begun = await journal.begin_batch("marker", "a", dead, rows, 9 * 10**12)
+            assert begun.taken == keys
+            if state != "written":
+                await journal.uploaded(begun.batch, old.file)
+
+        run(ask.folder, begin)
         if state.startswith("created"):
             metadata = {} if "elsewhere" in state else {"star_pipeline": "marker"}
             server.create({"input_file_id": old.file, "metadata": metadata})

@@ -9,14 +9,15 @@ import httpx
 import pytest
 
 from star_pipeline.adapters import event_loop
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal, read_spend
 from star_pipeline.adapters.llm.library import load_litellm
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.equations.replies import MASKED, read_reply
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError, ConfigError
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
+from star_pipeline_tests.journals import read_spend
 from star_pipeline_tests.llm_server import Reply, chat_server, completion
 
 
@@ -43,7 +44,9 @@ class Asker:
             waits.append(seconds)
 
         async def together():
-            chat = AgentChat({"a": config}, Journal(self.folder / journal, lake), budget, sleep, lambda: sum(waits))
+            chat = AgentChat(
+                {"a": config}, SqliteJournal(self.folder / journal, lake), budget, sleep, lambda: sum(waits)
+            )
             async with contextlib.aclosing(chat):
                 return await asyncio.gather(*(chat.complete(r) for r in requests), return_exceptions=True)
 
@@ -208,7 +211,9 @@ def test_stage_after_stage_uses_the_same_sockets(tmp_path):
 
     def round_of_calls(config, number):
         async def together():
-            async with contextlib.aclosing(AgentChat({"a": config}, Journal(tmp_path / str(number), "lake"))) as chat:
+            async with contextlib.aclosing(
+                AgentChat({"a": config}, SqliteJournal(tmp_path / str(number), "lake"))
+            ) as chat:
                 await asyncio.gather(*(chat.complete(request(f"q{n}")) for n in range(16)))
 
         event_loop.run(together())
@@ -443,7 +448,7 @@ def test_what_is_in_flight_when_the_run_ends_is_let_in(tmp_path):
     """It is paid: closing waits for it, but sends nothing more."""
 
     async def leave(config):
-        async with contextlib.aclosing(AgentChat({"a": config}, Journal(tmp_path, "lake"))) as chat:
+        async with contextlib.aclosing(AgentChat({"a": config}, SqliteJournal(tmp_path, "lake"))) as chat:
             tasks = [asyncio.create_task(chat.complete(request(f"q{n}"))) for n in range(6)]
             while server.active < 2:
                 await asyncio.sleep(0.01)

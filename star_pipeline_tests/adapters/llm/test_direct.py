@@ -175,7 +175,7 @@ def test_a_run_whose_servers_speak_openais_api_never_loads_litellm(tmp_path):
 import asyncio, contextlib, sys
 from pathlib import Path
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.config.models import AgentConfig
 from star_pipeline.core.ports import ChatRequest
 from star_pipeline.core.records import Message
@@ -183,7 +183,7 @@ from star_pipeline.core.records import Message
 async def main():
     agents = {{"a": AgentConfig(model="hosted_vllm/m", api_base="{server.url}", params={{"max_tokens": 9}}, **COST)}}
     for budget in BUDGETS:
-        async with contextlib.aclosing(AgentChat(agents, Journal(Path({str(tmp_path)!r}), "lake"), budget)) as chat:
+        async with contextlib.aclosing(AgentChat(agents, SqliteJournal(Path({str(tmp_path)!r}), "lake"), budget)) as chat:
             reply = await chat.complete(ChatRequest("a", (Message("user", "Why?"),), "t", "v"))
             assert reply.text == "fine"
 COST, BUDGETS = {{}}, (None,)

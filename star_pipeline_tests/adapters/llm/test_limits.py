@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
 from star_pipeline.adapters.llm.failures import Failure
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.llm.limits import AdaptiveSlots, Gate, TokenWindow
 from star_pipeline.adapters.llm.servers import Servers
 from star_pipeline.config.models import AgentConfig
@@ -202,7 +202,7 @@ class Stages:
 
     def stage(self, number, count):
         async def ask():
-            journal = Journal(self.folder / str(number), "lake")
+            journal = SqliteJournal(self.folder / str(number), "lake")
             chat = AgentChat({"a": self.agent}, journal, None, self.sleep, lambda: self.now, self.servers)
             async with contextlib.aclosing(chat):
                 messages = [(Message("user", f"{number} {n} " + "x" * 88),) for n in range(count)]
@@ -244,7 +244,7 @@ def test_a_real_server_sees_the_minutes_pace_over_two_stages(tmp_path):
         servers = Servers()
 
         async def stage(number):
-            chat = AgentChat({"a": agent}, Journal(tmp_path / str(number), "lake"), servers=servers)
+            chat = AgentChat({"a": agent}, SqliteJournal(tmp_path / str(number), "lake"), servers=servers)
             async with contextlib.aclosing(chat):
                 asked = [ChatRequest("a", (Message("user", f"{number} {n}"),), "t", "v") for n in range(2)]
                 await asyncio.gather(*map(chat.complete, asked))

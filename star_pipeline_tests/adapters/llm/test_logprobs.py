@@ -9,8 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from star_pipeline.adapters.journal.request_keys import request_key
+from star_pipeline.adapters.journal.sqlite.file import FILE
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
+from star_pipeline.adapters.journal.sqlite.reading import reading_file
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import FILE, Journal, reader, request_key
 from star_pipeline.adapters.llm.logprobs import logprobs_problem
 from star_pipeline.adapters.llm.wire import first_token, tidy
 from star_pipeline.adapters.preflight import check_agents
@@ -42,7 +45,7 @@ def talk(folder, config, work):
     news = []
 
     async def within():
-        chat = AgentChat({"a": config}, Journal(folder, "lake"), tell=news.append)
+        chat = AgentChat({"a": config}, SqliteJournal(folder, "lake"), tell=news.append)
         async with contextlib.aclosing(chat):
             return await work(chat)
 
@@ -75,8 +78,8 @@ def test_what_a_server_tells_of_the_first_token_comes_back_and_is_kept(tmp_path)
             1,
             0.0,
         )
-        with reader(tmp_path) as find:
-            assert find(request_key(REQUEST, agent(server))).top_logprobs == reply.top_logprobs
+        with reading_file(tmp_path, "lake") as journal:
+            assert journal.find(request_key(REQUEST, agent(server))).top_logprobs == reply.top_logprobs
 
 
 def test_a_journal_of_an_earlier_version_is_read_and_written(tmp_path):
@@ -85,8 +88,8 @@ def test_a_journal_of_an_earlier_version_is_read_and_written(tmp_path):
         talk(tmp_path, agent(server), lambda chat: chat.complete(plain))
         with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:
             db.execute("DROP TABLE told")
-        with reader(tmp_path) as find:
-            assert find(request_key(plain, agent(server))).text == "A"
+        with reading_file(tmp_path, "lake") as journal:
+            assert journal.find(request_key(plain, agent(server))).text == "A"
         reply, _ = talk(tmp_path, agent(server), lambda chat: chat.complete(REQUEST))
         assert reply.top_logprobs
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from star_pipeline.adapters.journal.request_keys import request_key
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal, request_key
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.core.errors import AgentDown, BudgetReached, CallError
 from star_pipeline_tests.adapters.llm.test_chat import agent, request
@@ -20,7 +21,7 @@ TOO_LONG = Reply(status=400, body=b'{"error": {"message": "maximum context lengt
 @contextmanager
 def shared(folder, budget=None, **agents):
     found = SharedChat(
-        lambda: AgentChat(agents, Journal(folder, "lake"), budget),
+        lambda: AgentChat(agents, SqliteJournal(folder, "lake"), budget),
         lambda asked: request_key(asked, agents[asked.agent]),
         lambda name: agents[name].max_concurrency,
     )
@@ -68,7 +69,7 @@ def test_a_reply_that_was_asked_ahead_of_a_kill_is_booked_by_the_next_process(tm
             ahead(chat, 1, request(purpose="x")).result()
 
         async def alone():
-            async with contextlib.aclosing(AgentChat({"a": agent(server)}, Journal(tmp_path, "lake"))) as model:
+            async with contextlib.aclosing(AgentChat({"a": agent(server)}, SqliteJournal(tmp_path, "lake"))) as model:
                 return [await model.complete(request(purpose=name)) for name in ("x", "y")]
 
         first, second = asyncio.run(alone())

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.llm.chat import AgentChat
-from star_pipeline.adapters.llm.journal import Journal
 from star_pipeline.adapters.offline.provider import reply
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.study import answer_by_agent, compare, grade, serving
@@ -43,7 +43,7 @@ class Asking:
 
     def __call__(self, work, agents=None):
         async def inside():
-            chat = AgentChat(agents or self.config.agents, Journal(self.folder, "lake"))
+            chat = AgentChat(agents or self.config.agents, SqliteJournal(self.folder, "lake"))
             async with contextlib.aclosing(chat):
                 return await work(chat)
 

@@ -21,6 +21,9 @@ from star_pipeline.core.publishing.domains import cluster
 from star_pipeline.core.records import CompositeScore, Neighbour, Pair, Seed
 from star_pipeline_tests.benchmarks.evidence.recorded import Matrix
 
+SAME = 1 - 1e-5
+"""Cosine beyond which two instructions are the same text."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -50,7 +53,8 @@ class Setting:
 
 @dataclass
 class Outcome:
-    """One run: ``selected`` π and USD a seed, and every pair's probability after every shard (shards, pairs)."""
+    """One run: ``selected`` π and USD a seed, and every pair's probability after every shard (shards, pairs); ``picked``: the pair that
+    was selected of each seed, by its place in the matrix, -1 the reference."""
 
     selected: Values
     usd: Values
@@ -58,6 +62,7 @@ class Outcome:
     moves: Values
     last: Snapshot
     draws: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    picked: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def seeds_of(setting: Setting, matrix: Matrix, run: int) -> Numbers:
@@ -102,7 +107,8 @@ class _Memory:
         places = np.array([row[1] for row in rows], np.int64)
         found = []
         for seed in seeds:
-            cosines = np.where(places == seed, -2.0, self._cosines[seed][places]) if len(rows) else np.zeros(0)
+            cosines = self._cosines[seed][places]
+            cosines = np.where((places == seed) | (cosines > SAME), -2.0, cosines)
             top = [n for n in np.argsort(-cosines, kind="stable")[:limit] if cosines[n] > -2]
             found.append([Neighbour(rows[n][2], rows[n][3], float(cosines[n])) for n in top])
         return found
@@ -126,7 +132,7 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
     memory = _Memory(vectors) if arm.from_memory and vectors is not None else None
     other = _Other(arm, matrix.pairs, run) if arm.kind in ("ucb", "gaussian", "coins") else None
     selected, usd, draws, moves = np.zeros(len(order)), np.zeros(len(order)), 0, []
-    drawn_pairs = np.zeros(len(matrix.pairs), np.int64)
+    drawn_pairs, picked = np.zeros(len(matrix.pairs), np.int64), np.full(len(order), -1)
     for number, start in enumerate(range(0, len(order), setting.shard)):
         for domain in range(arm.domains):
             places = [n for n in range(start, min(start + setting.shard, len(order))) if groups[order[n]] == domain]
@@ -166,13 +172,13 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
                 if pi > best[at][0]:
                     best[at] = (pi, row.pair_id)
             for n, (pi, pair_id) in best.items():
-                selected[n] = pi
+                selected[n], picked[n] = pi, place.get(pair_id, -1)
                 if memory:
                     memory.add(number, int(order[n]), f"{n}", pair_id)
             inputs = FoldInputs(f"{number}", seeds, plan, scores, costs)
             history[domain].append(snapshot_of(fold_shard(history[domain][-1], inputs, fold)))
         moves.append([history[0][-1].probabilities[pair] for pair in matrix.pairs])
-    return Outcome(selected, usd, draws / len(order), np.array(moves), history[0][-1], drawn_pairs)
+    return Outcome(selected, usd, draws / len(order), np.array(moves), history[0][-1], drawn_pairs, picked)
 
 
 def _redrawn(plan, snapshot, other, pairs, count):  # type: ignore[no-untyped-def]

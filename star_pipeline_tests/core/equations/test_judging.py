@@ -55,6 +55,30 @@ def test_a_better_candidate_wins_in_both_orders_and_the_reference_has_no_row():
     assert shown_second.index("plain") < shown_second.index("good")
 
 
+def test_a_candidate_by_itself_gets_the_row_that_it_has_among_all():
+    candidates = [
+        REFERENCE, candidate(1), candidate(2, response="plain two"), candidate(3, status="failed"), candidate(4, "seed"),
+        candidate(5, response="good too"),
+    ]  # fmt: skip
+    rows, _ = judge(prefers("good"), candidates, {"c2": -0.1})
+    rules = JudgeRules(agent="j", attempts=2, on_reversal="tie", skip_nonpositive_gap=True)
+    judge_alone = Judge(ScriptedChat(prefers("good")), PromptLibrary({}), rules)
+
+    async def alone():
+        for one in candidates:
+            score = IfdScore(one.candidate_id, "s", "ok", False, gap=-0.1 if one.candidate_id == "c2" else 0.1)
+            yield await judge_alone.verdict(one, candidates, SEED, score)
+
+    async def all_alone():
+        return [row async for row in alone()]
+
+    found = asyncio.run(all_alone())
+    assert [row is None for row in found] == [True, False, False, True, False, False]
+    assert [(row.candidate_id, row.verdict, row.pi_llm) for row in found if row] == [
+        (row.candidate_id, row.verdict, row.pi_llm) for row in rows
+    ]
+
+
 def test_where_ties_lose_only_what_is_judged_better_keeps_a_pi_llm():
     rows, _ = judge(prefers("good"), [REFERENCE, candidate(1), candidate(2, response="plain two")], ties="lose")
     assert [(r.verdict, r.pi_llm) for r in rows] == [("better", 1.0), ("tie", 0.0)]

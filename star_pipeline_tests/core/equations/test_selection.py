@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.equations.selection import Contender, memory_entries, select_in_seed
-from star_pipeline.core.publishing.rows import KeepRules, kept_rows, shares, star_rows
+from star_pipeline.core.publishing.rows import KeepRules, kept_rows, star_rows
 from star_pipeline.core.records import Candidate, CatalogEntry, CompositeScore, IfdScore, Message, Seed
 
 
@@ -204,8 +204,3 @@ def test_exactly_so_many_rows_are_kept_the_best_of_each_domain_in_proportion(dra
         assert abs(len(here) - min(len(inside), len(inside) * wanted / len(rows))) < 1
         best = sorted(inside, key=lambda row: (-(row.pi or 0), row.seed_id))
         assert set(names(here)) == set(names(best[: len(here)]))
-
-
-def test_what_is_over_goes_to_the_largest_remainders():
-    assert shares({0: 5, 1: 3, 2: 2}, 4) == {0: 2, 1: 1, 2: 1}
-    assert shares({0: 1, 1: 1, 2: 1}, 2) == {0: 1, 1: 1, 2: 0}

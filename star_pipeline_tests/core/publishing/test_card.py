@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from star_pipeline.config import load_config
-from star_pipeline.config.models import DatasetConfig, StarConfig
+from star_pipeline.config.dataset import DatasetConfig
+from star_pipeline.config.models import StarConfig
 from star_pipeline.core.publishing.card import CardFacts, dataset_card
 from star_pipeline.core.publishing.manifest import Configuration, public
 from star_pipeline.core.records import LeftOutRow, Message, StarRow, TaskDomain

@@ -199,3 +199,18 @@ def test_the_margin_is_in_the_judges_log_odds_where_it_gave_them_and_else_in_ran
     told = [replace(both[0], margin=1.5), replace(both[1], margin=-0.75)]
     [record] = preference_records([row], [SEED], candidates, told, [])
     assert record["margin"] == 2.25
+
+
+def test_a_candidate_that_is_barred_stands_on_no_side():
+    candidates = [candidate("r", "keep+b", "base", slot=0), candidate("c", "x+y", "good"), candidate("w", "x+y", "bad")]
+    given = (
+        [star_row(candidate_id="c")],
+        [SEED],
+        candidates,
+        [verdict("c", "better", "r"), verdict("w", "worse", "r")],
+        [],
+    )
+    [record] = preference_records(*given, barred={"w"})
+    assert (record["chosen"][0]["content"], record["rejected"][0]["content"]) == ("good", "base")
+    assert list(preference_records(*given, barred={"w", "r"})) == [NoRecord.OVERLAP]
+    assert list(preference_records(*given[:3], [], [], barred={"w", "r"})) == [NoRecord.NOT_JUDGED]

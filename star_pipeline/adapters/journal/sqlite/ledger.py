@@ -7,13 +7,9 @@ those rows.
 
 import sqlite3
 import time
-from dataclasses import dataclass
 
-MOST = 2**63 - 1
-"""What SQLite can hold: a sum stays there, since one beyond it would be a float, or an error."""
-AHEAD = "ahead/"
-"""What the purpose of a request begins with that is asked ahead of the step which needs it: its reply is booked on what needs it first,
-in the order of the steps, as if it had been asked then."""
+from star_pipeline.core.journal import AHEAD, MOST, Spend
+
 TABLES = """
 CREATE TABLE reservation(
     id INTEGER PRIMARY KEY, lake TEXT NOT NULL, agent TEXT NOT NULL, stage TEXT NOT NULL, pico INTEGER NOT NULL,
@@ -41,24 +37,6 @@ UNION ALL
 SELECT lake, agent, stage, 0, 0, 0, 0, 0, pico FROM reservation
 """
 _NUMBERS = "lake, agent, stage, replies, prompt_bytes, prompt_tokens, completion_tokens, spent, reserved"
-
-
-@dataclass(frozen=True)
-class Spend:
-    """What a lake spent on an agent in a stage; money in 1e-12 USD.
-
-    ``reserved`` is the worst case of the ``reservations`` tries that are in flight, or whose fate nobody knows.
-    """
-
-    agent: str
-    stage: str
-    replies: int
-    prompt_bytes: int
-    prompt_tokens: int
-    completion_tokens: int
-    spent: int
-    reservations: int
-    reserved: int
 
 
 def totals(db: sqlite3.Connection, lake: str) -> tuple[int, int]:
@@ -129,14 +107,3 @@ def recount(db: sqlite3.Connection) -> bool:
     db.execute("DELETE FROM ledger")
     db.executemany(f"INSERT INTO ledger({_NUMBERS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", counted)
     return False
-
-
-def words(said: object) -> str:
-    """A text that SQLite can hold: without half characters."""
-    return str(said).encode("utf-8", "replace").decode()
-
-
-def number(said: object) -> int:
-    """A count or amount that SQLite can hold."""
-    whole = int(said) if isinstance(said, int | float) and said == said and abs(said) != float("inf") else 0
-    return min(max(whole, 0), MOST)

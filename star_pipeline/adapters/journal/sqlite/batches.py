@@ -8,11 +8,9 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from star_pipeline.adapters.llm import ledger
-from star_pipeline.core.aliases import JsonObject
-from star_pipeline.core.ports import ChatRequest
+from star_pipeline.adapters.journal.sqlite import ledger
+from star_pipeline.core.journal import Batch, Begun, Sent
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS batch(id INTEGER PRIMARY KEY, marker TEXT NOT NULL UNIQUE, agent TEXT NOT NULL, owner TEXT NOT NULL, "
@@ -25,56 +23,6 @@ TABLES = (
 """Beside the replies, as ``told`` is: earlier versions read and write these journals too."""
 _BATCH = "id, marker, agent, owner, file, remote, at"
 _REQUEST = "key, reservation, lake, agent, stage, purpose, template, sample, params, prompt_bytes, prompt_bound, tries"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """``file`` and ``remote`` are the provider's names of the uploaded file and of the batch, None until they are known.
-
-    ``owner`` names the process that sends it, ``marker`` is told to the provider, ``at`` (seconds since 1970) is when it was sent.
-    """
-
-    id: int
-    marker: str
-    agent: str
-    owner: str
-    file: str | None
-    remote: str | None
-    at: float
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One request of a batch: all that its reply is booked with. ``worst`` (1e-12 USD) is what its try can cost at most."""
-
-    key: bytes
-    lake: str
-    agent: str
-    stage: str
-    purpose: str
-    template: str
-    sample: int
-    params: JsonObject
-    prompt_bytes: int
-    prompt_bound: int
-    tries: int
-    reservation: int | None = None
-    worst: int | None = None
-
-    @property
-    def request(self) -> ChatRequest:
-        """The request as far as it is known here: without its messages."""
-        return ChatRequest(self.agent, (), self.template, "", self.params, self.sample, self.stage, self.purpose)
-
-
-@dataclass
-class Begun:
-    """What became of requests that were to be sent: their batch (None where none is left), and those left out of it, by reason."""
-
-    batch: int | None = None
-    taken: list[bytes] = field(default_factory=list)
-    elsewhere: list[bytes] = field(default_factory=list)
-    beyond_budget: list[bytes] = field(default_factory=list)
 
 
 def begin(

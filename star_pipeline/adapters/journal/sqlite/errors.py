@@ -1,6 +1,9 @@
 """What went wrong with the journal's file, and what to do about it."""
 
 import sqlite3
+from pathlib import Path
+
+from star_pipeline.core.errors import StorageTrouble
 
 
 def is_of_the_storage(error: Exception) -> bool:
@@ -8,7 +11,11 @@ def is_of_the_storage(error: Exception) -> bool:
     return isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
 
 
-def remedy(reason: str) -> str:
+def trouble(path: Path, reason: str) -> StorageTrouble:
+    return StorageTrouble(f"journal {path}: {reason}; {_remedy(reason)}")
+
+
+def _remedy(reason: str) -> str:
     if "full" in reason or "space" in reason:
         return "what was answered is kept; free some space, then run again"
     if "expected" in reason:

@@ -1,0 +1,202 @@
+"""The Ray cluster: joined within a bounded time, and looked at before anything is asked of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from star_pipeline.config.scoring import RayConfig
+from star_pipeline.core.errors import ConfigError, ModelError, in_short
+
+_EXTRA = 'pip install "star-pipeline[ray]"'
+_START = "ray start --head on one machine, ray start --address=HOST:6379 on the others and on this one"
+_COMPARED = ("star-pipeline", "torch", "transformers", "numpy")
+_KNOCK_S = 3.0
+_SCORING = "star_pipeline.adapters.scoring"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node of the cluster, with all that it offers."""
+
+    node_id: str
+    name: str
+    cpus: float
+    gpus: float
+
+
+def need_ray() -> Any:  # Any: an optional library, which is not followed
+    """The module; raises ConfigError, with the command that installs it, where it is not there."""
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(
+            f"scoring.engine: ray needs the package ray, which is not installed; {_EXTRA}, on every machine of the cluster"
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    return ray
+
+
+def join(settings: RayConfig) -> None:
+    """Join the cluster, unless this process has. Raises ModelError where there is none, or it does not answer in ``wait_s``."""
+    ray = need_ray()
+    if ray.is_initialized():
+        return
+    if ":" in settings.address and not _listens(settings.address):
+        raise ModelError(
+            f"scoring.ray.address {settings.address}: nobody answers; expected a Ray cluster's head: {_START}"
+        )
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    given: dict[str, Any] = {"include_dashboard": False} if settings.address == "local" else {}
+
+    def connect() -> None:
+        ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR, **given)
+
+    # in a thread of its own: it does not end by itself, and in the main one it takes the process's handlers of signals
+    try:
+        in_time = _within(settings.wait_s, connect)
+    except ConnectionError as error:
+        raise ModelError(
+            f"scoring.ray.address {settings.address}: there is no Ray cluster on this machine; start one: {_START}, or set "
+            f"scoring.ray.address: local ({in_short(error, 80)})"
+        ) from error
+    except Exception as error:  # whatever Ray says to a cluster of another version, or that is half there
+        raise ModelError(
+            f"scoring.ray.address {settings.address}: the Ray cluster cannot be joined: {in_short(error)}"
+        ) from error
+    if not in_time:
+        raise ModelError(
+            f"scoring.ray.address {settings.address}: the Ray cluster does not answer within {settings.wait_s:g} s; look at it with "
+            "ray status on its head, and at firewalls between"
+        )
+    _hush(ray)
+
+
+def leave() -> None:
+    """Let go of the cluster, within seconds even where it is gone."""
+    import ray
+
+    _within(15.0, ray.shutdown)
+
+
+def answers() -> bool:
+    """Whether the cluster's head takes a connection."""
+    import ray
+
+    return ray.is_initialized() and _listens(str(ray.get_runtime_context().gcs_address))
+
+
+def machines() -> list[Machine]:
+    """Those that are alive."""
+    import ray
+
+    return [
+        Machine(
+            node["NodeID"],
+            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, node {node['NodeID'][:8]})",
+            float(node["Resources"].get("CPU", 0)),
+            float(node["Resources"].get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def differing(seen: Sequence[Machine], wait_s: float) -> dict[str, str]:
+    """Of machines whose packages differ from this one's, by node: a line that says how. One that says nothing in time differs too."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = _looking()
+    asked = ray.remote(num_cpus=0, max_retries=0)(look)
+    tasks = {
+        machine: asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(machine.node_id, soft=False)).remote()
+        for machine in seen
+    }
+    here = look()
+    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=wait_s)
+    found = {}
+    for machine, task in tasks.items():
+        try:
+            there = ray.get(task, timeout=0)
+        except Exception as error:  # a machine that is lost meanwhile, or does not answer
+            found[machine.node_id] = f"{machine.name} does not answer within {wait_s:g} s ({type(error).__name__})"
+            continue
+        if there != here:
+            told = [
+                f"{name} {there[name] or 'missing'}, here {here[name]}" for name in here if there[name] != here[name]
+            ]
+            found[machine.node_id] = (
+                f"{machine.name} has {'; '.join(told)}: install there what is here ({_EXTRA} of one version)"
+            )
+    return found
+
+
+def _looking() -> Callable[[], dict[str, str]]:
+    """A function that travels by its content: the machine that it looks at may not have this package."""
+    packages, scoring = _COMPARED, _SCORING
+
+    def look() -> dict[str, str]:
+        import hashlib
+        import importlib.util
+        from importlib import metadata
+        from pathlib import Path
+
+        found = {}
+        for name in packages:
+            try:
+                found[name] = metadata.version(name).split("+")[0]  # +cpu, +cu130: the build for a machine
+            except metadata.PackageNotFoundError:
+                found[name] = ""
+        try:
+            spec = importlib.util.find_spec(scoring)
+            files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.py")) if spec else []
+        except ImportError:
+            files = []
+        code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+        return {**found, "the code of scoring": code if files else ""}
+
+    return look
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S):
+            return True
+    except OSError:
+        return False
+
+
+def _within(seconds: float, act: Callable[[], object]) -> bool:
+    """Whether ``act`` has ended in time; what it raises is raised here. An interrupt is heard while it is waited for."""
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            act()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="ray", daemon=True)
+    thread.start()
+    until = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < until:
+        thread.join(0.2)
+    if failed:
+        raise failed[0]
+    return not thread.is_alive()
+
+
+def _hush(ray: Any) -> None:
+    """Ray prints the last log lines of a machine that is lost to the terminal, which has a progress of its own."""
+    worker = ray._private.worker
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None

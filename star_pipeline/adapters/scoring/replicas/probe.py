@@ -1,0 +1,76 @@
+"""What tells whether a machine computes a lake's values: losses of fixed passes under the model itself, kept with the lake's numerics."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from upath import UPath
+
+from star_pipeline.adapters.lake import write_whole
+from star_pipeline.adapters.scoring.causal_lm import CausalLM
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.core.aliases import JsonObject
+from star_pipeline.core.errors import ModelError
+
+_PROMPTS, _RESPONSES = (70, 41), (130, 66, 5)
+"""Tokens of each. Long enough that every kernel which scoring takes is at work, short enough for a large model on a processor."""
+_BUDGET = 512
+KEY = "probes"
+"""In ``numerics.json``: model → its ``losses``, in nats, and the largest ``difference`` of a replica that was allowed one."""
+
+
+def probe_losses(model: CausalLM) -> list[float]:
+    """The mean loss of each of the probe's passes, in nats; to be called with the numerics in force. Raises ModelError."""
+    passes = _passes(model.vocabulary, model.lengths.last(0, 10**9))
+    means: dict[int, float] = {}
+    for members in model.plan(passes, _BUDGET):
+        found = model.losses(passes, members)
+        if found is None:
+            raise ModelError(f"scoring model {model.name!r}: memory does not suffice for {_BUDGET} tokens at once")
+        means |= found
+    return [means[number] for number in range(len(passes))]
+
+
+def largest_difference(ones: Sequence[float], others: Sequence[float]) -> float:
+    """In nats; infinite where one has no number, or they are not as many."""
+    if len(ones) != len(others):
+        return float("inf")
+    differences = np.abs(np.array(ones) - np.array(others))
+    return float(np.nan_to_num(differences, nan=np.inf).max())
+
+
+def kept_losses(record: UPath, name: str) -> list[float] | None:
+    """The lake's; None where it has none for the model ``name``."""
+    found = _read(record).get(KEY, {}).get(name, {}).get("losses")
+    return None if found is None else [float(loss) for loss in found]
+
+
+def keep(record: UPath, name: str, losses: Sequence[float], difference: float = 0.0) -> None:
+    """Keep the lake's losses of a model, and the largest difference that was ever allowed."""
+    whole = _read(record)
+    before = whole.get(KEY, {}).get(name, {})
+    now: JsonObject = {"losses": list(losses)}
+    if largest := max(difference, before.get("difference", 0.0)):
+        now["difference"] = largest
+    if now != before:
+        write_whole(record, json.dumps({**whole, KEY: {**whole.get(KEY, {}), name: now}}).encode())
+
+
+def _read(record: UPath) -> JsonObject:
+    return dict(json.loads(record.read_text("utf-8"))) if record.exists() else {}
+
+
+def _passes(vocabulary: int, longest: int) -> list[ForwardPass]:
+    """Of two prompts that begin alike, several responses each, with it and alone; cut to ``longest`` tokens."""
+    draw = np.random.default_rng(18)
+
+    def some(count: int) -> np.ndarray:
+        return draw.integers(0, vocabulary, count).astype(np.int32)
+
+    start, preamble = some(1), some(24)
+    made = []
+    for prompt in (np.concatenate([start, preamble, some(length)]) for length in _PROMPTS):
+        for length in _RESPONSES:
+            response = some(length)
+            made += [(np.concatenate([prompt, response]), length), (np.concatenate([start, response]), length)]
+    return [ForwardPass(tokens[:longest], min(count, longest - 1, len(tokens[:longest]) - 1)) for tokens, count in made]

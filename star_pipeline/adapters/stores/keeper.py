@@ -1,0 +1,36 @@
+"""Which machine keeps the replies of a lake in object storage, where no database keeps them for all: it alone may run the lake."""
+
+import json
+import socket
+import uuid
+
+from upath import UPath
+
+from star_pipeline.adapters.stores.paths import StorePath, placed
+from star_pipeline.core.errors import LakeError
+
+_NAME = "kept_by.json"
+REMEDY = "journal: {postgres_env: STAR_DATABASE}"
+"""What to configure for several machines."""
+
+
+def require_kept_here(root: StorePath, journal: UPath, from_now_on: bool) -> None:
+    """Raises LakeError where another machine keeps the replies. ``from_now_on``: be the one that does, where nobody is yet."""
+    note, own = root / "journal" / _NAME, journal / "kept_by"
+    mine = own.read_text("utf-8") if own.exists() else ""
+    if not note.exists():
+        if not from_now_on:
+            return
+        if not mine:
+            mine = uuid.uuid4().hex
+            store, key = placed(own)
+            store.put(key, mine.encode())
+        told = {"id": mine, "host": socket.gethostname(), "folder": str(journal)}
+        if note.store.create(note.key, json.dumps(told).encode()):
+            return
+    told = json.loads(note.read_bytes())
+    if told["id"] != mine:
+        raise LakeError(
+            f"{root}: its replies are kept on {told['host']} in {told['folder']}, and only with them is nothing paid twice; run it there, "
+            f"or keep them in a database for all machines ({REMEDY}); where that folder is gone for good, remove {note}"
+        )

@@ -1,0 +1,104 @@
+"""Two Ray nodes on this machine, each with processes of its own: a real cluster, whose nodes can be lost.
+
+    python -m star_pipeline_tests.ray_nodes
+
+starts one, says how to join it, and ends it with Ctrl-C.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+
+_MEMORY = 80_000_000
+"""Bytes of a node's object store, the least that Ray takes: batches are small."""
+
+
+class RayNodes:
+    """A head without CPUs, and ``count`` nodes of ``cpus`` CPUs."""
+
+    def __init__(self, count: int = 2, cpus: int = 1) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+        self._cpus = cpus
+        self._cluster = Cluster(initialize_head=True, head_node_args=_node(0))
+        self.nodes: list[Any] = []
+        for _ in range(count):
+            self.add(wait=False)
+        self._cluster.wait_for_nodes()
+        signal.signal(signal.SIGTERM, before)
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def add(self, environment: Mapping[str, str] | None = None, wait: bool = True) -> Any:
+        """One more node; its processes have ``environment`` beside this one's."""
+        kept = dict(os.environ)
+        os.environ.update(environment or {})
+        try:
+            self.nodes.append(self._cluster.add_node(wait=wait, **_node(self._cpus)))
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
+        return self.nodes[-1]
+
+    def kill(self, node: Any) -> None:
+        """As where its machine loses power."""
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        _kill([raylet, *raylet.children(recursive=True)])
+        self.nodes.remove(node)
+
+    def kill_all(self) -> None:
+        """The head too."""
+        for node in list(self.nodes):
+            self.kill(node)
+        head = self._cluster.head_node
+        _kill([psutil.Process(one.process.pid) for some in head.all_processes.values() for one in some])
+
+    def close(self) -> None:
+        ours = [
+            one.process.pid
+            for node in [*self.nodes, self._cluster.head_node]
+            if node
+            for some in node.all_processes.values()
+            for one in some
+        ]
+        there = []
+        for pid in ours:
+            with suppress(psutil.NoSuchProcess):
+                there += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        _kill(there)
+
+
+def _node(cpus: int) -> dict[str, Any]:
+    return {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+@contextmanager
+def ray_nodes(count: int = 2, cpus: int = 1) -> Iterator[RayNodes]:
+    nodes = RayNodes(count, cpus)
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+if __name__ == "__main__":
+    with ray_nodes() as running, suppress(KeyboardInterrupt):
+        print(f"scoring: {{engine: ray, ray: {{address: '{running.address}', gpus: 0}}}}", flush=True)
+        while True:
+            time.sleep(1)

