@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from star_pipeline.adapters.held import require_held
 from star_pipeline.adapters.stores.keeper import require_kept_here
 from star_pipeline.adapters.stores.local import unwritable
 from star_pipeline.adapters.stores.paths import StorePath, placed, root_at
@@ -294,7 +295,11 @@ class Lake:
                 ) from error
 
     def write_bytes(self, path: UPath, data: bytes) -> None:
-        """Whole or not at all: a reader sees the old content or the new one, also after a crash."""
+        """Whole or not at all: a reader sees the old content or the new one, also after a crash.
+
+        Raises LakeError where the lake cannot be written, or this process held it and has lost it.
+        """
+        require_held(str(self.root))
         write_whole(path, data)
 
     def write_table(self, spec: AnyTable, table: pa.Table, shard: str | None = None) -> UPath:

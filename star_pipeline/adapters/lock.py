@@ -14,6 +14,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
+from star_pipeline.core.locking import Holder
 
 _LOOK_S = 0.2
 """s: how long a look at the lock may keep somebody from it, at most."""
@@ -92,29 +93,20 @@ def hold_for_good(lake: Lake, owner: str) -> None:
 _kept: list[filelock.BaseFileLock] = []
 
 
-def command_at_work(lake: Lake) -> str | None:
-    """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise."""
-    holder = _read(_note(lake.lock))
-    if not holder or not str(holder.get("owner", "")).startswith("star-pipeline"):
-        return None
-    return _named(holder) if _lives(lake, holder) else None
-
-
-def holds(lake: Lake, host: str, pid: int) -> bool | None:
-    """Whether this process, on whatever machine, holds the lake now; None where the lake cannot be seen from here."""
+def holder(lake: Lake) -> Holder | None:
+    """Who holds the lake now, by the note that each holder leaves."""
+    note = _read(_note(lake.lock))
     try:
-        if not lake.lock.exists():
-            return None
-        holder = _read(_note(lake.lock))
-    except OSError:
+        found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
+    except (KeyError, ValueError, TypeError):
         return None
-    return (holder.get("host"), holder.get("pid")) == (host, pid) and _lives(lake, holder)
+    return found if _lives(lake, found) else None
 
 
-def _lives(lake: Lake, holder: JsonObject) -> bool:
+def _lives(lake: Lake, holder: Holder) -> bool:
     """Whether a holder that has left its note still holds the lake: one that was killed leaves it for good."""
-    if holder.get("host") == socket.gethostname():
-        return psutil.pid_exists(int(holder.get("pid", 0)))
+    if holder.host == socket.gethostname():
+        return psutil.pid_exists(holder.pid)
     # of a process on another machine the lock alone tells
     try:
         with filelock.UnixFileLock(lake.local(lake.lock), timeout=0, thread_local=False):
@@ -146,6 +138,6 @@ def _read(note: UPath) -> JsonObject:
 
 def _named(holder: JsonObject) -> str:
     try:
-        return f"{holder['owner']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+        return str(Holder(holder["owner"], holder["pid"], holder["host"], holder["since"]))
     except KeyError:
         return "another process"

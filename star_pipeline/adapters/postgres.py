@@ -53,7 +53,7 @@ class Postgres:
         """A session in autocommit mode, called ``name`` in the server's list. Raises StorageTrouble, ConfigError."""
         psycopg2 = _psycopg2()
         with self.told():
-            connection = psycopg2.connect(
+            connection: Connection = psycopg2.connect(
                 self.url,
                 application_name=name[:63],
                 connect_timeout=_CONNECT_S,
@@ -66,7 +66,7 @@ class Postgres:
             if connection.server_version < _LEAST_VERSION * 10000:
                 found = connection.get_parameter_status("server_version")
                 raise StorageTrouble(f"{self}: it is version {found}, expected {_LEAST_VERSION} or newer")
-            settings = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
+            settings: dict[str, object] = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
             settings |= {
                 "idle_in_transaction_session_timeout": f"'{_GONE_S}s'",
                 "lock_timeout": f"'{_PATIENCE_S}s'",

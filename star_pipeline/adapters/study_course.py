@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_publishing
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.study_arms import MadeArms, make_arms, study_of
 from star_pipeline.adapters.study_files import study_rows, write_results, write_study_rows
 from star_pipeline.config import StarConfig
@@ -33,7 +33,7 @@ def targets_of(settings: StarConfig) -> list[str]:
 
 def arms_made(lake: Lake, settings: StarConfig, progress: Progress, owner: str) -> MadeArms:
     """Make the arms; the caller holds the study."""
-    with hold_publishing(lake, owner):
+    with lake_lock(settings, lake).hold_publishing(owner):
         return make_arms(lake, settings, progress)
 
 

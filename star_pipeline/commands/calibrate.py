@@ -15,7 +15,7 @@ from star_pipeline.adapters.calibrating import calibrate as measured
 from star_pipeline.adapters.calibration_files import read_findings, words_of
 from star_pipeline.adapters.first_seeds import first_seeds
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.commands.estimate import run_estimate
 from star_pipeline.commands.workspace import told_of_workspace
@@ -67,7 +67,7 @@ def run_calibration(
         **(resource_overrides or {}),
     }
     chat, scorer, embedder, memory = (outside[name] for name in ("chat", "scorer", "embedder", "memory"))
-    with hold(lake, "star-pipeline calibrate"):
+    with lake_lock(settings, lake).hold("star-pipeline calibrate"):
         first = first_seeds(lake, settings, seeds, count, embedder.embedder, memory.bank, progress.note)
         if "chat" not in (resource_overrides or {}):
             check_agents(settings)

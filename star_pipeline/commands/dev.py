@@ -7,7 +7,7 @@ import socket
 import sys
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_for_good
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.instance import database_of, fail_dead_runs, open_instance
@@ -37,7 +37,7 @@ def serve(config: str, lake: Lake, host: str, port: int) -> None:
             "(star-pipeline run works on it)"
         )
     lake.prepare()
-    hold_for_good(lake, f"star-pipeline dev at http://{host}:{port}")
+    lake_lock(settings, lake).hold_for_good(f"star-pipeline dev at http://{host}:{port}")
     prepare_instance(lake, settings)
     print(f"the UI comes up at http://{host}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     # a shell that starts us in the background ignores Ctrl-C for us, and Dagster would then ignore SIGTERM as well

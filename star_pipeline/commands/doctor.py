@@ -13,7 +13,7 @@ from rich.console import Console
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.preflight import describe_model, describe_served
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import present_weights
@@ -109,7 +109,7 @@ def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     free = shutil.disk_usage(lake.local(here)).free / 1e9
     if free < _LEAST_FREE_GB:
         yield False, f"{here}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
-    with hold(lake, "star-pipeline doctor"):
+    with lake_lock(settings, lake).hold("star-pipeline doctor"):
         yield True, f"{here}: can be written, {free:.0f} GB free, not in use"
 
 

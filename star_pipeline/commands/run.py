@@ -15,7 +15,7 @@ from star_pipeline.adapters.decontamination import question_files
 from star_pipeline.adapters.interrupts import noticed
 from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.preflight import check_agents, check_scoring_models
 from star_pipeline.adapters.question_files import read_questions
 from star_pipeline.adapters.scoring import present_weights
@@ -98,7 +98,7 @@ def run_pipeline(
     lake.prepare()
     for line in told_of_workspace(lake, settings):
         progress.note(line)
-    with hold(lake, "star-pipeline run"), noticed() as interrupted:
+    with lake_lock(settings, lake).hold("star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
         with instance:
             lake.sweep()
@@ -157,7 +157,7 @@ class _Work:
         ahead = ahead and all(agent.mode == "live" for agent in settings.agents_in_use.values())
         self._ahead = Ahead(settings, lake, progress, overrides) if ahead else None
         shared = self._ahead.resources(fixed, told) if self._ahead else {}
-        lock = Stoppable(lake=LakeResource(root=str(lake.root)))
+        lock = Stoppable(lake=LakeResource(root=str(lake.root)), settings=fixed)
         given = {"progress": told, "settings": fixed, "lake_lock": lock, **overrides, **shared}
         self._defs = build_defs(given, config, str(lake.root))
         self._shards: Sequence[str] = ()

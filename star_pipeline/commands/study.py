@@ -11,7 +11,7 @@ from rich.table import Table
 
 from star_pipeline.adapters.interrupts import noticed
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_study
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.study_arms import MadeArms, never_run, study_of
 from star_pipeline.adapters.study_course import targets_of
 from star_pipeline.commands.run import QUIET, RunFailed, why_failed
@@ -53,7 +53,7 @@ def run_study(
         raise never_run(lake)
     for line in told_of_workspace(lake, settings):
         progress.note(line)
-    with hold_study(lake, _OWNER), noticed() as interrupted:
+    with lake_lock(settings, lake).hold_study(_OWNER), noticed() as interrupted:
         heard = _carried_out(config, settings, lake, progress, arms_only, stages_of, interrupted)
     [made] = _of(heard, MadeArms)
     outcome = next(iter(_of(heard, StudyOutcome)), StudyOutcome())

@@ -15,22 +15,23 @@ import pyarrow as pa
 
 from star_pipeline.adapters.consistency import VERSION
 from star_pipeline.adapters.lake import Lake, content_hash
-from star_pipeline.adapters.lock import hold_publishing
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.config import StarConfig
 from star_pipeline.core.checks import Blocked, Finding, Rule, not_looked_at, one_a_rule, well_formed
 from star_pipeline.core.errors import CheckFailed, StarError
+from star_pipeline.core.locking import LakeLock
 from star_pipeline.core.markdown import inline
 from star_pipeline.core.markdown import table as markdown_table
 from star_pipeline.core.table_spec import AnyTable
 from star_pipeline.core.tables import SHARD_TABLES, TASK_DOMAINS
 from star_pipeline.defs.automation import Automation
-from star_pipeline.defs.resources import LakeLockResource
+from star_pipeline.defs.resources import LakeLockResource, SettingsResource
 from star_pipeline.defs.scope import Presentation, Scope
 from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
 
-Alone = Callable[[Lake, str], AbstractContextManager[None]]
+Alone = Callable[[LakeLock, str], AbstractContextManager[None]]
 """Holds a lake for an owner while an asset is made."""
 Metadata = Mapping[str, Any]
 """What Dagster shows beside a result. Any: its union of all that it can show has no public name."""
@@ -61,6 +62,10 @@ class LakeAsset:
     code_version: str | None = None
 
 
+def _publishing(lock: LakeLock, owner: str) -> AbstractContextManager[None]:
+    return lock.hold_publishing(owner)
+
+
 def lake_asset(
     name: str,
     group: str,
@@ -69,7 +74,7 @@ def lake_asset(
     spec: AnyTable | None = None,
     partitioned: bool | dg.PartitionsDefinition[str] = True,
     locked: bool = True,
-    alone: Alone = hold_publishing,
+    alone: Alone = _publishing,
     pool: str | None = None,
     deps: Iterable[str | AllShards] = (),
     kinds: frozenset[str] = frozenset({"parquet"}),
@@ -94,16 +99,19 @@ def lake_asset(
     def decorate(function: Body) -> LakeAsset:
         def build(scope: Scope, shown: Presentation) -> dg.AssetsDefinition:
             resources = {scope.name(own): own for own, kind in _resources(function).items()}
-            lock = scope.name("lake_lock")
+            lock, configured = scope.name("lake_lock"), scope.name("settings")
 
             @functools.wraps(function)
             def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:  # as in Body
                 try:
+                    held: AbstractContextManager[None] = nullcontext()
                     if locked:
                         inputs.pop(lock).require()
+                    else:
+                        settings = inputs[configured] if configured in resources else inputs.pop(configured)
+                        own = lake_lock(settings.load(), inputs[scope.name("lake")].open())
+                        held = alone(own, f"run {context.run.run_id[:8]}")
                     given = {resources.get(name, name): value for name, value in inputs.items()}
-                    lake = None if locked else given["lake"].open()
-                    held = alone(lake, f"run {context.run.run_id[:8]}") if lake else nullcontext()
                     with held, _less_garbage_collection():
                         result = function(context, **given)
                 except Blocked as error:
@@ -117,7 +125,10 @@ def lake_asset(
                     raise failure(CheckFailed("; ".join(str(found.description) for found in blocked)))
                 yield result
 
-            tables = _sign(guarded, function, scope, {lock: LakeLockResource} if locked else {})
+            more: dict[str, type] = {lock: LakeLockResource} if locked else {}
+            if not locked and configured not in resources:
+                more = {configured: SettingsResource}
+            tables = _sign(guarded, function, scope, more)
             shards = scope.partitions if partitioned is True else partitioned or None
             return dg.asset(
                 key=scope.key(name),

@@ -92,7 +92,7 @@ def _lock(lake: LakeResource, settings: SettingsResource, resources: Mapping[str
     chat, embedder = resources["chat"], resources["embedder"]
     if isinstance(chat, ChatResource) and isinstance(embedder, EmbedderResource):
         return SharedLakeResource(lake=lake, settings=settings, chat=chat, embedder=embedder)
-    return LakeLockResource(lake=lake)
+    return LakeLockResource(lake=lake, settings=settings)
 
 
 def _configured(settings: SettingsResource) -> StarConfig | None:

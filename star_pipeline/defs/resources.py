@@ -11,15 +11,17 @@ from pydantic import Field, PrivateAttr
 
 from star_pipeline.adapters.asking_ahead import asking_for_candidates
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import command_at_work, hold
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.config.scoring import AnyModel
 from star_pipeline.core.aliases import JsonMapping
 from star_pipeline.core.calibration.scoring import ModelKind
-from star_pipeline.core.errors import LakeError, StarError
+from star_pipeline.core.errors import StarError
+from star_pipeline.core.locking import LakeLock, command_at_work
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, SAMPLING_PLAN
+from star_pipeline.instance.home import database_of
 from star_pipeline.instance.processes import LAKE_TAG, process_tags
 from star_pipeline.instance.queue import runs_at_once, wait_for_turn
 from star_pipeline.instance.scopes import scope_of
@@ -61,14 +63,21 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     """Holds the lake for as long as a run has steps of the loop; a second holder is refused, naming the first."""
 
     lake: LakeResource
-    _refused: LakeError | None = PrivateAttr(default=None)
+    settings: SettingsResource
+    _refused: StarError | None = PrivateAttr(default=None)
 
     def home(self) -> Lake:
         return self.lake.open()
 
+    def configured(self) -> StarConfig:
+        return self.settings.load()
+
+    def lock(self) -> LakeLock:
+        return lake_lock(self.configured(), self.home())
+
     def wait_for_turn(self, instance: dg.DagsterInstance, run_id: str) -> float:
         """Wait until the run may have the lake; returns how long, in s, it may take its predecessor to let go of it."""
-        if not command_at_work(self.home()):  # a command does all shards itself, in order
+        if not command_at_work(self.lock()):  # a command does all shards itself, in order
             wait_for_turn(instance, run_id)
         return 0.0
 
@@ -76,21 +85,21 @@ class LakeLockResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["LakeLockResource"]:
         instance, run_id, patience_s = context.instance, context.run_id, 0.0
         recorded = instance is not None and run_id is not None and instance.has_run(run_id)
-        if instance and run_id and recorded:
-            patience_s = self.wait_for_turn(instance, run_id)
         with ExitStack() as stack:
             try:
-                stack.enter_context(hold(self.home(), f"run {(run_id or 'of Dagster')[:8]}", patience_s))
-            except LakeError as error:
+                if instance and run_id and recorded:
+                    patience_s = self.wait_for_turn(instance, run_id)
+                stack.enter_context(self.lock().hold(f"run {(run_id or 'of Dagster')[:8]}", patience_s))
+            except StarError as error:
                 self._refused = error
             else:
                 if instance and run_id and recorded:
-                    instance.add_run_tags(run_id, process_tags(self.home()))
+                    instance.add_run_tags(run_id, process_tags(self.home(), database_of(self.configured())))
                     stack.callback(instance.add_run_tags, run_id, {LAKE_TAG: ""})
             yield self
 
     def require(self) -> None:
-        """Raises LakeError where another process holds the lake."""
+        """Raises LakeError where another process holds the lake, and what else keeps this one from it."""
         if self._refused:
             raise self._refused
 
@@ -221,7 +230,6 @@ class SharedLakeResource(LakeLockResource):
     """The same in an instance that has several runs of the loop under way at once: the lake goes from one to the next, and a run that
     waits for it asks for its shard's candidates, where the lag of the configuration lets its plan be drawn."""
 
-    settings: SettingsResource
     chat: ChatResource
     embedder: EmbedderResource
 
@@ -229,7 +237,7 @@ class SharedLakeResource(LakeLockResource):
         run = instance.get_run_by_id(run_id)
         at_once = runs_at_once(instance, scope_of(run)) if run else None
         lake = self.home()
-        if run is None or at_once in (None, 1) or command_at_work(lake):
+        if run is None or at_once in (None, 1) or command_at_work(self.lock()):
             return super().wait_for_turn(instance, run_id)
         from star_pipeline.adapters.llm.servers import OF_THIS_PROCESS
 
@@ -241,7 +249,7 @@ class SharedLakeResource(LakeLockResource):
             # what is made again is not asked ahead: the old plan says nothing of the new one
             again = any(spec.name in to_make and lake.has_table(spec, shard) for spec in (SAMPLING_PLAN, CANDIDATES))
             try:
-                config = self.settings.load()
+                config = self.configured()
             except StarError:  # the step that needs it tells
                 return nullcontext()
             if not shard or again or (at_once or 1) > config.shards_at_once:

@@ -9,10 +9,11 @@ import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import command_at_work
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.seed_state import content_digest, list_seed_files
 from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
 from star_pipeline.core.errors import StarError
+from star_pipeline.core.locking import command_at_work
 from star_pipeline.core.planning.restart import AssetState, Reason, ShardState, assets_to_make
 from star_pipeline.core.planning.run_requests import Attempt, catalogue_wanted, shards_wanted
 from star_pipeline.core.tables import AGENT_PAIR_PROBABILITIES, SAMPLING_PLAN, SEED_CATALOG
@@ -113,7 +114,7 @@ class _Tick:
     def requests(self) -> tuple[list[dg.RunRequest], str]:
         """The runs to request, and in a line what is waited for."""
         unsettled = self._unsettled()
-        busy = command_at_work(self._lake)
+        busy = command_at_work(lake_lock(self._settings.load(), self._lake))
         if busy:
             return [], f"{busy} is at work on the lake and does all that is new itself"
         if self._backfilled():

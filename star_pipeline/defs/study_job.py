@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.study_arms import MadeArms
 from star_pipeline.adapters.study_course import arms_made, carried_out
 from star_pipeline.config import StarConfig
@@ -59,7 +60,7 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
         owner = f"run {context.run.run_id[:8]}"
         try:
             home, config, progress = lake.open(), settings.load(), told.progress()
-            with in_turn(home, owner):
+            with in_turn(lake_lock(config, home), owner):
                 steps = _arms_alone if context.op_config[ARMS_ONLY] else _all_of_it
                 yield from steps(_Notes(scope, context.instance), home, config, progress, studying, owner)
         except StarError as error:

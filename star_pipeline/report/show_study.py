@@ -2,7 +2,7 @@
 
 from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_publishing
+from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.config import StarConfig
 from star_pipeline.inspection.build import build_inspection
@@ -13,7 +13,7 @@ from star_pipeline.report.study import StudySection, study_section
 
 def show_study(lake: Lake, settings: StarConfig, owner: str) -> StudySection | None:
     """Returns what the report says of it."""
-    with hold_publishing(lake, owner):
+    with lake_lock(settings, lake).hold_publishing(owner):
         spend = read_spend(settings, lake)
         build_inspection(lake, spend, list(stale_tables(lake)))
         lake.write_bytes(lake.report, build_report(lake).html)

@@ -35,7 +35,7 @@ from star_pipeline_tests.conftest import CONFIG, fake_resources
 from star_pipeline_tests.llm_server import Reply, chat_server
 
 _SCALES = (1_000_000, 100_000_000)
-_WORDS = "data model table query seed agent score gradient lake shard window budget token memory prompt answer loss judge".split()
+_WORDS = ["data", "model", "table", "query", "seed", "agent", "score", "lake", "shard", "budget", "token", "prompt", "loss", "judge"]
 DIMENSIONS = 384
 
 

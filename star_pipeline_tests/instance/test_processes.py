@@ -15,8 +15,10 @@ from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import TagType, get_tag_type
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import command_at_work, hold
+from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.locks.file import FileLakeLock
 from star_pipeline.core.errors import LakeError
+from star_pipeline.core.locking import command_at_work
 from star_pipeline.instance import fail_dead_runs, open_instance, processes
 from star_pipeline.instance.processes import HOST_TAG, LAKE_TAG, NAMESPACE_TAG, PID_TAG, process_tags, why_dead
 from star_pipeline_tests.elsewhere import kill, on, require_namespaces, told
@@ -185,16 +187,16 @@ def test_a_run_that_lets_go_of_the_lake_just_then_is_not_dead(instance, lake, mo
         instance.add_run_tags(run.run_id, {LAKE_TAG: ""})
         return False
 
-    monkeypatch.setattr(processes, "holds", let_go)
+    monkeypatch.setattr(processes, "_holds", let_go)
     assert why_dead(instance, run) is None
 
 
 def test_a_command_killed_on_another_machine_does_not_keep_the_daemon_from_the_lake(lake):
     with machine(lake, "star-pipeline run") as (process, _):
-        assert "on machine-a" in command_at_work(lake)
+        assert "on machine-a" in str(command_at_work(FileLakeLock(lake)))
         kill(psutil.Process(process.pid))
         process.wait()
-        assert command_at_work(lake) is None
+        assert command_at_work(FileLakeLock(lake)) is None
 
 
 def test_a_command_s_run_tells_from_its_beginning_where_it_lives_and_what_it_holds(lake):
@@ -235,11 +237,11 @@ def test_a_killed_holder_frees_the_lake_at_once(lake):
     command = [sys.executable, "-c", textwrap.dedent(code), str(lake.root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         holder.stdout.readline()
-        assert f"process {holder.pid}" in command_at_work(lake)
+        assert f"process {holder.pid}" in str(command_at_work(FileLakeLock(lake)))
         with pytest.raises(LakeError, match=f"in use by star-pipeline run .process {holder.pid}"), hold(lake, "second"):
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        assert command_at_work(lake) is None
+        assert command_at_work(FileLakeLock(lake)) is None
         with hold(lake, "run 1234"):
-            assert command_at_work(lake) is None  # a run of Dagster's own, not of the console
+            assert command_at_work(FileLakeLock(lake)) is None  # a run of Dagster's own, not of the console

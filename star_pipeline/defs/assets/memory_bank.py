@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from star_pipeline.adapters.held import require_held
 from star_pipeline.core import identity
 from star_pipeline.core.equations.selection import memory_entries
 from star_pipeline.core.records import Candidate, CompositeScore
@@ -32,6 +33,7 @@ def memory_bank(
         shard, identity.shard_number(shard), composite_scores, candidates, settings.load().memory.min_pi
     )
     vectors = embedder.embedder().embed([entry.instruction for entry in entries])
+    require_held(str(memory.lake.open().root))
     total = memory.bank().replace_shard(shard, entries, vectors)
     content = identity.digest([[entry.candidate_id, entry.instruction, entry.pair_id, entry.pi] for entry in entries])
     return dg.MaterializeResult(

@@ -8,13 +8,13 @@ from typing import Any
 import dagster as dg
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_study
 from star_pipeline.adapters.study_arms import MadeArms
 from star_pipeline.adapters.study_course import arms_made, arms_there, carried_out, planned
 from star_pipeline.config import StarConfig
 from star_pipeline.config.study import StudyConfig
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeBusy
+from star_pipeline.core.locking import LakeLock
 from star_pipeline.core.study.better import AN_ARM_IS_BETTER, better_arms
 from star_pipeline.core.study.flow import StudyOutcome, Tuner
 from star_pipeline.core.study.records import StudyArm
@@ -35,14 +35,14 @@ Result = dg.MaterializeResult[None]
 
 
 @contextmanager
-def in_turn(lake: Lake, owner: str) -> Iterator[None]:
+def in_turn(lock: LakeLock, owner: str) -> Iterator[None]:
     """Hold the study, after whoever holds it now; the run's log says who that is."""
     with ExitStack() as held:
         try:
-            held.enter_context(hold_study(lake, owner))
+            held.enter_context(lock.hold_study(owner))
         except LakeBusy as error:
             dg.get_dagster_logger().info(f"{error}: this run waits")
-            held.enter_context(hold_study(lake, owner, _IN_TURN_S))
+            held.enter_context(lock.hold_study(owner, _IN_TURN_S))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from star_pipeline.adapters.journal.postgres.schema import LOCK
@@ -88,6 +89,8 @@ def recount(cursor: Any) -> bool:
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    lake, purpose, text, *rest, told = row
+    lake, purpose, text, *rest = row[:-1]
+    told = row[-1]
     alternatives = tuple((str(token), float(logprob)) for token, logprob in json.loads(told)) if told else ()
-    return Entry(lake, purpose, bytes(text).decode("utf-8", "surrogatepass"), *rest, alternatives)
+    entry = Entry(lake, purpose, bytes(text).decode("utf-8", "surrogatepass"), *rest)
+    return replace(entry, top_logprobs=alternatives) if told else entry
