@@ -17,6 +17,7 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.config import StarConfig
+from star_pipeline.config.models import JournalDatabase
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import ConfigError, LakeError, in_short
 from star_pipeline.instance import console
@@ -46,7 +47,7 @@ _STORAGES: dict[str, type[KeptEngines | Runs | Schedules]] = {
 def database_of(settings: StarConfig) -> str | None:
     """The environment variable with the URL of the PostgreSQL in which journal, lock and Dagster's storage are; None where they are
     in the lake."""
-    return getattr(settings.journal, "postgres_env", None)
+    return settings.journal.postgres_env if isinstance(settings.journal, JournalDatabase) else None
 
 
 def open_instance(

@@ -27,12 +27,3 @@ class FileLakeLock:
 
     def holder(self) -> Holder | None:
         return lock.holder(self._lake)
-
-    def is_held_by(self, host: str, pid: int) -> bool | None:
-        try:
-            if not self._lake.lock.exists():
-                return None
-        except OSError:
-            return None
-        found = self.holder()
-        return found is not None and (found.host, found.pid) == (host, pid)
