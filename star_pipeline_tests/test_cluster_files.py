@@ -54,14 +54,19 @@ def test_every_service_of_ours_runs_a_command_that_is_there_on_the_definitions_t
             assert flag != "-m" or importlib.util.find_spec(value)
     health = ours["code"]["healthcheck"]["test"]
     said = subprocess.run(
-        [str(Path(sys.executable).with_name(health[1])), *health[2:4], "--help"], capture_output=True, text=True, check=True
+        [str(Path(sys.executable).with_name(health[1])), *health[2:4], "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "-p, --port" in said.stdout
 
 
 def test_compose_names_services_files_and_places_that_it_has():
     whole = yaml.safe_load(COMPOSE)
-    hosts = re.findall(r"(?:@|//|-master=|-filer=|-ip=|host: )([a-z]\w+)(?=[:,/\"])", COMPOSE.partition("name: star")[2])
+    hosts = re.findall(
+        r"(?:@|//|-master=|-filer=|-ip=|host: )([a-z]\w+)(?=[:,/\"])", COMPOSE.partition("name: star")[2]
+    )
     assert {"postgres", "s3", "code"} <= set(hosts) <= {*SERVICES, "star"}  # star is the user, and the bucket
     for service in SERVICES.values():
         assert set(service.get("depends_on", ())) <= SERVICES.keys()
@@ -111,7 +116,10 @@ def test_kubernetes_gets_the_same_queue_retries_and_monitoring_as_one_machine():
     assert more == {name: local[name] for name in ("concurrency", "run_retries")}
     assert daemon["runRetries"]["enabled"] is False  # else the key would be there twice
     monitoring = daemon["runMonitoring"]
-    for ours, theirs in (("poll_interval_seconds", "pollIntervalSeconds"), ("cancel_timeout_seconds", "cancelTimeoutSeconds")):
+    for ours, theirs in (
+        ("poll_interval_seconds", "pollIntervalSeconds"),
+        ("cancel_timeout_seconds", "cancelTimeoutSeconds"),
+    ):
         assert local["run_monitoring"][ours] == monitoring[theirs]
     assert monitoring["maxResumeRunAttempts"] == 0
     launcher = VALUES["runLauncher"]["config"]["customRunLauncher"]
@@ -150,7 +158,9 @@ def test_the_launchers_take_their_package_s_settings_and_keep_the_shards_order(m
 def test_docker_s_own_tool_takes_the_compose_file(tmp_path):
     tool = shutil.which("docker-compose")
     command = [tool] if tool else ["docker", "compose"]
-    if not tool and (not shutil.which("docker") or subprocess.run([*command, "version"], capture_output=True).returncode):
+    if not tool and (
+        not shutil.which("docker") or subprocess.run([*command, "version"], capture_output=True).returncode
+    ):
         pytest.skip("docker compose is not installed")
     shutil.copy(FILES / "compose.yaml", tmp_path)
     shutil.copy(FILES / "star.yaml.example", tmp_path / "star.yaml")
