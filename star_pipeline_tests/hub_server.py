@@ -99,7 +99,7 @@ class Hub:
         }
 
     def get(self, path: str) -> tuple[int, Any]:
-        name = path.removeprefix("/api/datasets/")
+        name = path.removeprefix("/api/datasets/").partition("/revision/")[0]
         if name not in self.repositories:
             return 404, {"error": "Repository not found"}
         repository = self.repositories[name]

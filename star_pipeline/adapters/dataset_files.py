@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, Signature, file_digest
+from star_pipeline.adapters.scoring.numerics import PROBES
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import LakeError
@@ -198,7 +199,19 @@ def _origin(lake: Lake, spec: AnyTable, shard: str) -> TableSource:
 
 def numerics(lake: Lake) -> object:
     """How the lake's scores are computed (dtype, device, threads, matrix library); None where nothing was scored here."""
-    return json.loads(lake.numerics.read_text("utf-8")) if lake.numerics.exists() else None
+    if not lake.numerics.exists():
+        return None
+    kept = json.loads(lake.numerics.read_text("utf-8"))
+    differences = allowed_differences(lake)
+    return {name: value for name, value in kept.items() if name != PROBES} | (
+        {"differences": differences} if differences else {}
+    )
+
+
+def allowed_differences(lake: Lake) -> dict[str, float]:
+    """Of each scoring model the largest difference, in nats, of a replica that ``scoring.ray.tolerance`` let take part."""
+    kept = json.loads(lake.numerics.read_text("utf-8")) if lake.numerics.exists() else {}
+    return {name: of["difference"] for name, of in kept.get(PROBES, {}).items() if "difference" in of}
 
 
 def versions() -> dict[str, str]:

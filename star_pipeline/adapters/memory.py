@@ -213,6 +213,10 @@ class _StoredBank:
         with self._told():
             return self._bank.nearest(vectors, limit, before)
 
+    def remembers(self, before: int) -> bool:
+        with self._told():
+            return self._bank.remembers(before)
+
     def replace_shard(self, shard: str, entries: Sequence[MemoryEntry], vectors: Vectors) -> int:
         with self._told():
             return self._bank.replace_shard(shard, entries, vectors)

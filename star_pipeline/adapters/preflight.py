@@ -43,12 +43,17 @@ def check_agents(config: StarConfig) -> None:
 
 
 def check_scoring_models(scoring: ScoringConfig) -> None:
-    """Raises ModelError where a scoring model's configuration, tokenizer or weights cannot be had, or its server does not answer."""
+    """Raises ModelError where a scoring model's configuration, tokenizer or weights cannot be had, or its server does not answer;
+    and where the Ray cluster that is to score does not answer, or has no machine that could."""
     for model in scoring.models:
         if isinstance(model, ServedModel):
             describe_served(model, scoring.max_length)
         elif not str(model).startswith("offline/"):
             describe_model(str(model))
+    if scoring.engine == "ray" and not all(isinstance(model, ServedModel) for model in scoring.models):
+        from star_pipeline.adapters.scoring.replicas.pool import check_room
+
+        check_room(scoring)
 
 
 def describe_served(served: ServedModel, max_length: int) -> str:

@@ -21,6 +21,7 @@ from star_pipeline.adapters.scoring_weights import changed_since
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
 from star_pipeline.adapters.snapshots import stale_tables
+from star_pipeline.adapters.stores.keeper import kept_in
 from star_pipeline.adapters.stores.paths import StorePath
 from star_pipeline.adapters.stores.probe import probe
 from star_pipeline.commands.calibrate import calibration_told
@@ -61,6 +62,7 @@ def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
         ("journal", lambda: _journal(settings, lake)),
         ("agents", lambda: _agents(settings)),
         ("models", lambda: _models(settings, lake)),
+        ("ray", lambda: _replicas(settings, lake)),
         ("calibration", lambda: _calibration(settings, lake, config)),
     ):
         if not reached and title in _OF_THE_LAKE:
@@ -160,6 +162,10 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Opens it, and rebuilds from its rows what was spent."""
     from star_pipeline.adapters.journal.opening import open_journal
 
+    if lake.shared and settings.journal is None and not kept_in(lake.journal):
+        lake.journal_folder(None)
+        yield True, f"no replies yet; the first machine that runs {lake.root} is the one that keeps them"
+        return
     journal = open_journal(settings, lake)
     try:
         right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]
@@ -228,6 +234,17 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     source = embedding_source(settings.memory.embedding)
     bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
     yield True, f"embedding {settings.memory.embedding}: {bundled}"
+
+
+def _replicas(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
+    """Joins the cluster that is to score, and has each replica compute the lake's probe; nothing of it is kept."""
+    scoring = settings.scoring
+    names = [str(model) for model in scoring.models if not isinstance(model, ServedModel)]
+    if scoring.engine != "ray" or not names:
+        return
+    from star_pipeline.adapters.scoring.replicas.examine import examine_cluster
+
+    yield from examine_cluster(scoring, names, lake)
 
 
 def _calibration(settings: StarConfig, lake: Lake, config: str) -> Iterator[Diagnosis]:

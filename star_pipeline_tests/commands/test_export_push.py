@@ -75,7 +75,7 @@ def test_what_is_pushed_is_the_export_to_the_byte_private_and_once(lake, tmp_pat
     assert (
         f"--push team/recipe: {hub.address} refused it (500: the hub has a bad day); run the same command again" in line
     )
-    assert first[0] == again[0] == 0
+    assert first[0] == again[0] == 0, again[2]
     assert first[1].splitlines()[-1] == f"pushed to {hub.address}/datasets/team/recipe (private), 5 files"
     assert again[1].splitlines()[-1] == f"nothing new for {hub.address}/datasets/team/recipe (private), 5 files"
     recipe = hub.repositories["team/recipe"]

@@ -201,6 +201,25 @@ def test_a_served_scoring_model_is_text_or_a_mapping(tmp_path):
     assert len({short.fingerprint, *(scoring(other).fingerprint for other in others)}) == 5
 
 
+def test_where_scoring_runs_is_no_part_of_the_fingerprint_unless_differences_are_allowed(tmp_path):
+    def scoring(**given):
+        return load_config(written(tmp_path, scoring={"small": "s", "large": "l", **given}))
+
+    here = scoring()
+    for ray in ({}, {"gpus": 0, "cpus": 4, "replicas": 8}, {"address": "h:6379", "wait_s": 5}):
+        there = scoring(engine="ray", ray=ray)
+        assert (there.fingerprint, there.calibration_fingerprint) == (here.fingerprint, here.calibration_fingerprint)
+    assert scoring(ray={"tolerance": 1e-5}).fingerprint == here.fingerprint  # the local engine knows none
+    allowed = scoring(engine="ray", ray={"tolerance": 1e-5})
+    assert here.fingerprint != allowed.fingerprint != scoring(engine="ray", ray={"tolerance": 1e-4}).fingerprint
+    assert allowed.calibration_fingerprint != here.calibration_fingerprint
+    for address in ("ray://h:10001", "head", "http://h:1/x"):
+        with pytest.raises(ConfigError, match=r"scoring.ray.address: "):
+            scoring(engine="ray", ray={"address": address})
+    with pytest.raises(ConfigError, match=r"leave device out: replicas compute on the GPU that Ray gives them"):
+        scoring(engine="ray", device="cuda:0")
+
+
 def test_a_scoring_model_is_spelt_out_where_it_needs_a_template_of_its_own(tmp_path):
     def scoring(small, **rest):
         return load_config(written(tmp_path, scoring={"small": small, "large": "l", "template": "plain", **rest}))

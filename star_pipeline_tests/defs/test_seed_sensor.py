@@ -5,6 +5,7 @@ import os
 import time
 
 import dagster as dg
+import obstore
 import pytest
 
 from star_pipeline.adapters import seed_state
@@ -23,8 +24,8 @@ from star_pipeline_tests.conftest import CONFIG, fake_resources, say, seed_rows
 class Watched:
     """A lake that the sensor watches; ``asked`` counts the LLM requests since it was last set to 0."""
 
-    def __init__(self, folder):
-        self.lake, self.config = Lake.at(folder / "lake"), folder / "config.yaml"
+    def __init__(self, folder, root=None):
+        self.lake, self.config = Lake.at(root or folder / "lake"), folder / "config.yaml"
         self.configure()
         self.instance, self.script, self.chats = open_instance(self.lake), say, []
         settings, root = SettingsResource(config=str(self.config)), LakeResource(root=str(self.lake.root))
@@ -90,6 +91,28 @@ class Watched:
     def files(self, *but):
         found = (self.lake.root / "tables").rglob("*.parquet")
         return {str(path): path.read_bytes() for path in found if not any(word in str(path) for word in but)}
+
+
+def test_seeds_that_another_client_puts_into_a_bucket_are_taken_in(bucket, tmp_path):
+    watched = Watched(tmp_path, f"{bucket}/lake")
+    other = obstore.store.from_url(f"{bucket}/lake/seeds", client_options={"allow_http": True})
+    try:
+        assert watched.settle() == ([], "no seed files yet; put one under seeds/; every shard is done")
+        rows = seed_rows(4)
+        obstore.put(other, "one.json", json.dumps(rows).encode())
+        assert watched.settle()[0] == ["take_in_seeds", "000001-one"]
+        # of the same size, and within the same second of the store's clock
+        obstore.put(other, "one.json", json.dumps(rows).replace("0", "9", 1).encode())
+        assert watched.settle()[0][0] == "take_in_seeds"
+        obstore.put(other, "deep/two.json", json.dumps(seed_rows(4, offset=50)).encode())
+        obstore.put(other, "half.json.part", b"[")
+        assert "take_in_seeds" in watched.settle()[0]
+        assert {entry.source for entry in watched.lake.catalog_rows()} == {"one.json", "deep/two.json"}
+        obstore.delete(other, "deep/two.json")
+        watched.settle()
+        assert {entry.source for entry in watched.lake.catalog_rows() if entry.live} == {"one.json"}
+    finally:
+        watched.instance.dispose()
 
 
 @pytest.fixture

@@ -30,6 +30,10 @@ def lakes(s3, tmp_path_factory):
     said: dict[str, str] = {}
     at, act = 0, None
 
+    def when(requests, doing):
+        nonlocal at, act
+        at, act = requests, doing
+
     def script(asked):
         nonlocal act
         if act and len(server.requests) >= at:
@@ -49,17 +53,16 @@ def lakes(s3, tmp_path_factory):
 
         options = ("--config", config, "--lake", f"{bucket}/a/lake")
         with started("run", *options, *seeds, stderr=-1, stdout=-1) as process:
-            at, act = len(alone) // 4, process.kill
+            when(len(alone) // 4, process.kill)
             said["killed"] = process.communicate(timeout=120)[1]
         assert process.returncode == -signal.SIGKILL
         in_flight = len(server.requests)
         answered = Counter(map(_question, server.requests))
 
-        at, act = in_flight + len(alone) // 4, s3.kill
+        when(in_flight + len(alone) // 4, s3.kill)
         without = star("run", *options)
         said["store gone"] = without.stderr
         assert (without.returncode, act) == (1, None)
-        before = len(server.requests)
         s3.start()
         again = star("run", *options)
         assert again.returncode == 0, again.stderr
@@ -71,10 +74,11 @@ def lakes(s3, tmp_path_factory):
             "said": said,
             "asked": [_question(request) for request in server.requests],
             "of_killed": answered,
-            "before": before,
             "alone": alone,
             "server": server,
             "bucket": bucket,
+            "seeds": folder / "seeds.jsonl",
+            "when": when,
         }
 
 
@@ -151,6 +155,37 @@ def test_another_machine_is_refused_where_the_replies_are_not_in_a_database(lake
     assert other.returncode == 1
     assert "its replies are kept on" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def test_another_machine_finishes_what_a_killed_one_began(lakes, postgres_url, tmp_path):
+    root, server = f"{lakes['bucket']}/shared/lake", lakes["server"]
+    config = tmp_path / "config.yaml"
+    config.write_text(lakes["config"].read_text() + "journal: {postgres_env: STAR_TEST_DATABASE}\n")
+    one, two = (
+        {**os.environ, "STAR_WORKSPACE": str(tmp_path / name), "STAR_TEST_DATABASE": postgres_url} for name in "ab"
+    )
+    options = ("--config", config, "--lake", root)
+    server.requests.clear()
+    with started("run", *options, "--seeds", lakes["seeds"], env=one, stderr=-1, stdout=-1) as process:
+        lakes["when"](len(lakes["alone"]) // 2, process.kill)
+        process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    begun = Counter(map(_question, server.requests))
+    finished = star("run", *options, env=two)
+    assert finished.returncode == 0, finished.stderr
+    assert "only this machine may run" not in finished.stderr
+    asked = Counter(map(_question, server.requests))
+    twice = {question for question, times in asked.items() if times > lakes["alone"][question]}
+    assert twice <= set(begun)
+    assert len(twice) < len(lakes["alone"]) / 4  # those that were on their way back to the killed one
+    shared = Lake.at(root)
+    for spec in SHARD_TABLES:
+        for shard in lakes["local"].shards_of(spec):
+            mine, theirs = (lake.read_arrow(spec, shard) for lake in (shared, lakes["local"]))
+            assert content_hash(mine) == content_hash(theirs), spec.name
+    with duckdb.connect(shared.local_files([shared.inspection])[0], read_only=True) as database:
+        [(replies,)] = database.execute("SELECT sum(replies) FROM spend").fetchall()
+    assert replies == sum(lakes["alone"].values())
 
 
 def test_places_that_are_not_on_a_disk_are_refused_where_one_is_needed(lakes, tmp_path):

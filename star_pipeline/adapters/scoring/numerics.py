@@ -18,6 +18,9 @@ _ONEDNN = "bf16"
 and in full float32 elsewhere: so the error is looked at as well as the speed."""
 
 
+PROBES = "probes"
+"""In the file of the numerics: model → its ``losses`` of the probe (``replicas.probe``), in nats, and the largest ``difference`` of a
+replica that was allowed one."""
 ALONE = FairLock()
 """Held by the thread that computes with torch on a processor, a batch at a time, or loads a model: what is in force is in force for
 the whole process."""

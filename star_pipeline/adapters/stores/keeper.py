@@ -9,14 +9,19 @@ from upath import UPath
 from star_pipeline.adapters.stores.paths import StorePath, placed
 from star_pipeline.core.errors import LakeError
 
-_NAME = "kept_by.json"
+_NAME, _OWN = "kept_by.json", "kept_by"
 REMEDY = "journal: {postgres_env: STAR_DATABASE}"
 """What to configure for several machines."""
 
 
+def kept_in(journal: UPath) -> bool:
+    """Whether the machine with this journal is the one that keeps the replies."""
+    return bool((journal / _OWN).exists())
+
+
 def require_kept_here(root: StorePath, journal: UPath, from_now_on: bool) -> None:
     """Raises LakeError where another machine keeps the replies. ``from_now_on``: be the one that does, where nobody is yet."""
-    note, own = root / "journal" / _NAME, journal / "kept_by"
+    note, own = root / "journal" / _NAME, journal / _OWN
     mine = own.read_text("utf-8") if own.exists() else ""
     if not note.exists():
         if not from_now_on:

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,7 @@ class CardFacts:
     ``dataset`` are the settings that decide what is published, ``verdicts`` those on all candidates of the shards, of which
     ``flipped`` turned round with the order. ``configurations`` made the shards; they hold no server's address. ``health`` are the
     run's lines, of which the card tells those that are unfit. ``decontaminated`` names the files of evaluation questions.
+    ``differences`` are those that machines were allowed to have which scored together: model → the largest, in nats.
     """
 
     name: str
@@ -66,6 +67,7 @@ class CardFacts:
     configurations: Sequence[Configuration]
     health: Sequence[HealthLine] = ()
     decontaminated: Sequence[str] = ()
+    differences: Mapping[str, float] = field(default_factory=dict)
 
 
 def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
@@ -78,7 +80,7 @@ def dataset_card(rows: Sequence[StarRow], facts: CardFacts) -> str:
         _unfit(facts.health),
         _columns(),
         _selections(rows, facts),
-        _scores(rows),
+        _scores(rows, facts.differences),
         _domains(rows, facts.domains),
         _left_out(facts),
         _verdicts(facts),
@@ -177,7 +179,7 @@ def _selections(rows: Sequence[StarRow], facts: CardFacts) -> str:
     )
 
 
-def _scores(rows: Sequence[StarRow]) -> str:
+def _scores(rows: Sequence[StarRow], differences: Mapping[str, float]) -> str:
     head = ("score", "rows with it", "mean", *(f"{share:.0%}" for share in _QUANTILES))
     lines = []
     for name in ("pi", "gap", "ifd_small", "ifd_large"):
@@ -185,7 +187,12 @@ def _scores(rows: Sequence[StarRow]) -> str:
         if values:
             numbers = (float(np.mean(values)), *map(float, np.quantile(values, _QUANTILES)))
             lines.append((f"`{name}`", len(values), *(f"{number:.4f}" for number in numbers)))
-    return f"## Scores\n\nMean and quantiles.\n\n{_table(head, lines)}" if lines else ""
+    several = "".join(
+        f"\nMachines that do not compute the same to the last bit scored under {_line(model)}: mean losses of one text differ between them "
+        f"by up to {largest:.2g} nats.\n"
+        for model, largest in sorted(differences.items())
+    )
+    return f"## Scores\n\nMean and quantiles.\n\n{_table(head, lines)}{several}" if lines else ""
 
 
 def _domains(rows: Sequence[StarRow], domains: Sequence[TaskDomain]) -> str:

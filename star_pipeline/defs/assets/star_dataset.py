@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pyarrow as pa
 
-from star_pipeline.adapters.dataset_files import made_of as all_of
 from star_pipeline.adapters.dataset_files import (
+    allowed_differences,
     numerics,
     shard_origins,
     signatures,
     versions,
     write_dataset,
 )
+from star_pipeline.adapters.dataset_files import made_of as all_of
 from star_pipeline.adapters.decontamination import overlapping, question_files
 from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, arrow_table
@@ -202,6 +203,7 @@ def _beside(
         configurations=configurations(origins),
         health=health,
         decontaminated=[named["file"] for named in questions],
+        differences=allowed_differences(home),
     )
     told = manifest(
         name=config.name,

@@ -1,8 +1,10 @@
 """What real scoring models say of recorded answers, and what each part of the method is worth with them (Table 3), without any call.
 
     python -m star_pipeline_tests.benchmarks.evidence.parts --tape FILE --scores FILE --out FOLDER [--runs 40] [--seeds 779]
+    python -m star_pipeline_tests.benchmarks.evidence.parts --tape FILE --lent SMALL LARGE --out FOLDER
 
-``scores`` is what real_models.py wrote of a lake in which all ten pairs answered every seed. A run draws its own questions from the
+``scores`` is what real_models.py wrote of a lake in which all ten pairs answered every seed; ``lent`` are two files of ifd_measures, of
+some answers, whose gaps are lent to the others (lent.py). A run draws its own questions from the
 scored ones with replacement (a bootstrap sample of them), and then its seeds from those: so intervals over runs hold what few questions
 leave open. Arms are compared run by run. A line a run goes to OUT/parts.jsonl, and what is there is not done again.
 """
@@ -20,6 +22,7 @@ import pandas as pd
 from star_pipeline.core.aliases import JsonObject, Values, Vectors
 from star_pipeline.core.equations.composite import divisor, pi_dual
 from star_pipeline.core.intervals import Estimate, bootstrap, mean
+from star_pipeline_tests.benchmarks.evidence import lent
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.page import shown, table
 from star_pipeline_tests.benchmarks.evidence.paper_loop import TEN
@@ -51,33 +54,58 @@ class Scored:
         return replace(llm, pi=llm.pi * dual[:, :-1], base_pi=0.5 * dual[:, -1])
 
 
-def scored(tape: Path, scores: Path) -> Scored:
-    rows = pd.DataFrame([json.loads(line) for line in scores.read_text("utf-8").splitlines()])
-    questions = [json.loads(line) for line in tape.read_text("utf-8").splitlines()]
+def matrix_of(questions: Sequence[JsonObject], tape: Path, kept: Sequence[int]) -> Matrix:
+    """π_llm of the ten pairs' answers to the questions ``kept``."""
     whole = read(tape, CHATGPT, tuple({name for row in questions for name in row["answers"]} - {CHATGPT, *TEN}))
-    place = {hashlib.sha256(text.encode()).hexdigest(): n for n, text in enumerate(whole.instructions)}
-    kept = [place[name] for name in dict.fromkeys(rows["seed"])]
-    judged = replace(
+    return replace(
         whole, instructions=tuple(whole.instructions[n] for n in kept), pi=whole.pi[kept], usd=whole.usd[kept], base_pi=whole.base_pi[kept]
     )  # fmt: skip  # one construction
+
+
+def of_answers(questions: Sequence[JsonObject], names: Sequence[str], value: Callable[[JsonObject], float]) -> Values:
+    """(questions, pairs): a value of each answer, nan where there is none."""
+    answers = [[row["answers"].get(name.split("+")[1]) for name in names] for row in questions]
+    return np.array([[value(answer) if answer else np.nan for answer in row] for row in answers])
+
+
+def scored(tape: Path, scores: Path) -> Scored:
+    """Answers that the product scored."""
+    rows = pd.DataFrame([json.loads(line) for line in scores.read_text("utf-8").splitlines()])
+    questions = [json.loads(line) for line in tape.read_text("utf-8").splitlines()]
+    place = {hashlib.sha256(row["instruction"].encode()).hexdigest(): n for n, row in enumerate(questions)}
+    seeds = list(dict.fromkeys(rows["seed"]))
+    kept = [place[name] for name in seeds]
+    judged = matrix_of(questions, tape, kept)
     for rule, column in GAPS.items():
         rows[rule] = np.nan
         for _, shard in rows.groupby("shard"):
             by = divisor([gap for gap in shard[column] if pd.notna(gap)], "p95")
             rows.loc[shard.index, rule] = [np.nan if pd.isna(gap) else pi_dual(gap, by) for gap in shard[column]]
     names = [*judged.pairs, judged.base]
-    seeds = list(dict.fromkeys(rows["seed"]))
     duals = {
         rule: rows.pivot(index="seed", columns="pair", values=rule).loc[seeds, names].fillna(0.0).to_numpy()
         for rule in GAPS
     }
-    odds = np.array([[log_odds(questions[n]["answers"][name.split("+")[1]]["win"]) for name in names] for n in kept])
+    asked = [questions[n] for n in kept]
+    odds = of_answers(asked, names, lambda answer: log_odds(answer["win"]))
+    lengths = of_answers(asked, names, lambda answer: len(answer["output"]))
     where = {name: n for n, name in enumerate(seeds)}
     at = [(where[seed], names.index(pair)) for seed, pair in zip(rows["seed"], rows["pair"], strict=True)]
     rows["judged"] = [np.append(judged.pi[s], 0.5)[p] for s, p in at]
-    rows["characters"] = [len(questions[kept[s]]["answers"][names[p].split("+")[1]]["output"]) for s, p in at]
+    rows["characters"] = [lengths[s, p] for s, p in at]
     rows["odds"] = [odds[s, p] for s, p in at]
     return Scored(judged, duals, odds, rows)
+
+
+def lending(tape: Path, small: Path, large: Path) -> tuple[Scored, Callable[[int], Scored]]:
+    """All recorded answers without gaps of their own, and what they are with those lent to a run."""
+    questions = [json.loads(line) for line in tape.read_text("utf-8").splitlines()]
+    judged, rows = matrix_of(questions, tape, range(len(questions))), lent.scored_answers(tape, small, large)
+    names = [*judged.pairs, judged.base]
+    lengths = of_answers(questions, names, lambda answer: len(answer["output"]))
+    odds = of_answers(questions, names, lambda answer: log_odds(answer["win"]))
+    bare = Scored(judged, {}, odds, rows)
+    return bare, lambda run: replace(bare, duals=lent.lent(judged, lengths, rows, run))
 
 
 def grouped(rows: pd.DataFrame, columns: Sequence[str], statistic: Callable[[Values], float]) -> Estimate | None:
@@ -125,6 +153,8 @@ def described(given: Scored) -> Iterator[str]:
     yield table(
         "Spearman of π_dual with | none | none, within an instruction | rank | rank, within an instruction", lines
     )
+    if rows["seed"].value_counts().min() < len(TEN):
+        return  # not every pair answered every seed
     names = sorted({*drawn["pair"]}, key=lambda name: -drawn[drawn["pair"] == name]["judged"].mean())
     yield table("pair | π_llm | π_dual, none | π_dual, rank | π, none | π, rank", [
         [name.removeprefix("keep+"), *(
@@ -153,7 +183,6 @@ def ways(seeds: int) -> Iterator[Way]:
         yield Way(f"whole, {rule}", remembering, calibration=rule)
         yield Way(f"without memory, {rule}", THOMPSON, calibration=rule)
         yield Way(f"without evolution, {rule}", replace(UNIFORM, from_memory=1), calibration=rule)
-        yield Way(f"without evolution and memory, {rule}", UNIFORM, calibration=rule)
         yield Way(f"without judge, {rule}", remembering, "gap", rule)
     yield Way("without gap", remembering, "judge")
     for rule in GAPS:
@@ -187,6 +216,9 @@ def one_run(given: Scored, way: Way, seeds: int, vectors: Vectors, run: int) -> 
 
 def told(rows: Sequence[JsonObject]) -> Iterator[str]:
     of = pd.DataFrame(rows)
+    counted = of["run"].value_counts()
+    of = of[of["run"].isin(counted.index[counted == counted.max()])]  # one that was stopped lacks some ways
+    yield f"{of['run'].nunique()} runs"
     pi_llm, odds = (of.pivot(index="run", columns="way", values=name) for name in ("pi_llm", "odds"))
     lines = []
     for rule in GAPS:
@@ -195,7 +227,6 @@ def told(rows: Sequence[JsonObject]) -> Iterator[str]:
             "whole",
             "without memory",
             "without evolution",
-            "without evolution and memory",
             "without judge",
             "without gap",
         ):
@@ -233,14 +264,21 @@ def around(values: Sequence[float]) -> Estimate | None:
 
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("tape", "scores", "out"):
+    for name in ("tape", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--scores", type=Path)
+    source.add_argument("--lent", type=Path, nargs=2, metavar=("SMALL", "LARGE"))
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=779)
     parser.add_argument("--long", action="store_true", help="the runs of 16,000 seeds too: minutes each")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
-    found = scored(options.tape, options.scores)
+    if options.lent:
+        found, of_run = lending(options.tape, *options.lent)
+    else:
+        found = scored(options.tape, options.scores)
+        of_run = lambda run: found  # noqa: E731  # one for all runs
     vectors = embedded(found.judged, options.out / f"instructions-{len(found.judged.pi)}.npy")
     for part in described(found):
         print(part, end="\n\n", flush=True)
@@ -253,7 +291,7 @@ def main(given: Sequence[str] | None = None) -> None:
         for run in range(options.runs):
             for way in ways(options.seeds):
                 if (way.name, run) not in done and (options.long or not way.seeds):
-                    rows.append(one_run(found, way, options.seeds, vectors, run))
+                    rows.append(one_run(of_run(run), way, options.seeds, vectors, run))
                     file.write(json.dumps(rows[-1]) + "\n")
                     file.flush()
     for part in told(rows):

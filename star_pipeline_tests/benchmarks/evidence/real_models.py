@@ -46,7 +46,7 @@ def usable(rows: Sequence[JsonMapping], longest: int) -> list[JsonMapping]:
     return sorted(fit, key=lambda row: hashlib.sha256(row["instruction"].encode()).hexdigest())
 
 
-def fastchat_references(folder: Path) -> list[JsonObject]:
+def fastchat_references(folder: Path, longest: int) -> list[JsonObject]:
     """First turns with GPT-4's reference answers to them, in an order drawn by their text."""
     found = []
     for name in REFERENCES:
@@ -56,7 +56,8 @@ def fastchat_references(folder: Path) -> list[JsonObject]:
             row = json.loads(line)
             question = asked[row["question_id"]]
             answer = row["choices"][0]["turns"][0]
-            found.append({"instruction": question["turns"][0], "output": answer, "category": "fastchat"})
+            if len(question["turns"][0]) <= longest:
+                found.append({"instruction": question["turns"][0], "output": answer, "category": "fastchat"})
     return sorted(found, key=lambda row: hashlib.sha256(row["instruction"].encode()).hexdigest())
 
 
@@ -71,7 +72,7 @@ def configured(options: argparse.Namespace) -> tuple[Path, Path]:
     files = {
         "seeds.json": [{"instruction": row["instruction"], "output": row["answers"][SEEDS_BY]["output"]} for row in taught],
         "held_out.json": [{"instruction": row["instruction"], "output": row["reference"], "category": "tape"} for row in held_out],
-        "fastchat.json": fastchat_references(options.fastchat)[: sizes["fastchat"]],
+        "fastchat.json": fastchat_references(options.fastchat, 2 * sizes["longest"])[: sizes["fastchat"]],
     }  # fmt: skip  # a file a line
     for name, records in files.items():
         (options.out / name).write_text(json.dumps(records), "utf-8")

@@ -137,6 +137,14 @@ def test_the_body_counts_selections_scores_domains_verdicts_and_what_was_left_ou
     assert not [line for line in made.splitlines() if line.startswith("|") and not line.endswith("|")]
 
 
+def test_a_difference_that_scoring_machines_were_allowed_is_told():
+    told = dataset_card([row(1)], facts(differences={"sha256:ab in float32 on cpu": 2.1e-7}))
+    assert (
+        "under sha256:ab in float32 on cpu: mean losses of one text differ between them by up to 2.1e-07 nats." in told
+    )
+    assert "differ between them" not in dataset_card([row(1)], facts())
+
+
 def test_an_empty_data_set_has_a_card_and_several_configurations_are_told_apart():
     used = [Configuration("f00", "one", None, 7), *facts().configurations]
     made = dataset_card([], facts(domains=[], verdicts={}, configurations=used))

@@ -109,8 +109,16 @@ def machines() -> list[Machine]:
     ]
 
 
-def differing(seen: Sequence[Machine], wait_s: float) -> dict[str, str]:
-    """Of machines whose packages differ from this one's, by node: a line that says how. One that says nothing in time differs too."""
+@dataclass(frozen=True)
+class Unfit:
+    """Why no replica is started on a machine: its packages differ, or it was ``silent`` when it was asked, which may pass."""
+
+    reason: str
+    silent: bool = False
+
+
+def unfit(seen: Sequence[Machine], wait_s: float) -> dict[str, Unfit]:
+    """The machines, by node, whose packages differ from this one's, or that do not say within ``wait_s``."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -127,15 +135,17 @@ def differing(seen: Sequence[Machine], wait_s: float) -> dict[str, str]:
         try:
             there = ray.get(task, timeout=0)
         except Exception as error:  # a machine that is lost meanwhile, or does not answer
-            found[machine.node_id] = f"{machine.name} does not answer within {wait_s:g} s ({type(error).__name__})"
+            reason = (
+                f"{machine.name} does not tell within {wait_s:g} s what is installed there ({type(error).__name__})"
+            )
+            found[machine.node_id] = Unfit(reason, silent=True)
             continue
         if there != here:
             told = [
                 f"{name} {there[name] or 'missing'}, here {here[name]}" for name in here if there[name] != here[name]
             ]
-            found[machine.node_id] = (
-                f"{machine.name} has {'; '.join(told)}: install there what is here ({_EXTRA} of one version)"
-            )
+            reason = f"{machine.name} has {'; '.join(told)}: install there what is here ({_EXTRA} of one version)"
+            found[machine.node_id] = Unfit(reason)
     return found
 
 
@@ -157,7 +167,8 @@ def _looking() -> Callable[[], dict[str, str]]:
                 found[name] = ""
         try:
             spec = importlib.util.find_spec(scoring)
-            files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.py")) if spec else []
+            places = (spec.submodule_search_locations or []) if spec else []
+            files = sorted(file for place in places for file in Path(place).rglob("*.py"))
         except ImportError:
             files = []
         code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]

@@ -18,7 +18,7 @@ from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.replicas import cluster
 from star_pipeline.adapters.scoring.replicas.cluster import Machine
 from star_pipeline.adapters.scoring.replicas.replica import Loaded, Refusal, Replica, ReplicaModel
-from star_pipeline.config.scoring import KeepLoaded, RayConfig
+from star_pipeline.config.scoring import KeepLoaded, RayConfig, ScoringConfig
 from star_pipeline.core.errors import ModelError, in_short
 
 _IN_FLIGHT = 2
@@ -62,18 +62,20 @@ class ReplicaPool:
         self.turn = threading.RLock()
         self.tell: Tell = lambda text: None
 
-    def ready(self, model: ReplicaModel, judge: Judge) -> Loaded:
-        """What the model is at the first replica that holds it; the others come to it as they get ready.
+    def ready(self, model: ReplicaModel, judge: Judge, everyone: bool = False) -> Loaded:
+        """What the model is at the first replica that holds it; the others come to it as they get ready, unless ``everyone`` is
+        waited for.
 
         Raises ModelError, ConfigError where no replica can be had.
         """
         cluster.join(self._settings)
         self._judges[model] = judge
+        for seat in self._holding(model):  # another lake than the last may be asking, or a stricter configuration
+            if reason := judge(seat.loaded[model]):
+                self._refuse(seat, reason)
         self._top_up()
-        while not (holding := self._holding(model)):
-            for seat in self._seats:
-                if seat.started and model not in seat.tasks.values():
-                    self._ask(seat, model, seat.actor.load.remote(model))
+        while not (holding := self._holding(model)) or (everyone and len(holding) < len(self._seats)):
+            self._have_loaded(model)
             self._step()
         return holding[0].loaded[model]
 
@@ -132,6 +134,9 @@ class ReplicaPool:
                     passes = [work.passes[number] for number in members]
                     side = side_of(borders, max(len(item.tokens) for item in passes))
                     self._ask(seat, members, seat.actor.losses.remote(model, passes, side, ways[side]))
+        self._have_loaded(model)
+
+    def _have_loaded(self, model: ReplicaModel) -> None:
         for seat in self._seats:
             if seat.started and model not in seat.loaded and model not in seat.tasks.values():
                 self._ask(seat, model, seat.actor.load.remote(model))
@@ -175,6 +180,7 @@ class ReplicaPool:
             if isinstance(asked, list):
                 seat.tasks[task] = asked
             self._refuse(seat, answer.reason)
+            self._top_up()
         elif isinstance(answer, Loaded) and isinstance(asked, ReplicaModel):
             seat.loaded[asked] = answer
         elif isinstance(asked, list):
@@ -228,19 +234,21 @@ class ReplicaPool:
         """Start replicas where there is room, up to as many as are wanted."""
         first = not self._looked_at
         seen = cluster.machines()
-        self._look_at([machine for machine in seen if machine.node_id not in self._looked_at])
-        usable = [machine for machine in seen if not self._looked_at[machine.node_id]]
-        rooms = {machine: self._room(machine) for machine in usable}
-        wanted, most = self._settings.replicas, sum(rooms.values())
-        if not usable:
-            raise ModelError(f"scoring.engine: ray: no machine of the cluster can score: {self._first_reason(seen)}")
-        if not most or (first and wanted != "auto" and wanted > most):
+        reasons = self._look_at([machine for machine in seen if machine.node_id not in self._looked_at])
+        wanted, able = self._settings.replicas, [machine for machine in seen if self._room(machine)]
+        most = sum(map(self._room, able))
+        if not able or (first and wanted != "auto" and wanted > most):
             many = "a replica" if wanted == "auto" else f"{wanted:,} replicas"
             raise ModelError(
-                f"scoring.ray: asked for {many} of {self._needs()}; the cluster has {sum(m.gpus for m in usable):g} GPUs and "
-                f"{sum(m.cpus for m in usable):g} CPUs on {len(usable):,} machines, room for {most:,}; lower scoring.ray.gpus, cpus or "
+                f"scoring.ray: asked for {many} of {self._needs()}; the cluster has {sum(m.gpus for m in seen):g} GPUs and "
+                f"{sum(m.cpus for m in seen):g} CPUs on {len(seen):,} machines, room for {most:,}; lower scoring.ray.gpus, cpus or "
                 "replicas, or add machines"
             )
+        rooms = {machine: self._room(machine) for machine in able if not reasons[machine.node_id]}
+        most = sum(rooms.values())
+        if not rooms:
+            reason = next(reasons[machine.node_id] for machine in able)
+            raise ModelError(f"scoring.engine: ray: no machine of the cluster can score: {reason}")
         lacking = (most if wanted == "auto" else min(wanted, most)) - len(self._seats)
         taken = [seat.machine.node_id for seat in self._seats]
         free = [[machine] * max(room - taken.count(machine.node_id), 0) for machine, room in rooms.items()]
@@ -248,18 +256,16 @@ class ReplicaPool:
         for machine in itertools.islice(spread, max(lacking, 0)):
             self._start(machine)
 
-    def _look_at(self, new: Sequence[Machine]) -> None:
-        if not new:
-            return
-        wrong = cluster.differing(new, self._settings.wait_s)
+    def _look_at(self, new: Sequence[Machine]) -> dict[str, str]:
+        """Why machines are not used, by node; who was silent is asked again next time."""
+        wrong = cluster.unfit(new, self._settings.wait_s) if new else {}
         for machine in new:
-            self._looked_at[machine.node_id] = reason = wrong.get(machine.node_id, "")
-            if reason and self._room(machine):
-                self.tell(f"no scoring on {reason}")
-
-    def _first_reason(self, seen: Sequence[Machine]) -> str:
-        reasons = [self._looked_at[machine.node_id] for machine in seen if self._looked_at[machine.node_id]]
-        return reasons[0] if reasons else "it has none"
+            found = wrong.get(machine.node_id)
+            if found and self._room(machine) and not found.silent:
+                self.tell(f"no scoring on {found.reason}")
+            if not (found and found.silent):
+                self._looked_at[machine.node_id] = found.reason if found else ""
+        return {**self._looked_at, **{node: found.reason for node, found in wrong.items()}}
 
     def _room(self, machine: Machine) -> int:
         by_cpus = int(machine.cpus // self._numerics.threads)
@@ -309,6 +315,26 @@ def pool_of(settings: RayConfig, numerics: Numerics, keep: KeepLoaded) -> Replic
             close_all()
             _open[key] = ReplicaPool(settings, numerics, keep)
         return _open[key]
+
+
+def check_room(scoring: ScoringConfig) -> tuple[list[Machine], dict[str, str]]:
+    """The machines that could hold a replica, and a line for each that has other packages, by node. Raises ModelError, ConfigError
+    where there is no cluster, or none of its machines could."""
+    settings = scoring.ray
+    cluster.join(settings)
+    seen = cluster.machines()
+    wrong = {node: found.reason for node, found in cluster.unfit(seen, settings.wait_s).items()}
+    there = [
+        one for one in seen if one.gpus >= settings.gpus and one.cpus >= (1 if settings.gpus else settings.cpus or 1)
+    ]
+    usable = [one for one in there if one.node_id not in wrong]
+    if not usable:
+        reason = next((wrong[one.node_id] for one in there), None) or (
+            f"asked for {settings.gpus:g} GPU a replica; the cluster has {sum(one.gpus for one in seen):g} GPUs and "
+            f"{sum(one.cpus for one in seen):g} CPUs on {len(seen):,} machines"
+        )
+        raise ModelError(f"scoring.engine: ray: no machine of the cluster can score: {reason}")
+    return usable, {node: line for node, line in wrong.items() if node in {one.node_id for one in there}}
 
 
 def close_all() -> None:

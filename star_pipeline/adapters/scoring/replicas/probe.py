@@ -8,15 +8,14 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import write_whole
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
-from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
+from star_pipeline.adapters.scoring.numerics import PROBES
+from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, Tokens
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import ModelError
 
 _PROMPTS, _RESPONSES = (70, 41), (130, 66, 5)
 """Tokens of each. Long enough that every kernel which scoring takes is at work, short enough for a large model on a processor."""
 _BUDGET = 512
-KEY = "probes"
-"""In ``numerics.json``: model → its ``losses``, in nats, and the largest ``difference`` of a replica that was allowed one."""
 
 
 def probe_losses(model: CausalLM) -> list[float]:
@@ -41,19 +40,19 @@ def largest_difference(ones: Sequence[float], others: Sequence[float]) -> float:
 
 def kept_losses(record: UPath, name: str) -> list[float] | None:
     """The lake's; None where it has none for the model ``name``."""
-    found = _read(record).get(KEY, {}).get(name, {}).get("losses")
+    found = _read(record).get(PROBES, {}).get(name, {}).get("losses")
     return None if found is None else [float(loss) for loss in found]
 
 
 def keep(record: UPath, name: str, losses: Sequence[float], difference: float = 0.0) -> None:
     """Keep the lake's losses of a model, and the largest difference that was ever allowed."""
     whole = _read(record)
-    before = whole.get(KEY, {}).get(name, {})
+    before = whole.get(PROBES, {}).get(name, {})
     now: JsonObject = {"losses": list(losses)}
     if largest := max(difference, before.get("difference", 0.0)):
         now["difference"] = largest
     if now != before:
-        write_whole(record, json.dumps({**whole, KEY: {**whole.get(KEY, {}), name: now}}).encode())
+        write_whole(record, json.dumps({**whole, PROBES: {**whole.get(PROBES, {}), name: now}}).encode())
 
 
 def _read(record: UPath) -> JsonObject:
@@ -64,7 +63,7 @@ def _passes(vocabulary: int, longest: int) -> list[ForwardPass]:
     """Of two prompts that begin alike, several responses each, with it and alone; cut to ``longest`` tokens."""
     draw = np.random.default_rng(18)
 
-    def some(count: int) -> np.ndarray:
+    def some(count: int) -> Tokens:
         return draw.integers(0, vocabulary, count).astype(np.int32)
 
     start, preamble = some(1), some(24)

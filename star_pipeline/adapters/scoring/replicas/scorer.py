@@ -55,9 +55,9 @@ class RayScorer(PassScorer):
         self._pool = pool_of(settings, numerics, keep)
 
     def prepare(self) -> list[str]:
-        """Start replicas, load the model, and let them show that they compute the lake's values; where they are."""
+        """Start all replicas, load the model, and let them show that they compute the lake's values; where those are that do."""
         with self._pool.turn:
-            self._loaded()
+            self._loaded(everyone=True)
             return self._pool.machines()
 
     def _compute(self, found: GroupedLosses) -> None:
@@ -69,10 +69,10 @@ class RayScorer(PassScorer):
             self._pool.compute(self._model, work, ways)
         self._learn(work)
 
-    def _loaded(self) -> Loaded:
+    def _loaded(self, everyone: bool = False) -> Loaded:
         self._pool.tell = self._progress.note if self._progress else lambda text: None
         self._expect()
-        return self._pool.ready(self._model, self._refusal)
+        return self._pool.ready(self._model, self._refusal, everyone)
 
     def _expect(self) -> None:
         """What every replica's probe has to be: the lake's, which this process computes where it has none yet and can."""

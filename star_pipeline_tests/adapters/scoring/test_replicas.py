@@ -1,0 +1,238 @@
+"""Scoring on a real Ray cluster of two nodes: the local scorer's bytes, whoever is lost meanwhile."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pydantic import ValidationError
+from upath import UPath
+
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.adapters.scoring import scorer_of
+from star_pipeline.adapters.scoring.weights import weights_of
+from star_pipeline.config.scoring import ScoringConfig
+from star_pipeline.core.equations.ifd import score_samples
+from star_pipeline.core.errors import ModelError
+from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline_tests.adapters.scoring.test_local import SAMPLES, TEXTS
+from star_pipeline_tests.tiny_models import save_gpt_neox
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+from star_pipeline.adapters.scoring.replicas import cluster, pool
+from star_pipeline_tests.ray_nodes import ray_nodes
+
+MANY = [
+    dataclasses.replace(sample, instruction=f"{sample.instruction} {number}")
+    for number in range(12)
+    for sample in SAMPLES
+]
+FITTING = [sample for sample in MANY if sample.response and len(sample.instruction + sample.response) < 200]
+GROUPS = [20, 1, len(FITTING) - 21]
+"""As a lag forms batches over several seeds' samples."""
+
+
+class Told(SilentProgress):
+    """Keeps notes; calls ``at_first`` once, when the first batch is back."""
+
+    def __init__(self, at_first=lambda: None):
+        self.notes, self._at_first = [], at_first
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def advance(self, count=1):
+        act, self._at_first = self._at_first, lambda: None
+        act()
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    with ray_nodes() as running:
+        yield running
+        pool.close_all()
+        cluster.leave()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    sizes = {"small": 32, "large": 48}
+    return {name: str(save_gpt_neox(folder / name, TEXTS, 3, width, 2, context=256)) for name, width in sizes.items()}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """The numerics of a lake: one thread, so that a replica fits a node."""
+    path = UPath(tmp_path_factory.mktemp("lake") / "numerics.json")
+    path.write_text(json.dumps({"dtype": "float32", "device": "cpu", "threads": 1, "linear": "default"}))
+    return path
+
+
+def opened(source, record, told=None, nodes=None, **ray):
+    """The scorer on the nodes, or without them the local one; ``ray`` are further settings."""
+    engine = {"engine": "ray", "ray": {"address": nodes.address, "gpus": 0, **ray}} if nodes else {}
+    given = {"small": source, "large": source, "template": "plain", "max_length": 128, "batch_tokens": 256, **engine}
+    return scorer_of(
+        source, ScoringConfig(**given), record, told or Told(), template="plain", start="token", weights=weights_of(source, "plain")
+    )  # fmt: skip
+
+
+def losses(scorer, groups=None):
+    return scorer.losses(FITTING, [len(sample.response) for sample in FITTING], None, groups)
+
+
+@pytest.fixture(scope="module")
+def expected(models, record):
+    """The local scorer's, of all samples at once and in groups."""
+    local = opened(models["small"], record)
+    return losses(local), losses(local, GROUPS)
+
+
+def has_the_local_scorers_bytes(nodes, models, record, expected, replicas):
+    def table(**where):
+        rows = score_samples(MANY, *(lambda name=name: opened(models[name], record, **where) for name in models))
+        return IFD_SCORES.to_arrow([dataclasses.replace(row, candidate_id=str(n)) for n, row in enumerate(rows)])
+
+    assert table(nodes=nodes, replicas=replicas).equals(table())
+    scorer = opened(models["small"], record, nodes=nodes, replicas=replicas)
+    assert (losses(scorer), losses(scorer, GROUPS)) == expected
+    assert len(scorer.prepare()) == (1 if replicas == 1 else len(nodes.nodes))
+
+
+def test_one_replica_gives_the_local_scorers_bytes_and_so_it_does_for_the_batches_that_a_lag_forms(
+    nodes, models, record, expected
+):
+    has_the_local_scorers_bytes(nodes, models, record, expected, 1)
+
+
+def test_a_node_whose_model_has_other_files_is_named(nodes, models, record, tmp_path):
+    source = str(save_gpt_neox(tmp_path / "m", TEXTS, 3, 32, 2, context=256))
+    scorer = opened(source, record, nodes=nodes, replicas=1)
+    save_gpt_neox(tmp_path / "m", TEXTS, 4, 32, 2, context=256)
+    with pytest.raises(
+        ModelError, match=r"no machine of the cluster can score: .*node \w{8}\): scoring model .* is sha256:\w+ there"
+    ):
+        losses(scorer)
+
+
+def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is(nodes, models, record):
+    with pytest.raises(ModelError, match=r"asked for 40 replicas of 1 CPUs; the cluster has 0 GPUs and 2 CPUs on \d"):
+        losses(opened(models["small"], record, nodes=nodes, replicas=40))
+    with pytest.raises(ModelError, match=r"scoring.ray.gpus: 1, and the lake's scores are computed on cpu"):
+        opened(models["small"], record, nodes=nodes, gpus=1)
+    fresh = UPath(record.with_name("of_a_new_lake.json"))
+    with pytest.raises(ModelError, match=r"asked for a replica of 1 GPU and 1 CPU; the cluster has 0 GPUs"):
+        losses(opened(models["small"], fresh, nodes=nodes, gpus=1))
+    with pytest.raises(ModelError, match=r"scoring.ray.cpus: 3, and the lake's scores are computed with 1 threads"):
+        opened(models["small"], record, nodes=nodes, cpus=3)
+    with pytest.raises(ValidationError, match=r"device: cuda:0, and replicas have ray.gpus"):
+        ScoringConfig(small="s", large="l", engine="ray", device="cuda:0")
+
+
+def test_two_replicas_give_the_local_scorers_bytes_and_so_they_do_for_the_batches_that_a_lag_forms(
+    nodes, models, record, expected
+):
+    has_the_local_scorers_bytes(nodes, models, record, expected, "auto")
+
+
+def test_a_run_that_is_stopped_leaves_the_replicas_fit_for_the_next(nodes, models, record, expected):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        losses(opened(models["small"], record, Told(stop), nodes))
+    assert losses(opened(models["small"], record, nodes=nodes)) == expected[0]
+
+
+def test_a_replica_that_is_killed_gives_its_batches_to_the_other_and_is_replaced_for_the_next_shard(
+    nodes, models, record, expected
+):
+    scorer = opened(models["small"], record, nodes=nodes)
+    assert len(scorer.prepare()) == 2
+    victim = scorer._pool.processes()[0]
+    told = Told(lambda: os.kill(victim, signal.SIGKILL))
+    killed = opened(models["small"], record, told, nodes)
+    assert losses(killed) == expected[0]
+    assert [note for note in told.notes if "is gone: its batches go to others" in note]
+    assert losses(killed) == expected[0]
+    assert len(killed.prepare()) == 2
+    assert victim not in killed._pool.processes()
+
+
+def test_a_node_that_is_killed_gives_its_batches_to_the_other(nodes, models, record, expected):
+    scorer = opened(models["small"], record, nodes=nodes)
+    assert len(scorer.prepare()) == 2
+    told = Told(lambda: nodes.kill(nodes.nodes[-1]))
+    assert losses(opened(models["small"], record, told, nodes)) == expected[0]
+    assert len(told.notes) == 1
+
+
+def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_difference_is_allowed(
+    nodes, models, record, expected
+):
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        pytest.skip("this processor has no instruction set beyond AVX2 that could be left out")
+    other = nodes.add({"ATEN_CPU_CAPABILITY": "avx2"})
+    allowed = opened(models["small"], record, nodes=nodes, tolerance=1e-3)
+    assert len(allowed.prepare()) == 2
+    for found, local in zip(losses(allowed), expected[0], strict=True):
+        assert found.nll_given == pytest.approx(local.nll_given, abs=1e-3)
+    [kept] = [of for of in json.loads(record.read_text())["probes"].values() if "difference" in of]
+    assert 0 < kept["difference"] < 1e-3
+    told = Told()
+    strict = opened(models["small"], record, told, nodes)
+    assert len(strict.prepare()) == 1
+    [line] = told.notes
+    assert line.startswith("no scoring on ")
+    assert f"node {other.node_id[:8]}): computes other values than the lake's" in line
+    assert "allowed is no bit" in line
+    assert losses(strict) == expected[0]
+
+
+DRIVER = """
+import json, sys
+from upath import UPath
+from star_pipeline.core.errors import ModelError
+from star_pipeline_tests.adapters.scoring.test_replicas import Told, losses, opened
+
+class Nodes:
+    address = sys.argv[1]
+
+def begun():
+    print("begun", flush=True)
+    sys.stdin.readline()
+
+try:
+    losses(opened(sys.argv[2], UPath(sys.argv[3]), Told(begun), Nodes, replicas=1))
+except ModelError as error:
+    print(error)
+    sys.exit(1)
+"""
+
+
+def test_where_the_whole_cluster_is_gone_one_line_says_so_within_a_minute(nodes, models, record):
+    pool.close_all()
+    cluster.leave()
+    given = [sys.executable, "-c", DRIVER, nodes.address, models["small"], str(record)]
+    with subprocess.Popen(
+        given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout.readline() == "begun\n"
+        nodes.kill_all()
+        began = time.monotonic()
+        said, _ = run.communicate("\n", timeout=60)
+    assert time.monotonic() - began < 60
+    assert run.returncode == 1
+    [line] = said.splitlines()
+    assert line.startswith("scoring.engine: ray: ")
+    assert "the same command goes on" in line
+    with pytest.raises(ModelError, match="nobody answers; expected a Ray cluster's head: ray start --head"):
+        losses(opened(models["small"], record, nodes=nodes))
