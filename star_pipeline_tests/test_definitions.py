@@ -13,7 +13,7 @@ from star_pipeline.core.tables import TABLES
 from star_pipeline.defs.asset_factory import lake_asset
 from star_pipeline.defs.assets import ALL_ASSETS, LOOP_ASSETS
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.resources import LakeResource
+from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Presentation, Scope
 
 GRAPH = build_defs().resolve_asset_graph()
@@ -125,7 +125,8 @@ def test_a_changed_equation_and_nothing_else_puts_what_was_made_before_it_out_of
         return numbers.build(Scope(), Presentation())
 
     with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
-        resources = {"lake": LakeResource(root=folder), "io_manager": dg.mem_io_manager}
+        settings = SettingsResource(config="offline")
+        resources = {"lake": LakeResource(root=folder), "settings": settings, "io_manager": dg.mem_io_manager}
         assert dg.materialize([made_by(None)], instance=instance, resources=resources).success
         graph = dg.Definitions([made_by(version)], resources=resources).resolve_asset_graph()
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))

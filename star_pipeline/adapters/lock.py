@@ -94,7 +94,7 @@ _kept: list[filelock.BaseFileLock] = []
 
 
 def holder(lake: Lake) -> Holder | None:
-    """Who holds the lake now, by the note that each holder leaves."""
+    """Who holds the lake now, by the note that he has left."""
     note = _read(_note(lake.lock))
     try:
         found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
@@ -105,7 +105,7 @@ def holder(lake: Lake) -> Holder | None:
 
 def _lives(lake: Lake, holder: Holder) -> bool:
     """Whether a holder that has left its note still holds the lake: one that was killed leaves it for good."""
-    if holder.host == socket.gethostname():
+    if holder.host == socket.gethostname():  # to try the lock could push aside a run that is just starting
         return psutil.pid_exists(holder.pid)
     # of a process on another machine the lock alone tells
     try:

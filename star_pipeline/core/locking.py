@@ -59,6 +59,10 @@ class LakeLock(Protocol):
         """Who holds the lake now (``hold``), as far as that can be told without taking it."""
         ...
 
+    def is_held_by(self, host: str, pid: int) -> bool | None:
+        """Whether this process, on whatever machine, holds the lake now; None where that cannot be seen from here."""
+        ...
+
 
 def command_at_work(lock: LakeLock) -> Holder | None:
     """Who holds the lake now, where it is a command of the console and no run of Dagster; None otherwise."""

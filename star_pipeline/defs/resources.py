@@ -21,7 +21,7 @@ from star_pipeline.core.errors import StarError
 from star_pipeline.core.locking import LakeLock, command_at_work
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, SAMPLING_PLAN
-from star_pipeline.instance.home import database_of
+from star_pipeline.instance import database_of
 from star_pipeline.instance.processes import LAKE_TAG, process_tags
 from star_pipeline.instance.queue import runs_at_once, wait_for_turn
 from star_pipeline.instance.scopes import scope_of

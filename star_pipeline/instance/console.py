@@ -24,8 +24,9 @@ class ConsoleInstance(dg.DagsterInstance):
     """Dagster's timeline and its jobs' pages leave out a run that names no code location, as those executed in a process do not."""
 
     held: Lake | None = None
-    """The lake that the command holds while it works, by a lock in the database that the variable ``database`` names."""
+    """The lake that the command holds while it works."""
     database: str | None = None
+    """The environment variable with the URL of the database that its lock is in."""
 
     def create_run_for_job(self, job_def: dg.JobDefinition, **named: Any) -> dg.DagsterRun:  # type: ignore[override]  # its many arguments go on as they come
         origin = RemoteJobOrigin(

@@ -16,7 +16,7 @@ import psutil
 from dagster import DagsterRunStatus, RunsFilter
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.locks.choosing import lock_in
+from star_pipeline.adapters.locks import lock_in
 from star_pipeline.core.errors import StarError
 from star_pipeline.instance.tags import HIDDEN_PREFIX, MAX_RETRIES
 
@@ -28,25 +28,22 @@ NAMESPACE_TAG = f"{HIDDEN_PREFIX}star_processes_of"
 """Which process numbers it has: containers may share a host's name."""
 LAKE_TAG = f"{HIDDEN_PREFIX}star_holds"
 """The lake that the run's process holds now; missing or empty where it holds none."""
-DATABASE_TAG = f"{HIDDEN_PREFIX}star_lock_in"
-"""The environment variable with the URL of the database that has the lake's lock; empty where that is a file."""
-PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG, DATABASE_TAG)
+LOCK_TAG = f"{HIDDEN_PREFIX}star_lock_in"
+"""The environment variable with the URL of the database that the lake's lock is in; empty where it is a file."""
+PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG, LOCK_TAG)
 RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_TIMEOUT_S = 180.0
 
 
 def process_tags(held: Lake | None = None, database: str | None = None) -> dict[str, str]:
-    """Run tags that name the process a run lives in, and the lake that it holds, so that a run whose process is dead can be told.
-
-    ``database``: the environment variable with the URL of the database that has the lake's lock.
-    """
+    """Run tags that name the process a run lives in, and the lake that it holds, so that a run whose process is dead can be told."""
     return {
         HOST_TAG: socket.gethostname(),
         PID_TAG: str(os.getpid()),
         STARTED_TAG: f"{psutil.Process().create_time():.2f}",
         NAMESPACE_TAG: _namespace(),
         LAKE_TAG: str(held.root) if held else "",
-        DATABASE_TAG: database or "",
+        LOCK_TAG: database or "",
     }
 
 
@@ -99,23 +96,15 @@ def _lost_its_lake(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | No
     if not lake or not pid.isdigit():
         return None
     try:
-        if _holds(Lake.at(lake), run.tags.get(DATABASE_TAG, ""), host, int(pid)) is not False:
+        if lock_in(run.tags.get(LOCK_TAG), Lake.at(lake)).is_held_by(host, int(pid)) is not False:
             return None
-    except (StarError, OSError):
+    except StarError:
         return None
     # it may have let go of the lake in the meantime, as it should
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.is_finished or any(now.tags.get(tag) != run.tags.get(tag) for tag in PROCESS_TAGS):
         return None
     return f"process {pid} on {host} does not hold {lake} any more (killed?)"
-
-
-def _holds(lake: Lake, database: str, host: str, pid: int) -> bool | None:
-    """Whether this process, on whatever machine, holds the lake now; None where that cannot be seen from here. Raises StarError."""
-    if not database and (lake.shared or not lake.lock.exists()):
-        return None
-    holder = lock_in(database, lake).holder()
-    return holder is not None and (holder.host, holder.pid) == (host, pid)
 
 
 def _processes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[int, float]:

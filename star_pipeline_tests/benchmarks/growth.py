@@ -1,9 +1,11 @@
-"""What grows how, with seeds and shards: python -m star_pipeline_tests.benchmarks.growth [--only run|catalogue|keys|bank]
+"""What grows how, with seeds and shards: python -m star_pipeline_tests.benchmarks.growth [--only run|catalogue|keys|bank|storage]
 
 ``run``: seeds through the loop in steps (chat, journal, tables, memory bank and Dagster are real, scorer and embedder instant fakes);
 after each step the rows and bytes of journal, tables, bank and Dagster's storage, fitted by a line, and what a million and 100 million
-seeds come to by it. ``--postgres`` keeps Dagster's storage in a throwaway PostgreSQL. ``catalogue``: its size, and the time to read it.
-``keys``: Dagster's partition keys, one a shard. ``bank``: exact retrieval for a shard, by the bank's rows.
+seeds come to by it. ``--postgres`` keeps Dagster's storage and the journal in a throwaway PostgreSQL.
+``catalogue``: its size, and the time to read it. ``keys``: Dagster's partition keys, one a shard. ``bank``: exact retrieval for a
+shard, by the bank's rows. ``storage``: a run of nine empty assets by Dagster's storage, and the connections that it makes.
+Seconds are this process's CPU seconds, which hold on a busy machine.
 """
 
 import argparse
@@ -29,11 +31,15 @@ from star_pipeline.core.tables import SEED_CATALOG
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.defs.scope import Scope
 from star_pipeline.instance import open_instance
-from star_pipeline.instance.home import CLUSTER_YAML
+from star_pipeline.instance.home import CLUSTER_YAML, DAGSTER_YAML
 from star_pipeline_tests import postgres_server
 from star_pipeline_tests.conftest import CONFIG, fake_resources
 from star_pipeline_tests.llm_server import Reply, chat_server
 
+_JOURNAL = """
+SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = 'star_journal' AND c.relkind = 'r'
+"""
 _SCALES = (1_000_000, 100_000_000)
 _WORDS = [
     "data",
@@ -93,14 +99,19 @@ def measured(lake: Lake, server: postgres_server.PostgresServer | None) -> dict[
     found: dict[str, float] = {}
     for path in sorted((root / "tables").iterdir()):
         found[f"{path.stem}, bytes"] = size_of(path) if path.is_dir() else path.stat().st_size
-    found["journal, bytes"] = size_of(root / "journal")
-    with contextlib.closing(sqlite3.connect(next((root / "journal").rglob("*.sqlite*")))) as database:
-        found["journal, replies"] = database.execute("SELECT count(*) FROM reply").fetchone()[0]
+    if server:
+        name = os.environ["STAR_DATABASE"].rpartition("/")[2]
+        found["journal, bytes"] = float(server.query(_JOURNAL, database=name)[0][0])
+        found["journal, replies"] = server.query("SELECT count(*) FROM star_journal.reply", database=name)[0][0]
+    else:
+        found["journal, bytes"] = size_of(root / "journal")
+        with contextlib.closing(sqlite3.connect(next((root / "journal").rglob("*.sqlite")))) as database:
+            found["journal, replies"] = database.execute("SELECT count(*) FROM reply").fetchone()[0]
     found["memory bank, bytes"] = size_of(root / "memory_bank")
     found["final data set, bytes"] = size_of(root / "star_dataset")
     if server:
-        name = os.environ["STAR_DATABASE"].rpartition("/")[2]
-        found["Dagster in PostgreSQL, bytes"] = server.query("SELECT pg_database_size(%s)", name)[0][0]
+        size = float(server.query("SELECT pg_database_size(%s)", name)[0][0])
+        found["Dagster in PostgreSQL, bytes"] = size - found["journal, bytes"]
         found["Dagster, events"] = server.query("SELECT count(*) FROM event_logs", database=name)[0][0]
     else:
         found["Dagster in SQLite, bytes"] = size_of(root / "dagster_home")
@@ -121,27 +132,27 @@ def growth(steps: int, shards: int, size: int, server: postgres_server.PostgresS
     with tempfile.TemporaryDirectory() as place, chat_server(answer) as llm:
         config, lake = Path(place) / "config.yaml", Lake.at(Path(place) / "lake")
         agents = {name: {"model": f"hosted_vllm/{name}", "api_base": llm.url} for name in "ab"}
-        config.write_text(
-            json.dumps({**CONFIG, "agents": agents, "sampling": {**CONFIG["sampling"], "shard_size": size}})
-        )
-        lake.prepare()
+        settings = {**CONFIG, "agents": agents, "sampling": {**CONFIG["sampling"], "shard_size": size}}
         if server:
             os.environ["STAR_DATABASE"] = server.database()
-            lake.write_bytes(lake.dagster_home / "dagster.yaml", CLUSTER_YAML.encode())
+            settings["journal"] = {"postgres_env": "STAR_DATABASE"}
+        config.write_text(json.dumps(settings))
+        lake.prepare()
         fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(lake.root)), ease=1.0)
         models = {name: fakes[name] for name in ("scorer", "embedder")}
-        done, seen = [], []
+        done: list[int] = []
+        seen: list[dict[str, float]] = []
         for step in range(steps):
             lake.write_bytes(
                 lake.seeds / f"part{step:04}.json", json.dumps(seeds(size * shards, step * size * shards)).encode()
             )
-            began = time.perf_counter()
+            began = time.process_time()
             run_pipeline(str(config), lake, [], SilentProgress(), models)
-            worked = time.perf_counter() - began
-            began = time.perf_counter()
+            worked = time.process_time() - began
+            began = time.process_time()
             run_pipeline(str(config), lake, [], SilentProgress(), models)
             done.append((step + 1) * shards)
-            seen.append({**measured(lake, server), "seconds of a run without work": time.perf_counter() - began})
+            seen.append({**measured(lake, server), "seconds of a run without work": time.process_time() - began})
             print(f"{done[-1]} shards: {worked / shards:.1f} s each", flush=True)
     print(f"\n{size} seeds a shard, {done[-1]} shards; a line through {steps} points")
     print(f"{'':34}{'a shard':>14}{'a seed':>12}{'fit R2':>8}" + "".join(f"{scale:>18,}" for scale in _SCALES))
@@ -152,12 +163,12 @@ def growth(steps: int, shards: int, size: int, server: postgres_server.PostgresS
 
 
 def timed(what: Callable[[], Any]) -> float:
-    """Seconds, the best of three."""
+    """CPU seconds, the best of three."""
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         what()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return min(took)
 
 
@@ -225,6 +236,42 @@ def bank(sizes: Sequence[int]) -> None:
             print(f"{count:<13,}{size_of(Path(place)):<16,}{took:.3f}", flush=True)
 
 
+def storage(server: postgres_server.PostgresServer | None) -> None:
+    def empty(number: int) -> dg.AssetsDefinition:
+        @dg.asset(name=f"a{number}", deps=[f"a{number - 1}"] if number else [], partitions_def=Scope().partitions)
+        def made() -> None: ...
+
+        return made
+
+    assets = [empty(number) for number in range(9)]
+    dagsters_own = CLUSTER_YAML
+    for kind, name in (("event_log", "EventLog"), ("run", "Run"), ("schedule", "Schedule")):
+        ours = {"event_log": "Events", "run": "Runs", "schedule": "Schedules"}[kind]
+        dagsters_own = dagsters_own.replace(
+            f"star_pipeline.instance.postgres\n  class: {ours}", f"dagster_postgres\n  class: Postgres{name}Storage"
+        )
+    told = {"SQLite, ours": DAGSTER_YAML, "PostgreSQL, ours": CLUSTER_YAML, "PostgreSQL, Dagster's": dagsters_own}
+    for name, settings in told.items() if server else ():
+        with tempfile.TemporaryDirectory() as place:
+            os.environ["STAR_DATABASE"] = server.database().replace("postgresql:", "postgresql+psycopg2:")
+            database = os.environ["STAR_DATABASE"].rpartition("/")[2]
+            lake = Lake.at(place)
+            lake.prepare()
+            lake.write_bytes(lake.dagster_home / "dagster.yaml", settings.encode())
+            with open_instance(lake, at_the_console=True) as instance:
+                instance.add_dynamic_partitions(str(Scope().partitions.name), ["000001-x"])
+
+                def sessions(database: str = database) -> int:
+                    asked = "SELECT sessions FROM pg_stat_database WHERE datname = %s"
+                    return int(server.query(asked, database)[0][0])
+
+                before = sessions()
+                took = timed(
+                    lambda instance=instance: dg.materialize(assets, instance=instance, partition_key="000001-x")
+                )
+                print(f"{name:24}{took:6.2f} s{(sessions() - before) / 3:8.0f} connections a run", flush=True)
+
+
 @contextlib.contextmanager
 def database(wanted: bool) -> Iterator[postgres_server.PostgresServer | None]:
     if not wanted:
@@ -238,7 +285,7 @@ def database(wanted: bool) -> Iterator[postgres_server.PostgresServer | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["run", "catalogue", "keys", "bank"])
+    parser.add_argument("--only", choices=["run", "catalogue", "keys", "bank", "storage"])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--shards", type=int, default=4, help="in each step")
     parser.add_argument("--shard-size", type=int, default=64)
@@ -254,6 +301,9 @@ def main() -> None:
         keys([1_000, 10_000, 50_000])
     if args.only in (None, "bank"):
         bank([10_000, 30_000, 100_000])
+    if args.only in (None, "storage"):
+        with database(not postgres_server.missing()) as server:
+            storage(server)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from star_pipeline.adapters.lock import hold
 from star_pipeline.adapters.locks.file import FileLakeLock
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.locking import command_at_work
-from star_pipeline.instance import fail_dead_runs, open_instance, processes
+from star_pipeline.instance import fail_dead_runs, open_instance
 from star_pipeline.instance.processes import HOST_TAG, LAKE_TAG, NAMESPACE_TAG, PID_TAG, process_tags, why_dead
 from star_pipeline_tests.elsewhere import kill, on, require_namespaces, told
 
@@ -187,7 +187,7 @@ def test_a_run_that_lets_go_of_the_lake_just_then_is_not_dead(instance, lake, mo
         instance.add_run_tags(run.run_id, {LAKE_TAG: ""})
         return False
 
-    monkeypatch.setattr(processes, "_holds", let_go)
+    monkeypatch.setattr(FileLakeLock, "is_held_by", let_go)
     assert why_dead(instance, run) is None
 
 

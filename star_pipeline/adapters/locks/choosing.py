@@ -8,14 +8,14 @@ from star_pipeline.core.locking import LakeLock
 
 def lake_lock(config: StarConfig, lake: Lake) -> LakeLock:
     """Raises ConfigError."""
-    return lock_in(config.journal.postgres_env if isinstance(config.journal, JournalDatabase) else "", lake)
+    return lock_in(config.journal.postgres_env if isinstance(config.journal, JournalDatabase) else None, lake)
 
 
-def lock_in(variable: str, lake: Lake) -> LakeLock:
-    """The lock in the database whose URL an environment variable holds; without one, the file. Raises ConfigError."""
-    if not variable:
+def lock_in(database: str | None, lake: Lake) -> LakeLock:
+    """The same, from the environment variable with the database's URL; None where the lock is a file. Raises ConfigError."""
+    if not database:
         return FileLakeLock(lake)
     from star_pipeline.adapters.locks.database import PostgresLakeLock
     from star_pipeline.adapters.postgres import Postgres
 
-    return PostgresLakeLock(Postgres.of(variable), lake)
+    return PostgresLakeLock(Postgres.of(database), lake)

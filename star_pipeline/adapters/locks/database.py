@@ -67,6 +67,10 @@ class PostgresLakeLock:
         with looking as connection, self._postgres.told(), connection.cursor() as cursor:
             return _holder(cursor, self._lake.lake_id, _LAKE) if is_there(cursor) else None
 
+    def is_held_by(self, host: str, pid: int) -> bool | None:
+        found = self.holder()
+        return found is not None and (found.host, found.pid) == (host, pid)
+
     @contextmanager
     def _both(
         self, on_file: AbstractContextManager[None], kind: str, owner: str, patience_s: float, held_by: str

@@ -27,3 +27,13 @@ class FileLakeLock:
 
     def holder(self) -> Holder | None:
         return lock.holder(self._lake)
+
+    def is_held_by(self, host: str, pid: int) -> bool | None:
+        try:
+            # a lake in object storage has such a file on each machine
+            if self._lake.shared or not self._lake.lock.exists():
+                return None
+        except OSError:
+            return None
+        found = self.holder()
+        return found is not None and (found.host, found.pid) == (host, pid)
