@@ -351,7 +351,7 @@ class Lake:
     def shards_of(self, spec: AnyTable) -> list[str]:
         """Keys of the shards that have this table, in order."""
         folder = self.root / "tables" / spec.name
-        return sorted(path.stem for path in folder.glob("*.parquet")) if folder.exists() else []
+        return sorted(path.stem for path in folder.glob("*.parquet")) if self.shared or folder.exists() else []
 
     def catalog_shards(self) -> list[str]:
         """Keys of all shards that the catalogue knows, in order; a manifest that is not in it does not count."""
