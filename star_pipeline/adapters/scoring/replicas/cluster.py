@@ -49,10 +49,10 @@ def join(settings: RayConfig) -> None:
     ray = need_ray()
     if ray.is_initialized():
         return
-    if ":" in settings.address and not _listens(settings.address):
-        raise ModelError(
-            f"scoring.ray.address {settings.address}: nobody answers; expected a Ray cluster's head: {_START}"
-        )
+    known = _known_address(ray, settings.address)
+    if ":" in known and not _listens(known):
+        which = settings.address if known == settings.address else f"{settings.address} ({known})"
+        raise ModelError(f"scoring.ray.address {which}: nobody answers; expected a Ray cluster's head: {_START}")
     logging.getLogger("ray").setLevel(logging.ERROR)
     given: dict[str, Any] = {"include_dashboard": False} if settings.address == "local" else {}
 
@@ -175,6 +175,17 @@ def _looking() -> Callable[[], dict[str, str]]:
         return {**found, "the code of scoring": code if files else ""}
 
     return look
+
+
+def _known_address(ray: Any, asked: str) -> str:
+    """Where ``auto`` leads: a cluster that is gone leaves its address behind, and Ray would knock there for minutes."""
+    find = getattr(ray._private.services, "get_ray_address_from_environment", None)
+    if asked != "auto" or find is None:
+        return asked
+    try:
+        return str(find("auto", None))
+    except ConnectionError:
+        return asked
 
 
 def _listens(address: str) -> bool:
