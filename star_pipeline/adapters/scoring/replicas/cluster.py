@@ -61,7 +61,7 @@ def join(settings: RayConfig) -> None:
 
     # in a thread of its own: it does not end by itself, and in the main one it takes the process's handlers of signals
     try:
-        in_time = _within(settings.wait_s, connect)
+        in_time = _within(settings.wait_s, connect, stay=settings.address == "local")
     except ConnectionError as error:
         raise ModelError(
             f"scoring.ray.address {settings.address}: there is no Ray cluster on this machine; start one: {_START}, or set "
@@ -197,24 +197,30 @@ def _listens(address: str) -> bool:
         return False
 
 
-def _within(seconds: float, act: Callable[[], object]) -> bool:
-    """Whether ``act`` has ended in time; what it raises is raised here. An interrupt is heard while it is waited for."""
+def _within(seconds: float, act: Callable[[], object], stay: bool = False) -> bool:
+    """Whether ``act`` has ended in time; what it raises is raised here. An interrupt is heard while it is waited for.
+
+    With ``stay`` its thread lives as long as this process: processes that Ray starts end with the thread that has started them.
+    """
     failed: list[Exception] = []
+    done = threading.Event()
 
     def run() -> None:
         try:
             act()
         except Exception as error:
             failed.append(error)
+        done.set()
+        if stay and not failed:
+            threading.Event().wait()
 
-    thread = threading.Thread(target=run, name="ray", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="ray", daemon=True).start()
     until = time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < until:
-        thread.join(0.2)
+    while not done.is_set() and time.monotonic() < until:
+        done.wait(0.2)
     if failed:
         raise failed[0]
-    return not thread.is_alive()
+    return done.is_set()
 
 
 def _hush(ray: Any) -> None:
