@@ -74,20 +74,8 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         at = found.rows[(found.rows["seed"] == row["seed"]) & (found.rows["pair"] == row["pair"])].iloc[0]
         assert row["pi_llm"] is None or at["judged"] == row["pi_llm"]
         assert at["rank"] == pytest.approx(row["pi_dual"], nan_ok=True)
-    parts.main(
-        [
-            "--tape",
-            str(tape),
-            "--scores",
-            str(tmp_path / "out/scores.jsonl"),
-            "--out",
-            str(tmp_path / "out"),
-            "--runs",
-            "1",
-            "--seeds",
-            "64",
-        ]
-    )
+    given = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
+    parts.main([*given, "--runs", "1", "--seeds", "64"])
     assert "without judge" in capsys.readouterr().out
 
 
