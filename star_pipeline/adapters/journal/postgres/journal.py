@@ -5,7 +5,6 @@ be asked; what is paid by then is kept on this machine's disk, and put into the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +21,15 @@ from star_pipeline.adapters.journal.postgres.changes import (
     Release,
     Reserve,
     Uploaded,
+    storable,
+    text,
 )
 from star_pipeline.adapters.journal.postgres.session import Session
 from star_pipeline.adapters.journal.postgres.transaction import write
 from star_pipeline.adapters.journal.postgres.unsent import Unsent
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import StarError, StorageTrouble
-from star_pipeline.core.journal import Batch, Begun, Entry, Paid, Sent, Spend, words
+from star_pipeline.core.journal import Batch, Begun, Entry, Paid, Sent, Spend
 
 T = TypeVar("T")
 _MOST = 500
@@ -67,15 +68,12 @@ class PostgresJournal:
         return found
 
     async def add(self, paid: Paid, reservation: int | None = None, batch: int | None = None) -> Entry:
-        entry = paid.entry
-        kept = replace(
-            paid, entry=replace(entry, finish_reason=_text(entry.finish_reason), purpose=_text(entry.purpose))
-        )
+        kept = storable(paid)
         mine = await self._write(Add(kept, reservation, batch))
         return kept.entry if mine else await self.find(kept.key) or kept.entry
 
     async def claim(self, key: bytes, purpose: str) -> Entry | None:
-        await self._write(Claim(key, _text(purpose)))
+        await self._write(Claim(key, text(purpose)))
         return await self.find(key)
 
     async def reserve(self, agent: str, stage: str, pico: int, limit: int) -> int | None:
@@ -194,8 +192,3 @@ class PostgresJournal:
     def _again(error: StorageTrouble) -> StorageTrouble:
         """A copy, since each raising lengthens an error's traceback."""
         return StorageTrouble(str(error))
-
-
-def _text(said: str) -> str:
-    """PostgreSQL's texts hold no NUL."""
-    return words(said).replace("\0", "\ufffd")
