@@ -1,7 +1,7 @@
 """The journal's port on PostgreSQL.
 
 What is asked, and what is written, at the same time goes over the network together. Once the database does not answer nothing more may
-be asked; what is paid by then is kept on this machine's disk, and put into the journal when it is opened next.
+be asked; what became of those that were is kept on this machine's disk, and put into the journal when it is opened next.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from star_pipeline.adapters.journal.postgres.changes import (
 )
 from star_pipeline.adapters.journal.postgres.session import Session
 from star_pipeline.adapters.journal.postgres.transaction import write
-from star_pipeline.adapters.journal.postgres.unsent import Unsent
+from star_pipeline.adapters.journal.postgres.unsent import Settled, Unsent
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import StarError, StorageTrouble
 from star_pipeline.core.journal import Batch, Begun, Entry, Paid, Sent, Spend
@@ -150,8 +150,8 @@ class PostgresJournal:
         except Exception as error:
             if trouble := self._trouble_of_a_change(error):
                 self._stopped = self._stopped or trouble
-                if paid := [change for change in changes if isinstance(change, Add)]:
-                    self._unsent.keep(paid)
+                if settled := [change for change in changes if isinstance(change, Settled)]:
+                    self._unsent.keep(settled)
             raise
 
     async def _ask(self, work: Callable[[Any], T]) -> T:
@@ -169,9 +169,9 @@ class PostgresJournal:
             raise self._trouble(error) from error
 
     def _send_unsent(self) -> None:
-        for path, adds in self._unsent.waiting():
-            for start in range(0, len(adds), _MOST):
-                part = adds[start : start + _MOST]
+        for path, changes in self._unsent.waiting():
+            for start in range(0, len(changes), _MOST):
+                part = changes[start : start + _MOST]
                 self._now(lambda cursor, part=part: write(cursor, self.lake, part), self._writing)  # type: ignore[misc]
             path.unlink(missing_ok=True)
 
