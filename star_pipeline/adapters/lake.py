@@ -272,6 +272,7 @@ class Lake:
 
     def made_locally(self, path: UPath) -> AbstractContextManager[Path]:
         """A place on this machine to make a file at, which takes its place in the lake when the block ends well."""
+        require_held(str(self.root))
         return made_at(path, Path(str(self.workspace)), self._copies)
 
     @property
