@@ -23,6 +23,7 @@ PACKAGE = Path(star_pipeline.__file__).parent
 FILES = PACKAGE / "guides" / "cluster"
 COMPOSE = (FILES / "compose.yaml").read_text("utf-8")
 VALUES = yaml.safe_load((FILES / "values.yaml").read_text("utf-8"))
+GUIDE = (PACKAGE / "guides" / "beyond-one-machine.md").read_text("utf-8")
 DOCKERFILE = (FILES / "Dockerfile").read_text("utf-8")
 STAR = yaml.safe_load(COMPOSE)["x-star"]
 SERVICES = yaml.safe_load(COMPOSE)["services"]
@@ -138,7 +139,7 @@ def test_kubernetes_gets_the_same_queue_retries_and_monitoring_as_one_machine():
     ("module", "name", "package"),
     [("docker", "ShardDockerLauncher", "dagster_docker"), ("kubernetes", "ShardK8sLauncher", "dagster_k8s")],
 )
-def test_the_launchers_take_their_package_s_settings_and_keep_the_shards_order(module, name, package):
+def test_the_launchers_take_their_package_s_settings_and_keep_the_shards_order(module, name, package, monkeypatch):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package.replace('_', '-')} is not installed")
     from dagster._config import process_config, resolve_to_config_type
@@ -148,11 +149,13 @@ def test_the_launchers_take_their_package_s_settings_and_keep_the_shards_order(m
     launcher = getattr(importlib.import_module(f"star_pipeline.instance.{module}"), name)
     assert launcher.__mro__[1] is ShardOrder
     assert not launcher.__abstractmethods__
-    if module == "kubernetes":
-        settings = VALUES["runLauncher"]["config"]["customRunLauncher"]["config"]
-        os.environ.setdefault("DAGSTER_HOME", "home")
-        checked = process_config(resolve_to_config_type(launcher.config_type()), settings)
-        assert checked.success, checked.errors
+    settings = VALUES["runLauncher"]["config"]["customRunLauncher"]["config"]
+    if module == "docker":
+        [shown] = re.findall(r"^```yaml\n(run_launcher:.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+        settings = yaml.safe_load(shown)["run_launcher"]["config"]
+    monkeypatch.setenv("DAGSTER_HOME", "home")
+    checked = process_config(resolve_to_config_type(launcher.config_type()), settings)
+    assert checked.success, checked.errors
 
 
 def test_docker_s_own_tool_takes_the_compose_file(tmp_path):

@@ -132,7 +132,7 @@ def _reaching(said: JsonObject, settings: UPath) -> Iterator[None]:
         shared_engine(os.environ[variable] if variable else str(url)).connect().close()
         yield
     except (DagsterPostgresException, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise LakeError(
             f"the PostgreSQL that {variable or settings} names cannot be used: {in_short(cause)}; {expected}, and a server that is up"
         ) from error

@@ -27,6 +27,7 @@ from star_pipeline.instance.private import (
     CanCancelExecutionRequest,
     CanCancelExecutionResult,
     CheckRunHealthResult,
+    DagsterGrpcClient,
     GrpcServerCodeLocation,
     LaunchRunContext,
     RunLauncher,
@@ -229,7 +230,7 @@ class ShardLauncher(ShardOrder, DefaultRunLauncher):
         name = origin.repository_origin.code_location_origin.location_name
         server = context.workspace.get_code_location(name)
         host = server.client.host if isinstance(server, GrpcServerCodeLocation) else _LOCAL[0]
-        return "" if host in _LOCAL else host
+        return host if host and host not in _LOCAL else ""
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         found = super().check_run_worker_health(run)
@@ -241,7 +242,7 @@ class ShardLauncher(ShardOrder, DefaultRunLauncher):
 
     def _unknown_to_its_server(self, run: dg.DagsterRun) -> bool:
         """Whether the code server that started the run answers, and has no process of it; a run that has just ended does not count."""
-        client = self._get_grpc_client_for_termination(run.run_id)
+        client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]  # Dagster's
         if client is None or client.host in _LOCAL:
             return False
         try:
