@@ -86,8 +86,16 @@ class S3Server:
             **{f"{part}.localSocket": str(self.folder / f"{part}.sock") for part in ("s3", "filer")},
         }
         with open(self.folder / "log", "ab") as log:
+            # where that can be had, it ends with this process, however that ends (a thread must not be what starts it)
+            guard = [setpriv, "--pdeathsig", "KILL"] if (setpriv := shutil.which("setpriv")) else []
             self._process = subprocess.Popen(
-                [program, "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items())],
+                [
+                    *guard,
+                    str(program),
+                    "-logtostderr=true",
+                    "server",
+                    *(f"-{name}={value}" for name, value in options.items()),
+                ],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
