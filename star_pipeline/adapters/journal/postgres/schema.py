@@ -68,13 +68,15 @@ def prepare(cursor: Any) -> None:
     """Make the tables where there are none."""
     if is_there(cursor):
         return
-    cursor.execute("BEGIN")
+    # before the transaction: within one, a session goes on believing what it knew of names, however long it waited
+    cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
     try:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         if not is_there(cursor):  # another process may have made them meanwhile
-            cursor.execute(TABLES)
-        cursor.execute("COMMIT")
+            cursor.execute(f"BEGIN; {TABLES} COMMIT")
     except BaseException:
         if not cursor.connection.closed:
             cursor.execute("ROLLBACK")
         raise
+    finally:
+        if not cursor.connection.closed:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
