@@ -15,7 +15,7 @@ from star_pipeline.adapters.stores.paths import path_at
 from star_pipeline.adapters.stores.probe import probe, require_once
 from star_pipeline.adapters.stores.settings import S3Settings
 from star_pipeline.adapters.stores.trouble import in_one_line
-from star_pipeline.core.errors import StoreError
+from star_pipeline.core.errors import ConfigError, StoreError
 from star_pipeline.core.records import MemoryEntry
 
 
@@ -66,6 +66,45 @@ def test_each_refusal_has_its_remedy(text, remedy):
     assert line.startswith("s3://bucket: Amazon S3 in us-east-1 ")
     assert remedy in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        *(
+            ({"AWS_ENDPOINT_URL": url}, f"AWS_ENDPOINT_URL={url}: expected http://host:port or https://host")
+            for url in (
+                "minio:9000",
+                "localhost",
+                "http://",
+                "http://h:99999",
+                "http://h:0",
+                "http://a b",
+                "http://[::1",
+                "s3://h",
+            )
+        ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "minio", "AWS_ENDPOINT_URL": "http://h"},
+            "AWS_ENDPOINT_URL_S3=minio: expected http://host",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://ü:9"}, "AWS_ENDPOINT_URL=http://ü:9: expected"),
+        ({"AWS_ACCESS_KEY_ID": "k"}, "AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not; set both"),
+        ({"AWS_SECRET_ACCESS_KEY": "s"}, "AWS_SECRET_ACCESS_KEY is set, and AWS_ACCESS_KEY_ID is not; set both"),
+        (
+            {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "maybe"},
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST=maybe: expected true or false",
+        ),
+    ],
+)
+def test_a_variable_that_no_client_takes_is_named(environment, line, monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        Lake.at("s3://bucket/lake").prepare()
+    assert str(refused.value).startswith(line)
 
 
 def test_what_is_well_is_said_and_leaves_nothing_behind(bucket):
