@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from star_pipeline.cli_export import export
+from star_pipeline.cli_journal import journal
 from star_pipeline.cli_options import Config, LakeRoot
 from star_pipeline.commands.storage import storage_trouble
 from star_pipeline.core.errors import ConfigError, StarError
@@ -26,6 +27,7 @@ app = typer.Typer(
 _USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _INTERRUPTED, _NOT_FIT = 130, 3
 _STOPPED = "stopped; what is finished stays, run the same command to go on"
+app.add_typer(journal)
 Again = Annotated[list[str] | None, typer.Option(metavar="SHARD|all", help="make this again; may be repeated")]
 
 

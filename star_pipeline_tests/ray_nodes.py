@@ -6,10 +6,12 @@ starts one, says how to join it, and ends it with Ctrl-C.
 """
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +34,7 @@ class RayNodes:
         for _ in range(count):
             self.add(wait=False)
         self._cluster.wait_for_nodes()
+        self._session = self._cluster.head_node.get_session_dir_path()
         signal.signal(signal.SIGTERM, before)
 
     @property
@@ -75,6 +78,11 @@ class RayNodes:
             with suppress(psutil.NoSuchProcess):
                 there += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         _kill(there)
+        shutil.rmtree(self._session, ignore_errors=True)
+        left = Path("/tmp/ray/ray_current_cluster")
+        with suppress(OSError):  # where others would look for a cluster
+            if left.read_text().strip() == self.address:
+                left.unlink()
 
 
 def _node(cpus: int) -> dict[str, Any]:

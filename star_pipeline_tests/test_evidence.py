@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline_tests.benchmarks.evidence import parts, real_models, regret
+from star_pipeline_tests.benchmarks.evidence import lent, parts, real_models, regret
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.recorded import read, verdict
 from star_pipeline_tests.tiny_models import save_gpt_neox
@@ -74,10 +74,39 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         at = found.rows[(found.rows["seed"] == row["seed"]) & (found.rows["pair"] == row["pair"])].iloc[0]
         assert row["pi_llm"] is None or at["judged"] == row["pi_llm"]
         assert at["rank"] == pytest.approx(row["pi_dual"], nan_ok=True)
-    once = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
-    once += ["--runs", "1", "--seeds", "64"]
-    parts.main(once)
-    first = capsys.readouterr().out
-    parts.main(once)
+    given = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
+    parts.main([*given, "--runs", "1", "--seeds", "64"])
+    assert "without judge" in capsys.readouterr().out
+
+
+def test_gaps_of_few_answers_are_lent_by_length_alone_and_the_parts_go_on_where_they_were_stopped(
+    tape, tmp_path, capsys
+):
+    rows = [row for row in map(json.loads, tape.read_text().splitlines()) if len(row["answers"]) == 13][:4]
+    draw = np.random.default_rng(0)
+    for name, asked in zip(("small", "large"), lent.ASKED, strict=True):
+        with (tmp_path / name).open("w") as file:
+            for row in rows:
+                for llm in row["answers"]:
+                    for way in ("alone", asked):
+                        told = {"kind": "answer", "group": row["instruction"], "name": llm, "win": 0.5, "way": way}
+                        file.write(json.dumps({**told, "losses": list(draw.random(5))}) + "\n")
+    given = [tmp_path / "small", tmp_path / "large"]
+    scored = lent.scored_answers(tape, *given)
+    matrix, lengths = read(tape), np.array([[10.0, 200.0, np.nan]])
+    found = lent.lent(matrix, lengths, scored, 0)
+
+    assert [found[rule][0, 2] for rule in ("none", "rank")] == [0, 0]  # no answer, no gap
+    assert all(0 <= value <= 1 for rule in found for value in found[rule].ravel())
+
+    options = ["--tape", str(tape), "--lent", *map(str, given), "--out", str(tmp_path), "--runs", "1", "--seeds", "64"]
+    parts.main(options)
+    first, kept = capsys.readouterr().out, tmp_path / "parts.jsonl"
+    lines = kept.read_text().splitlines()
+    kept.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:30])
+    parts.main(options)
     assert capsys.readouterr().out == first
-    assert "without judge" in first
+    assert sorted(kept.read_text().splitlines()) == sorted(lines)
+    by_way = {row["way"]: row for row in map(json.loads, lines)}
+    assert by_way["without gap"]["pi"] == by_way["without gap"]["pi_llm"]  # the judge alone sees what it is measured by
+    assert by_way["without judge, rank"]["pi_llm"] < by_way["without gap"]["pi_llm"]

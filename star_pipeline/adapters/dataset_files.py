@@ -15,6 +15,7 @@ from upath import UPath
 
 from star_pipeline.adapters.lake import Lake, Signature, file_digest
 from star_pipeline.adapters.scoring.numerics import PROBES
+from star_pipeline.adapters.stores.paths import placed
 from star_pipeline.core import identity
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.errors import LakeError
@@ -147,11 +148,17 @@ def made_of(lake: Lake, spend: Iterable[AgentSpend]) -> str:
     return identity.digest("made of", hashes, [asdict(row) for row in spend])
 
 
-def signatures(lake: Lake) -> dict[str, list[tuple[str, Signature | None]]]:
+def signatures(lake: Lake) -> dict[str, list[tuple[str, Signature]]]:
     """shard -> what changes when any of its tables is written."""
-    found: dict[str, list[tuple[str, Signature | None]]] = {}
-    for spec, shard in _shard_tables(lake):
-        found.setdefault(shard, []).append((spec.name, lake.signature(spec, shard)))
+    found: dict[str, list[tuple[str, Signature]]] = {}
+    for spec in SHARD_TABLES:
+        folder = lake.root / "tables" / spec.name
+        store, key = placed(folder)
+        # one request for all of them, where they are not on a disk
+        for stored in sorted(store.list(key), key=lambda stored: stored.key):
+            name = stored.key.removeprefix(f"{key}/")
+            if name.endswith(".parquet") and "/" not in name:
+                found.setdefault(name.removesuffix(".parquet"), []).append((spec.name, stored.etag))
     return found
 
 

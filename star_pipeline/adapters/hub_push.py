@@ -45,7 +45,7 @@ def push(repo: str, token: str, files: Mapping[str, Path | bytes], public: bool,
     import huggingface_hub as hub
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # what is unchanged is said by the caller
+    logging.get_logger("huggingface_hub").setLevel(logging.ERROR)  # what is unchanged is said by the caller
     endpoint = os.environ.get("HF_ENDPOINT") or hub.constants.ENDPOINT
     api = hub.HfApi(endpoint=endpoint, token=token, library_name="star-pipeline")
     try:

@@ -272,6 +272,7 @@ class Lake:
 
     def made_locally(self, path: UPath) -> AbstractContextManager[Path]:
         """A place on this machine to make a file at, which takes its place in the lake when the block ends well."""
+        require_held(str(self.root))
         return made_at(path, Path(str(self.workspace)), self._copies)
 
     @property
@@ -351,7 +352,7 @@ class Lake:
     def shards_of(self, spec: AnyTable) -> list[str]:
         """Keys of the shards that have this table, in order."""
         folder = self.root / "tables" / spec.name
-        return sorted(path.stem for path in folder.glob("*.parquet")) if folder.exists() else []
+        return sorted(path.stem for path in folder.glob("*.parquet")) if self.shared or folder.exists() else []
 
     def catalog_shards(self) -> list[str]:
         """Keys of all shards that the catalogue knows, in order; a manifest that is not in it does not count."""

@@ -122,7 +122,8 @@ def _title(lake: Lake) -> str:
 
 def _licence(lake: Lake) -> str | None:
     """The one that the data set was published with."""
-    return (read_manifest(lake) or {}).get("dataset", {}).get("license")
+    named = (read_manifest(lake) or {}).get("dataset", {}).get("license")
+    return str(named) if named else None
 
 
 def _target(source: str, texts: TargetTexts, rows: int) -> Target:

@@ -38,7 +38,7 @@ no shard lets those that have begun go first."""
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
     """Where everything is kept."""
 
-    root: str = Field(description="the lake's folder")
+    root: str = Field(description="the lake: a folder, or s3://bucket/prefix")
 
     def open(self) -> Lake:
         return Lake.at(self.root)

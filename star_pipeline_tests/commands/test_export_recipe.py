@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,29 @@ def test_every_folder_holds_the_scored_form_the_last_answer_alone_to_learn_and_w
     assert str(base) in settings
     assert re.search(r"\b300\b", settings)
     assert "generation" in (tmp_path / "out" / "chat_template.jinja").read_text("utf-8")
+
+
+@pytest.mark.parametrize("trainer", RECIPES)
+def test_a_tokenizers_own_template_without_generation_marks_has_the_last_answer_alone_learnt(trainer, base, tmp_path):
+    import transformers
+
+    model = shutil.copytree(base, tmp_path / "chat")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = {"default": CHATML, "tool_use": "no template for this"}  # as some have several
+    tokenizer.save_pretrained(model)
+    outcome = export_recipe(lake_of(tmp_path, model, template="chat"), trainer, str(tmp_path / "out"))
+    assert outcome.records == 3
+    first, second, _ = map(of_row, records(tmp_path / "out"))
+    assert first == (
+        "<|endoftext|>user\nSay apple.<|endoftext|>\n<|endoftext|>assistant\n",
+        "The word is apple.<|endoftext|>",
+    )
+    assert second == (
+        "<|endoftext|>system\nBe brief.<|endoftext|>\n<|endoftext|>user\nHello<|endoftext|>\n<|endoftext|>assistant\nHi<|endoftext|>\n"
+        "<|endoftext|>user\nSay plum.<|endoftext|>\n<|endoftext|>assistant\n",
+        "The word is plum.<|endoftext|>",
+    )
+    assert (tmp_path / "out" / "chat_template.jinja").read_text("utf-8") == CHATML
 
 
 def test_the_yaml_of_axolotl_and_llamafactory_names_the_data_and_puts_no_template_around_it(lake, tmp_path):

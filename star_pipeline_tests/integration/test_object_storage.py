@@ -75,10 +75,6 @@ def lakes(s3, tmp_path_factory):
             "asked": [_question(request) for request in server.requests],
             "of_killed": answered,
             "alone": alone,
-            "server": server,
-            "bucket": bucket,
-            "seeds": folder / "seeds.jsonl",
-            "when": when,
         }
 
 
@@ -155,37 +151,6 @@ def test_another_machine_is_refused_where_the_replies_are_not_in_a_database(lake
     assert other.returncode == 1
     assert "its replies are kept on" in other.stderr
     assert "Traceback" not in other.stderr
-
-
-def test_another_machine_finishes_what_a_killed_one_began(lakes, postgres_url, tmp_path):
-    root, server = f"{lakes['bucket']}/shared/lake", lakes["server"]
-    config = tmp_path / "config.yaml"
-    config.write_text(lakes["config"].read_text() + "journal: {postgres_env: STAR_TEST_DATABASE}\n")
-    one, two = (
-        {**os.environ, "STAR_WORKSPACE": str(tmp_path / name), "STAR_TEST_DATABASE": postgres_url} for name in "ab"
-    )
-    options = ("--config", config, "--lake", root)
-    server.requests.clear()
-    with started("run", *options, "--seeds", lakes["seeds"], env=one, stderr=-1, stdout=-1) as process:
-        lakes["when"](len(lakes["alone"]) // 2, process.kill)
-        process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL
-    begun = Counter(map(_question, server.requests))
-    finished = star("run", *options, env=two)
-    assert finished.returncode == 0, finished.stderr
-    assert "only this machine may run" not in finished.stderr
-    asked = Counter(map(_question, server.requests))
-    twice = {question for question, times in asked.items() if times > lakes["alone"][question]}
-    assert twice <= set(begun)
-    assert len(twice) < len(lakes["alone"]) / 4  # those that were on their way back to the killed one
-    shared = Lake.at(root)
-    for spec in SHARD_TABLES:
-        for shard in lakes["local"].shards_of(spec):
-            mine, theirs = (lake.read_arrow(spec, shard) for lake in (shared, lakes["local"]))
-            assert content_hash(mine) == content_hash(theirs), spec.name
-    with duckdb.connect(shared.local_files([shared.inspection])[0], read_only=True) as database:
-        [(replies,)] = database.execute("SELECT sum(replies) FROM spend").fetchall()
-    assert replies == sum(lakes["alone"].values())
 
 
 def test_places_that_are_not_on_a_disk_are_refused_where_one_is_needed(lakes, tmp_path):

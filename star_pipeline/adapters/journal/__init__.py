@@ -4,5 +4,5 @@
 ``request_keys``  what names a request in it
 ``group_commit``  what is written at the same time is written together
 ``sqlite``        one file, for the processes of a machine
-``postgres``      a database, for any machines
+``postgres``      a database, for any machines; ``copying`` puts the file into it
 """

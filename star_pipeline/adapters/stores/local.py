@@ -71,8 +71,10 @@ class LocalStore:
             return None
 
     def list(self, prefix: str) -> Iterator[Stored]:
-        below = (path for path in (self.folder / prefix).rglob("*") if path.is_file())
-        return (_stored(path.relative_to(self.folder).as_posix(), path.stat()) for path in below)
+        for path in (self.folder / prefix).rglob("*"):
+            key = path.relative_to(self.folder).as_posix()
+            if path.is_file() and (found := self.head(key)):  # it may have gone meanwhile
+                yield found
 
     def delete(self, key: str) -> None:
         (self.folder / key).unlink(missing_ok=True)

@@ -15,8 +15,8 @@ about, and repeats the turns before it as they were.
 
 """
 TRAINING = """\
-From the lake, `star-pipeline export --for trl --output recipe` (or `axolotl`, `llamafactory`, `unsloth`) writes a folder that trains the
-target{target}, with the loss on the last answer and its end token alone.
+From the lake, `star-pipeline export --for trl --output recipe` (or `axolotl`, `llamafactory`, `unsloth`, `torchtune`) writes a folder that
+trains the target{target}, with the loss on the last answer and its end token alone.
 With TRL and nothing else, as prompt and completion (a base model's tokenizer needs a chat template first):
 
 ```python

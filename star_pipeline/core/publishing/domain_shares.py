@@ -29,7 +29,7 @@ def parts(counts: Mapping[int, int], total: int, share_of: Mapping[int, Fraction
     if not share_of:
         return shares(counts, total)
     others = {key: count for key, count in counts.items() if key not in share_of and count}
-    there, rest = sum(others.values()), 1 - sum(share_of.values(), Fraction())
+    there, rest = sum(others.values()), 1 - sum(share_of.values(), Fraction(0))
     exact = {key: share * total for key, share in share_of.items()}
     exact |= {key: rest * total * count / there for key, count in others.items()}
     # without others their part is nobody's

@@ -134,7 +134,11 @@ _UNSLOTH_IMPORTS = "from unsloth import FastLanguageModel  # before those that i
 )
 _UNSLOTH_LOAD = """\
 model, tokenizer = FastLanguageModel.from_pretrained(
-    model_name=given.model, max_seq_length=LIMIT, load_in_4bit=False, full_finetuning=True
+    model_name=given.model,
+    use_exact_model_name=True,  # and no copy of it under Unsloth's own name
+    max_seq_length=LIMIT,
+    load_in_4bit=False,
+    full_finetuning=True,
 )"""
 
 

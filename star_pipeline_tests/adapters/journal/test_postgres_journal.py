@@ -24,12 +24,13 @@ def unsent(tmp_path):
 
 def test_what_was_paid_while_the_server_was_away_is_kept_and_counted_once(where, postgres, tmp_path):
     async def work(journal):
-        first = [await journal.reserve("a", "respond", 10, 1000) for _ in range(5)]
+        first = [await journal.reserve("a", "respond", 10, 1000) for _ in range(7)]
         await add(journal, 0, reservation=first[0])
         told = replace(entry("half \ud83d", journal.lake), top_logprobs=(("A", -0.5),))
         postgres.kill()
         answered = [add(journal, number, reservation=first[number]) for number in (1, 2)]
-        outcome = await asyncio.gather(*answered, journal.add(paid(3, told), first[3]), return_exceptions=True)
+        answered += [journal.add(paid(3, told), first[3]), journal.release(first[4]), journal.keep(first[5], "timeout")]
+        outcome = await asyncio.gather(*answered, return_exceptions=True)
         outcome += await asyncio.gather(
             journal.find(key(0)), journal.reserve("a", "respond", 1, 1000), return_exceptions=True
         )
@@ -53,7 +54,7 @@ def test_what_was_paid_while_the_server_was_away_is_kept_and_counted_once(where,
 
     assert run(where, look) == [True] * 4 + [False]
     [spend] = read_spend(where, "lake")
-    assert (spend.replies, spend.reservations) == (4, 1)  # of one nobody knows the fate
+    assert (spend.replies, spend.reservations) == (4, 2)  # of two nobody knows the fate
     assert unsent(tmp_path) == []
 
 

@@ -6,10 +6,11 @@ import math
 import pytest
 
 from star_pipeline.adapters.scoring import model_cache
-from star_pipeline.adapters.scoring.causal_lm import ExecutionModes
+from star_pipeline.adapters.scoring.causal_lm import CausalLM, ExecutionModes
 from star_pipeline.adapters.scoring.local import LocalScorer
 from star_pipeline.adapters.scoring.numerics import settle
 from star_pipeline.core.equations.ifd_templates import prompt_text
+from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
 from star_pipeline_tests.tiny_models import ARCHITECTURES, save_model
@@ -100,3 +101,30 @@ def test_the_start_token_is_bos_else_eos_and_never_added_twice(tmp_path):
         [loss] = scorer.losses(SAMPLES[:1], [len(SAMPLES[0].response)])
         _, given, alone = plain.losses(f"{SAMPLES[0].instruction}\n", SAMPLES[0].response)
         assert (loss.nll_given, loss.nll_alone) == pytest.approx((given, alone), rel=1e-6)
+
+
+class Off(CausalLM):
+    """Its packed or padded ways lie off what the model itself gives, by ``share`` of the largest logit."""
+
+    share = 0.0
+
+    def _plainly(self, trial):
+        found, self.largest = super()._plainly(trial)
+        return found, self.largest
+
+    def _token_losses(self, batch, tiles):
+        return super()._token_losses(batch, tiles) + self.share * self.largest
+
+
+def test_rounding_of_large_activations_is_no_other_model_and_more_than_that_is(tmp_path):
+    """Sums in another order move Qwen2.5-0.5B's logits by 1.5e-5 of the largest, and a real model must not be refused for that."""
+    import transformers
+
+    def loaded(share):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        return type("Off", (Off,), {"share": share})("qwen", model, "cpu")
+
+    folder = save_model(tmp_path, "qwen2", TEXTS)
+    assert loaded(2e-5).ways == FAST
+    with pytest.raises(ModelError, match="hidden states and its head"):
+        loaded(2e-4)

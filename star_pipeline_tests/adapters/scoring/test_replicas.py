@@ -1,6 +1,7 @@
 """Scoring on a real Ray cluster of two nodes: the local scorer's bytes, whoever is lost meanwhile."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -10,14 +11,13 @@ import time
 
 import pytest
 from pydantic import ValidationError
-from upath import UPath
 
+from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scoring import scorer_of
-from star_pipeline.adapters.scoring.weights import weights_of
+from star_pipeline.adapters.scoring import open_scorer
 from star_pipeline.config.scoring import ScoringConfig
 from star_pipeline.core.equations.ifd import score_samples
-from star_pipeline.core.errors import ModelError
+from star_pipeline.core.errors import ConfigError, ModelError
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.test_local import SAMPLES, TEXTS
 from star_pipeline_tests.tiny_models import save_gpt_neox
@@ -27,6 +27,7 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 from star_pipeline.adapters.scoring.replicas import cluster, pool
 from star_pipeline_tests.ray_nodes import ray_nodes
 
+pytestmark = pytest.mark.slow
 MANY = [
     dataclasses.replace(sample, instruction=f"{sample.instruction} {number}")
     for number in range(12)
@@ -67,20 +68,18 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    """The numerics of a lake: one thread, so that a replica fits a node."""
-    path = UPath(tmp_path_factory.mktemp("lake") / "numerics.json")
-    path.write_text(json.dumps({"dtype": "float32", "device": "cpu", "threads": 1, "linear": "default"}))
-    return path
+def lake(tmp_path_factory):
+    """One whose scores are computed with one thread, so that a replica fits a node."""
+    made = Lake.at(tmp_path_factory.mktemp("lake"))
+    made.numerics.write_text(json.dumps({"dtype": "float32", "device": "cpu", "threads": 1, "linear": "default"}))
+    return made
 
 
-def opened(source, record, told=None, nodes=None, **ray):
+def opened(source, lake, told=None, nodes=None, **ray):
     """The scorer on the nodes, or without them the local one; ``ray`` are further settings."""
-    engine = {"engine": "ray", "ray": {"address": nodes.address, "gpus": 0, **ray}} if nodes else {}
+    engine = {"engine": "ray", "ray": {"address": nodes.address, "gpus": 0} | ray} if nodes else {}
     given = {"small": source, "large": source, "template": "plain", "max_length": 128, "batch_tokens": 256, **engine}
-    return scorer_of(
-        source, ScoringConfig(**given), record, told or Told(), template="plain", start="token", weights=weights_of(source, "plain")
-    )  # fmt: skip
+    return open_scorer(source, ScoringConfig(**given), lake, told or Told())
 
 
 def losses(scorer, groups=None):
@@ -88,32 +87,32 @@ def losses(scorer, groups=None):
 
 
 @pytest.fixture(scope="module")
-def expected(models, record):
+def expected(models, lake):
     """The local scorer's, of all samples at once and in groups."""
-    local = opened(models["small"], record)
+    local = opened(models["small"], lake)
     return losses(local), losses(local, GROUPS)
 
 
-def has_the_local_scorers_bytes(nodes, models, record, expected, replicas):
+def has_the_local_scorers_bytes(nodes, models, lake, expected, replicas):
     def table(**where):
-        rows = score_samples(MANY, *(lambda name=name: opened(models[name], record, **where) for name in models))
+        rows = score_samples(MANY, *(lambda name=name: opened(models[name], lake, **where) for name in models))
         return IFD_SCORES.to_arrow([dataclasses.replace(row, candidate_id=str(n)) for n, row in enumerate(rows)])
 
     assert table(nodes=nodes, replicas=replicas).equals(table())
-    scorer = opened(models["small"], record, nodes=nodes, replicas=replicas)
+    scorer = opened(models["small"], lake, nodes=nodes, replicas=replicas)
     assert (losses(scorer), losses(scorer, GROUPS)) == expected
     assert len(scorer.prepare()) == (1 if replicas == 1 else len(nodes.nodes))
 
 
 def test_one_replica_gives_the_local_scorers_bytes_and_so_it_does_for_the_batches_that_a_lag_forms(
-    nodes, models, record, expected
+    nodes, models, lake, expected
 ):
-    has_the_local_scorers_bytes(nodes, models, record, expected, 1)
+    has_the_local_scorers_bytes(nodes, models, lake, expected, 1)
 
 
-def test_a_node_whose_model_has_other_files_is_named(nodes, models, record, tmp_path):
+def test_a_node_whose_model_has_other_files_is_named(nodes, models, lake, tmp_path):
     source = str(save_gpt_neox(tmp_path / "m", TEXTS, 3, 32, 2, context=256))
-    scorer = opened(source, record, nodes=nodes, replicas=1)
+    scorer = opened(source, lake, nodes=nodes, replicas=1)
     save_gpt_neox(tmp_path / "m", TEXTS, 4, 32, 2, context=256)
     with pytest.raises(
         ModelError, match=r"no machine of the cluster can score: .*node \w{8}\): scoring model .* is sha256:\w+ there"
@@ -121,43 +120,43 @@ def test_a_node_whose_model_has_other_files_is_named(nodes, models, record, tmp_
         losses(scorer)
 
 
-def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is(nodes, models, record):
+def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is(nodes, models, lake, tmp_path):
     with pytest.raises(ModelError, match=r"asked for 40 replicas of 1 CPUs; the cluster has 0 GPUs and 2 CPUs on \d"):
-        losses(opened(models["small"], record, nodes=nodes, replicas=40))
+        losses(opened(models["small"], lake, nodes=nodes, replicas=40))
     with pytest.raises(ModelError, match=r"scoring.ray.gpus: 1, and the lake's scores are computed on cpu"):
-        opened(models["small"], record, nodes=nodes, gpus=1)
-    fresh = UPath(record.with_name("of_a_new_lake.json"))
+        opened(models["small"], lake, nodes=nodes, gpus=1)
+    fresh = Lake.at(tmp_path)
     with pytest.raises(ModelError, match=r"asked for a replica of 1 GPU and 1 CPU; the cluster has 0 GPUs"):
         losses(opened(models["small"], fresh, nodes=nodes, gpus=1))
     with pytest.raises(ModelError, match=r"scoring.ray.cpus: 3, and the lake's scores are computed with 1 threads"):
-        opened(models["small"], record, nodes=nodes, cpus=3)
+        opened(models["small"], lake, nodes=nodes, cpus=3)
     with pytest.raises(ValidationError, match=r"device: cuda:0, and replicas have ray.gpus"):
         ScoringConfig(small="s", large="l", engine="ray", device="cuda:0")
 
 
 def test_two_replicas_give_the_local_scorers_bytes_and_so_they_do_for_the_batches_that_a_lag_forms(
-    nodes, models, record, expected
+    nodes, models, lake, expected
 ):
-    has_the_local_scorers_bytes(nodes, models, record, expected, "auto")
+    has_the_local_scorers_bytes(nodes, models, lake, expected, "auto")
 
 
-def test_a_run_that_is_stopped_leaves_the_replicas_fit_for_the_next(nodes, models, record, expected):
+def test_a_run_that_is_stopped_leaves_the_replicas_fit_for_the_next(nodes, models, lake, expected):
     def stop():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        losses(opened(models["small"], record, Told(stop), nodes))
-    assert losses(opened(models["small"], record, nodes=nodes)) == expected[0]
+        losses(opened(models["small"], lake, Told(stop), nodes))
+    assert losses(opened(models["small"], lake, nodes=nodes)) == expected[0]
 
 
 def test_a_replica_that_is_killed_gives_its_batches_to_the_other_and_is_replaced_for_the_next_shard(
-    nodes, models, record, expected
+    nodes, models, lake, expected
 ):
-    scorer = opened(models["small"], record, nodes=nodes)
+    scorer = opened(models["small"], lake, nodes=nodes)
     assert len(scorer.prepare()) == 2
     victim = scorer._pool.processes()[0]
     told = Told(lambda: os.kill(victim, signal.SIGKILL))
-    killed = opened(models["small"], record, told, nodes)
+    killed = opened(models["small"], lake, told, nodes)
     assert losses(killed) == expected[0]
     assert [note for note in told.notes if "is gone: its batches go to others" in note]
     assert losses(killed) == expected[0]
@@ -165,30 +164,30 @@ def test_a_replica_that_is_killed_gives_its_batches_to_the_other_and_is_replaced
     assert victim not in killed._pool.processes()
 
 
-def test_a_node_that_is_killed_gives_its_batches_to_the_other(nodes, models, record, expected):
-    scorer = opened(models["small"], record, nodes=nodes)
+def test_a_node_that_is_killed_gives_its_batches_to_the_other(nodes, models, lake, expected):
+    scorer = opened(models["small"], lake, nodes=nodes)
     assert len(scorer.prepare()) == 2
     told = Told(lambda: nodes.kill(nodes.nodes[-1]))
-    assert losses(opened(models["small"], record, told, nodes)) == expected[0]
+    assert losses(opened(models["small"], lake, told, nodes)) == expected[0]
     assert len(told.notes) == 1
 
 
 def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_difference_is_allowed(
-    nodes, models, record, expected
+    nodes, models, lake, expected
 ):
     import torch
 
     if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
         pytest.skip("this processor has no instruction set beyond AVX2 that could be left out")
     other = nodes.add({"ATEN_CPU_CAPABILITY": "avx2"})
-    allowed = opened(models["small"], record, nodes=nodes, tolerance=1e-3)
+    allowed = opened(models["small"], lake, nodes=nodes, tolerance=1e-3)
     assert len(allowed.prepare()) == 2
     for found, local in zip(losses(allowed), expected[0], strict=True):
         assert found.nll_given == pytest.approx(local.nll_given, abs=1e-3)
-    [kept] = [of for of in json.loads(record.read_text())["probes"].values() if "difference" in of]
+    [kept] = [of for of in json.loads(lake.numerics.read_text())["probes"].values() if "difference" in of]
     assert 0 < kept["difference"] < 1e-3
     told = Told()
-    strict = opened(models["small"], record, told, nodes)
+    strict = opened(models["small"], lake, told, nodes)
     assert len(strict.prepare()) == 1
     [line] = told.notes
     assert line.startswith("no scoring on ")
@@ -199,7 +198,7 @@ def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_differenc
 
 DRIVER = """
 import json, sys
-from upath import UPath
+from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.errors import ModelError
 from star_pipeline_tests.adapters.scoring.test_replicas import Told, losses, opened
 
@@ -211,17 +210,17 @@ def begun():
     sys.stdin.readline()
 
 try:
-    losses(opened(sys.argv[2], UPath(sys.argv[3]), Told(begun), Nodes, replicas=1))
+    losses(opened(sys.argv[2], Lake.at(sys.argv[3]), Told(begun), Nodes, replicas=1))
 except ModelError as error:
     print(error)
     sys.exit(1)
 """
 
 
-def test_where_the_whole_cluster_is_gone_one_line_says_so_within_a_minute(nodes, models, record):
+def test_where_the_whole_cluster_is_gone_one_line_says_so_within_a_minute(nodes, models, lake, monkeypatch):
     pool.close_all()
     cluster.leave()
-    given = [sys.executable, "-c", DRIVER, nodes.address, models["small"], str(record)]
+    given = [sys.executable, "-c", DRIVER, nodes.address, models["small"], str(lake.root)]
     with subprocess.Popen(
         given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as run:
@@ -235,4 +234,15 @@ def test_where_the_whole_cluster_is_gone_one_line_says_so_within_a_minute(nodes,
     assert line.startswith("scoring.engine: ray: ")
     assert "the same command goes on" in line
     with pytest.raises(ModelError, match="nobody answers; expected a Ray cluster's head: ray start --head"):
-        losses(opened(models["small"], record, nodes=nodes))
+        losses(opened(models["small"], lake, nodes=nodes))
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    with pytest.raises(ModelError, match=rf"scoring.ray.address auto \({nodes.address}\): nobody answers"):
+        losses(opened(models["small"], lake, nodes=nodes, address="auto"))
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(models, lake, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "ray" else find(name, *more))
+    scoring = ScoringConfig(small=models["small"], large=models["small"], engine="ray", ray={"gpus": 0})
+    with pytest.raises(ConfigError, match=r'needs the package ray, .*; pip install "star-pipeline\[ray\]", on every'):
+        open_scorer(models["small"], scoring, lake, Told())

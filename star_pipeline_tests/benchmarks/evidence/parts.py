@@ -1,6 +1,6 @@
 """What real scoring models say of recorded answers, and what each part of the method is worth with them (Table 3), without any call.
 
-    python -m star_pipeline_tests.benchmarks.evidence.parts --tape FILE --scores FILE --out FOLDER [--runs 40] [--seeds 779]
+    python -m star_pipeline_tests.benchmarks.evidence.parts --tape FILE --scores FILE --out FOLDER [--runs 20] [--seeds 779]
     python -m star_pipeline_tests.benchmarks.evidence.parts --tape FILE --lent SMALL LARGE --out FOLDER
 
 ``scores`` is what real_models.py wrote of a lake in which all ten pairs answered every seed; ``lent`` are two files of ifd_measures, of
@@ -269,7 +269,7 @@ def main(given: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--scores", type=Path)
     source.add_argument("--lent", type=Path, nargs=2, metavar=("SMALL", "LARGE"))
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=20, help="0: what the gaps are, and no simulation")
     parser.add_argument("--seeds", type=int, default=779)
     parser.add_argument("--long", action="store_true", help="the runs of 16,000 seeds too: minutes each")
     options = parser.parse_args(given)
@@ -294,7 +294,7 @@ def main(given: Sequence[str] | None = None) -> None:
                     rows.append(one_run(of_run(run), way, options.seeds, vectors, run))
                     file.write(json.dumps(rows[-1]) + "\n")
                     file.flush()
-    for part in told(rows):
+    for part in told(rows) if rows else ():
         print(part, end="\n\n", flush=True)
 
 

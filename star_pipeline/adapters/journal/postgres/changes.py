@@ -7,18 +7,21 @@ meanwhile, and it is then made again.
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from star_pipeline.core.journal import Paid, Sent
+from star_pipeline.core.journal import Paid, Sent, words
 
 
 @dataclass(frozen=True)
 class Add:
+    """``found``: it may be the reply to its request; else it is booked, and never to be found."""
+
     paid: Paid
     reservation: int | None
     batch: int | None
     once: uuid.UUID = field(default_factory=uuid.uuid4)
     at: float = field(default_factory=time.time)
+    found: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class Drop:
     batch: int
     sent: Sequence[Sent]
     billed_as: str | None
+
+
+def storable(paid: Paid) -> Paid:
+    """A reply as PostgreSQL can hold it: its texts hold no NUL; the reply's own text is kept as bytes."""
+    entry = replace(paid.entry, finish_reason=text(paid.entry.finish_reason), purpose=text(paid.entry.purpose))
+    return replace(paid, entry=entry)
+
+
+def text(said: str) -> str:
+    return words(said).replace("\0", "\ufffd")
 
 
 Change = Add | Claim | Reserve | Release | Keep | Begin | Uploaded | Created | Drop

@@ -1,11 +1,10 @@
 """The journal's port on PostgreSQL.
 
 What is asked, and what is written, at the same time goes over the network together. Once the database does not answer nothing more may
-be asked; what is paid by then is kept on this machine's disk, and put into the journal when it is opened next.
+be asked; what became of those that were is kept on this machine's disk, and put into the journal when it is opened next.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +21,15 @@ from star_pipeline.adapters.journal.postgres.changes import (
     Release,
     Reserve,
     Uploaded,
+    storable,
+    text,
 )
 from star_pipeline.adapters.journal.postgres.session import Session
 from star_pipeline.adapters.journal.postgres.transaction import write
-from star_pipeline.adapters.journal.postgres.unsent import Unsent
+from star_pipeline.adapters.journal.postgres.unsent import Settled, Unsent
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import StarError, StorageTrouble
-from star_pipeline.core.journal import Batch, Begun, Entry, Paid, Sent, Spend, words
+from star_pipeline.core.journal import Batch, Begun, Entry, Paid, Sent, Spend
 
 T = TypeVar("T")
 _MOST = 500
@@ -67,15 +68,12 @@ class PostgresJournal:
         return found
 
     async def add(self, paid: Paid, reservation: int | None = None, batch: int | None = None) -> Entry:
-        entry = paid.entry
-        kept = replace(
-            paid, entry=replace(entry, finish_reason=_text(entry.finish_reason), purpose=_text(entry.purpose))
-        )
+        kept = storable(paid)
         mine = await self._write(Add(kept, reservation, batch))
         return kept.entry if mine else await self.find(kept.key) or kept.entry
 
     async def claim(self, key: bytes, purpose: str) -> Entry | None:
-        await self._write(Claim(key, _text(purpose)))
+        await self._write(Claim(key, text(purpose)))
         return await self.find(key)
 
     async def reserve(self, agent: str, stage: str, pico: int, limit: int) -> int | None:
@@ -152,8 +150,8 @@ class PostgresJournal:
         except Exception as error:
             if trouble := self._trouble_of_a_change(error):
                 self._stopped = self._stopped or trouble
-                if paid := [change for change in changes if isinstance(change, Add)]:
-                    self._unsent.keep(paid)
+                if settled := [change for change in changes if isinstance(change, Settled)]:
+                    self._unsent.keep(settled)
             raise
 
     async def _ask(self, work: Callable[[Any], T]) -> T:
@@ -171,9 +169,9 @@ class PostgresJournal:
             raise self._trouble(error) from error
 
     def _send_unsent(self) -> None:
-        for path, adds in self._unsent.waiting():
-            for start in range(0, len(adds), _MOST):
-                part = adds[start : start + _MOST]
+        for path, changes in self._unsent.waiting():
+            for start in range(0, len(changes), _MOST):
+                part = changes[start : start + _MOST]
                 self._now(lambda cursor, part=part: write(cursor, self.lake, part), self._writing)  # type: ignore[misc]
             path.unlink(missing_ok=True)
 
@@ -194,8 +192,3 @@ class PostgresJournal:
     def _again(error: StorageTrouble) -> StorageTrouble:
         """A copy, since each raising lengthens an error's traceback."""
         return StorageTrouble(str(error))
-
-
-def _text(said: str) -> str:
-    """PostgreSQL's texts hold no NUL."""
-    return words(said).replace("\0", "\ufffd")

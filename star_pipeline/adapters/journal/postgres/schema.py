@@ -35,7 +35,7 @@ CREATE TABLE star_journal.batch_request(
 );
 CREATE INDEX batch_requests ON star_journal.batch_request(batch);
 CREATE TABLE star_journal.copied(
-    source UUID PRIMARY KEY, reservation BIGINT NOT NULL, batch BIGINT NOT NULL, at DOUBLE PRECISION NOT NULL
+    source UUID PRIMARY KEY, at DOUBLE PRECISION NOT NULL
 );
 CREATE TABLE star_journal.holder(
     lake TEXT, kind TEXT, owner TEXT NOT NULL, pid BIGINT NOT NULL, host TEXT NOT NULL, since TEXT NOT NULL, backend INTEGER NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE star_journal.version(version INTEGER NOT NULL);
 INSERT INTO star_journal.version VALUES ({VERSION});
 """
 """``once`` names a change by who asked for it: made again after a connection was lost, it is made once. ``copied`` tells which files of
-SQLite were copied here, and how far their reservations and batches; ``holder`` who took which lock of a lake last, which holds as long as
+SQLite were copied here, and when last; ``holder`` who took which lock of a lake last, which holds as long as
 the session ``backend`` has it."""
 
 

@@ -6,7 +6,7 @@ They are independent of each other, since nobody has been told of any yet: what 
 import json
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from star_pipeline.adapters.journal.postgres.changes import (
@@ -22,7 +22,7 @@ from star_pipeline.adapters.journal.postgres.changes import (
     Uploaded,
 )
 from star_pipeline.adapters.journal.postgres.schema import LOCK
-from star_pipeline.core.journal import AHEAD, MOST, Begun, Sent
+from star_pipeline.core.journal import AHEAD, MOST, Batch, Begun, Sent
 
 C = TypeVar("C")
 _NUMBERS = ("replies", "prompt_bytes", "prompt_tokens", "completion_tokens", "spent", "reserved")
@@ -70,6 +70,26 @@ def write(cursor: Any, lake: str, changes: Sequence[Change]) -> list[Any]:
     return results
 
 
+def copy_open(
+    cursor: Any,
+    reservations: Sequence[tuple[uuid.UUID, str, str, str, int, str, float]],
+    batches: Sequence[tuple[Batch, Sequence[Sent]]],
+    held: Mapping[int, uuid.UUID],
+    copied: tuple[uuid.UUID, float],
+) -> None:
+    """Reservations (once, lake, agent, stage, pico, fate, at) and open batches of another journal, where they are not here yet.
+
+    ``held`` names the reservations by their numbers there; ``copied`` is noted (source, s since 1970).
+    """
+    work = _Transaction(cursor, "")
+    cursor.execute("BEGIN; SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+    work.copy_open(reservations, batches, held)
+    work.book()
+    sql = "INSERT INTO star_journal.copied VALUES (%s::uuid, %s) ON CONFLICT (source) DO UPDATE SET at = excluded.at"
+    cursor.execute(sql, (str(copied[0]), copied[1]))
+    cursor.execute("COMMIT")
+
+
 class _Transaction:
     """One transaction; what it books is summed up, and written at its end."""
 
@@ -87,7 +107,7 @@ class _Transaction:
             if add.batch is None or (add.batch, add.paid.key) in left:
                 left.discard((add.batch or 0, add.paid.key))
                 fresh.append(add)
-        mine = self._insert([_reply_row(add, add.paid.key) for add in fresh])
+        mine = self._insert([_reply_row(add, add.paid.key if add.found else None) for add in fresh])
         # paid, and never to be found: the other reply is the one; or made before, and then nothing happens
         beside = self._insert([_reply_row(add, None) for add in fresh if str(add.once) not in mine])
         for add in fresh:
@@ -171,6 +191,28 @@ class _Transaction:
         begun.taken = [one.key for one in taken]
         return begun
 
+    def copy_open(
+        self,
+        reservations: Sequence[tuple[uuid.UUID, str, str, str, int, str, float]],
+        batches: Sequence[tuple[Batch, Sequence[Sent]]],
+        held: Mapping[int, uuid.UUID],
+    ) -> None:
+        ids = self._reserved_anew([(str(once), *of) for once, *of in reservations])
+        for _, lake, agent, stage, pico, *_ in (row for row in reservations if str(row[0]) in ids):
+            self._count(lake, agent, stage, (0, 0, 0, 0, 0, pico))
+        for batch, sent in batches:
+            known = self._known([one.key for one in sent], None)
+            left = [one for one in sent if one.key not in known]
+            sql = (
+                "INSERT INTO star_journal.batch(marker, agent, owner, file, remote, at) VALUES (%s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING RETURNING id"
+            )
+            self._cursor.execute(sql, (batch.marker, batch.agent, batch.owner, batch.file, batch.remote, batch.at))
+            made = self._cursor.fetchone() if left else None
+            if made:
+                mine = [(one, ids.get(str(held.get(one.reservation or 0)))) for one in left]
+                self._write_requests(made[0], mine)
+
     def book(self) -> None:
         rows = [(*of, *numbers) for of, numbers in sorted(self._booked.items()) if any(numbers)]
         if rows:
@@ -223,10 +265,14 @@ class _Transaction:
         return {str(once): number for once, number in self._cursor.fetchall()}
 
     def _reserved(self, granted: Sequence[tuple[uuid.UUID, str, str, str, int]]) -> dict[str, int]:
-        if not granted:
+        return self._reserved_anew([(str(once), *of, "in flight", time.time()) for once, *of in granted])
+
+    def _reserved_anew(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+        """Reservations as rows of their table: the numbers of those that were not there."""
+        if not rows:
             return {}
-        sql = "INSERT INTO star_journal.reservation(once, lake, agent, stage, pico, fate, at) VALUES %s RETURNING once, id"
-        rows = [(str(once), *of, "in flight", time.time()) for once, *of in granted]
+        columns = "once, lake, agent, stage, pico, fate, at"
+        sql = f"INSERT INTO star_journal.reservation({columns}) VALUES %s ON CONFLICT DO NOTHING RETURNING once, id"
         template = "(%s::uuid, %s, %s, %s, %s, %s, %s)"
         made = self._values(self._cursor, sql, rows, template=template, page_size=len(rows), fetch=True)
         return {str(once): number for once, number in made}
@@ -251,16 +297,19 @@ class _Transaction:
         sql = "INSERT INTO star_journal.batch(marker, agent, owner, at) VALUES (%s, %s, %s, %s) RETURNING id"
         self._cursor.execute(sql, (change.marker, change.agent, change.owner, time.time()))
         number = int(self._cursor.fetchone()[0])
+        self._write_requests(number, [(one, ids[str(held[one.key])] if one.key in held else None) for one in taken])
+        return number
+
+    def _write_requests(self, batch: int, requests: Sequence[tuple[Sent, int | None]]) -> None:
         rows = [
             (
-                one.key, number, ids[str(held[one.key])] if one.key in held else None, one.lake, one.agent, one.stage, one.purpose,
+                one.key, batch, reservation, one.lake, one.agent, one.stage, one.purpose,
                 one.template, one.sample, json.dumps(one.params, default=str), one.prompt_bytes, one.prompt_bound, one.tries,
             )
-            for one in taken
+            for one, reservation in requests
         ]  # fmt: skip  # a column's value each
         columns = "key, batch, reservation, lake, agent, stage, purpose, template, sample, params, prompt_bytes, prompt_bound, tries"
         self._values(self._cursor, f"INSERT INTO star_journal.batch_request({columns}) VALUES %s", rows, page_size=1000)
-        return number
 
 
 def _reply_row(add: Add, key: bytes | None) -> tuple[Any, ...]:

@@ -49,10 +49,10 @@ def join(settings: RayConfig) -> None:
     ray = need_ray()
     if ray.is_initialized():
         return
-    if ":" in settings.address and not _listens(settings.address):
-        raise ModelError(
-            f"scoring.ray.address {settings.address}: nobody answers; expected a Ray cluster's head: {_START}"
-        )
+    known = _known_address(ray, settings.address)
+    if ":" in known and not _listens(known):
+        which = settings.address if known == settings.address else f"{settings.address} ({known})"
+        raise ModelError(f"scoring.ray.address {which}: nobody answers; expected a Ray cluster's head: {_START}")
     logging.getLogger("ray").setLevel(logging.ERROR)
     given: dict[str, Any] = {"include_dashboard": False} if settings.address == "local" else {}
 
@@ -61,7 +61,7 @@ def join(settings: RayConfig) -> None:
 
     # in a thread of its own: it does not end by itself, and in the main one it takes the process's handlers of signals
     try:
-        in_time = _within(settings.wait_s, connect)
+        in_time = _within(settings.wait_s, connect, stay=settings.address == "local")
     except ConnectionError as error:
         raise ModelError(
             f"scoring.ray.address {settings.address}: there is no Ray cluster on this machine; start one: {_START}, or set "
@@ -177,6 +177,17 @@ def _looking() -> Callable[[], dict[str, str]]:
     return look
 
 
+def _known_address(ray: Any, asked: str) -> str:
+    """Where ``auto`` leads: a cluster that is gone leaves its address behind, and Ray would knock there for minutes."""
+    find = getattr(ray._private.services, "get_ray_address_from_environment", None)
+    if asked != "auto" or find is None:
+        return asked
+    try:
+        return str(find("auto", None))
+    except ConnectionError:
+        return asked
+
+
 def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
@@ -186,24 +197,30 @@ def _listens(address: str) -> bool:
         return False
 
 
-def _within(seconds: float, act: Callable[[], object]) -> bool:
-    """Whether ``act`` has ended in time; what it raises is raised here. An interrupt is heard while it is waited for."""
+def _within(seconds: float, act: Callable[[], object], stay: bool = False) -> bool:
+    """Whether ``act`` has ended in time; what it raises is raised here. An interrupt is heard while it is waited for.
+
+    With ``stay`` its thread lives as long as this process: processes that Ray starts end with the thread that has started them.
+    """
     failed: list[Exception] = []
+    done = threading.Event()
 
     def run() -> None:
         try:
             act()
         except Exception as error:
             failed.append(error)
+        done.set()
+        if stay and not failed:
+            threading.Event().wait()
 
-    thread = threading.Thread(target=run, name="ray", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="ray", daemon=True).start()
     until = time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < until:
-        thread.join(0.2)
+    while not done.is_set() and time.monotonic() < until:
+        done.wait(0.2)
     if failed:
         raise failed[0]
-    return not thread.is_alive()
+    return done.is_set()
 
 
 def _hush(ray: Any) -> None:
