@@ -124,7 +124,7 @@ def _reaching(said: JsonObject, settings: UPath) -> Iterator[None]:
         from star_pipeline.instance.postgres import shared_engine
     except ImportError as error:
         raise ConfigError(
-            f"{settings}: Dagster's storage is to be in PostgreSQL, and {error.name} is not installed; "
+            f"{settings}: Dagster's storage is to be in PostgreSQL, and {str(error.name).partition('.')[0]} is not installed; "
             'pip install "star-pipeline[postgres]"'
         ) from error
     try:
