@@ -44,6 +44,7 @@ def push(repo: str, token: str, files: Mapping[str, Path | bytes], public: bool,
     public and that was not asked for, LakeError where the hub refuses or does not answer.
     """
     import huggingface_hub as hub
+
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what is unchanged is said by the caller
     endpoint = os.environ.get("HF_ENDPOINT") or hub.constants.ENDPOINT
     api = hub.HfApi(endpoint=endpoint, token=token, library_name="star-pipeline")
