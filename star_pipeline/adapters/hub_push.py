@@ -1,5 +1,6 @@
 """Exported files as a data set repository on the Hugging Face hub (``HF_ENDPOINT``), private unless it is asked to be public."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -43,9 +44,8 @@ def push(repo: str, token: str, files: Mapping[str, Path | bytes], public: bool,
     public and that was not asked for, LakeError where the hub refuses or does not answer.
     """
     import huggingface_hub as hub
-    from huggingface_hub.utils import logging
 
-    logging.get_logger("huggingface_hub").setLevel(logging.ERROR)  # what is unchanged is said by the caller
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what is unchanged is said by the caller
     endpoint = os.environ.get("HF_ENDPOINT") or hub.constants.ENDPOINT
     api = hub.HfApi(endpoint=endpoint, token=token, library_name="star-pipeline")
     try:
