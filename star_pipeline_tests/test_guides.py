@@ -73,7 +73,7 @@ def test_links_lead_somewhere_and_commands_are_there(page: Path) -> None:
         if "://" not in target:
             assert (page.parent / target).exists(), target
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    known |= {group.typer_instance.info.name for group in app.registered_groups}
+    known |= {group.name or group.typer_instance.info.name for group in app.registered_groups}
     for command in re.findall(r"^(?:\S*/)?star-pipeline (\w+)", text, re.MULTILINE):
         assert command in known, command
     for name in re.findall(r"star-pipeline query (\w+)", text):
