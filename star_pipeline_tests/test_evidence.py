@@ -79,6 +79,7 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     assert "without judge" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_gaps_of_few_answers_are_lent_by_length_alone_and_the_parts_go_on_where_they_were_stopped(
     tape, tmp_path, capsys
 ):
