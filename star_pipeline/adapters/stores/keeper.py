@@ -6,6 +6,7 @@ import uuid
 
 from upath import UPath
 
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.stores.paths import StorePath, placed
 from star_pipeline.core.errors import LakeError
 
@@ -24,6 +25,12 @@ def require_kept_here(root: StorePath, journal: UPath, from_now_on: bool) -> Non
     note, own = root / "journal" / _NAME, journal / _OWN
     mine = own.read_text("utf-8") if own.exists() else ""
     if not note.exists():
+        copied = root / "journal" / FILE
+        if not mine and not (journal / FILE).exists() and copied.exists():  # a lake of a folder, put there with a tool
+            raise LakeError(
+                f"{copied}: the replies of the folder that this lake was copied from, which are read from a disk alone; download it (and "
+                f"{FILE}-wal, if there is one) to {journal / FILE}, then run again; remove it from the bucket to pay for all anew"
+            )
         if not from_now_on:
             return
         if not mine:

@@ -168,6 +168,18 @@ def test_only_the_machine_that_keeps_the_replies_may_run_the_lake(bucket, tmp_pa
         require_kept_here(root, two, from_now_on=False)
 
 
+def test_a_lake_copied_from_a_folder_is_not_run_without_its_replies(bucket, tmp_path):
+    root, here = path_at(f"{bucket}/lake"), path_at(str(tmp_path / "here"))
+    (root / "journal" / "journal.sqlite").write_bytes(b"replies that were paid")
+    with pytest.raises(
+        LakeError, match=f"journal/journal.sqlite: the replies of .* download it .* to {here}/journal.sqlite"
+    ):
+        require_kept_here(root, here, from_now_on=True)
+    here.mkdir()
+    (here / "journal.sqlite").write_bytes((root / "journal" / "journal.sqlite").read_bytes())
+    require_kept_here(root, here, from_now_on=True)
+
+
 def test_nothing_of_s3_is_loaded_for_a_lake_in_a_folder(tmp_path):
     code = "import star_pipeline.definitions, sys; assert not {'obstore', 's3fs', 'boto3'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "STAR_LAKE": str(tmp_path)})
