@@ -27,6 +27,7 @@ from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.adapters.study_files import studied_since
 from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
 from star_pipeline.commands.calibrate import calibration_told
+from star_pipeline.commands.failed_runs import why_failed
 from star_pipeline.commands.retries import Retries
 from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
@@ -375,18 +376,3 @@ class _Work:
     def _stop_if_interrupted(self) -> None:
         if self._interrupted():
             raise KeyboardInterrupt
-
-
-def why_failed(result: dg.ExecuteInProcessResult) -> str:
-    """The failed step's own words: a dg.Failure's description, else the innermost error."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data and data.user_failure_data.description:
-                return f"{event.step_key}: {data.user_failure_data.description}"
-            error = data.error
-            while error and error.cause:
-                error = error.cause
-            return f"{event.step_key}: {' '.join(error.message.split()) if error else 'failed'}"
-    failures = [event for event in result.all_events if event.is_failure]
-    return f"{result.run_id[:8]}: {failures[-1].message if failures else 'failed'}"

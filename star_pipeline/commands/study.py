@@ -14,7 +14,8 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.study_arms import MadeArms, never_run, study_of
 from star_pipeline.adapters.study_course import targets_of
-from star_pipeline.commands.run import QUIET, RunFailed, why_failed
+from star_pipeline.commands.failed_runs import why_failed
+from star_pipeline.commands.run import QUIET, RunFailed
 from star_pipeline.commands.workspace import told_of_workspace
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.ports import Progress

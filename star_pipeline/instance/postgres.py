@@ -4,6 +4,7 @@ Dagster's own connect for each statement: 324 times in a run of nine assets, whi
 """
 
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, Self
@@ -20,6 +21,7 @@ _KEPT, _AT_MOST = 4, 24
 """Connections of a process that stay open, and that there are at once where many threads ask."""
 _RENEWED_AFTER_S = 1800
 _CONNECT_WITHIN_S = 10
+_SAID_AGAIN_S = 60
 
 for _storage in (PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage):
     require([(_storage, ("_engine", "postgres_url"))])
@@ -52,6 +54,29 @@ def _engine(url: str) -> db.Engine:
 
 # a forked process must not speak over its parent's connections
 os.register_at_fork(after_in_child=_engine.cache_clear)
+
+
+class _SaidOnce(logging.Filter):
+    """Dagster logs each of its tries to connect, with SQLAlchemy's paragraph, for each thread: here a line, once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.funcName != "retry_pg_connection_fn":
+            return True
+        if record.created - self._said < _SAID_AGAIN_S:
+            return False
+        self._said = record.created
+        record.msg, record.args = (
+            f"Dagster's PostgreSQL does not answer, and is tried again: {record.getMessage()}".split("\n")[0],
+            (),
+        )
+        return True
+
+
+logging.getLogger().addFilter(_SaidOnce())
 
 
 class _Pooled:

@@ -54,6 +54,9 @@ try:
 
     # how an instance's reference names a class of ours
     from dagster._serdes import ConfigurableClassData, deserialize_value
+
+    # why a run failed, from its innermost error
+    from dagster._utils.error import SerializableErrorInfo
 except ImportError as error:
     raise UnknownDagster(str(error).partition(" (")[0]) from error
 
@@ -74,6 +77,7 @@ __all__ = [
     "RemoteJobOrigin",
     "RemoteRepositoryOrigin",
     "RunLauncher",
+    "SerializableErrorInfo",
     "SqlEventLogStorage",
     "SqliteEventLogStorage",
     "SqliteRunStorage",

@@ -1,10 +1,13 @@
 """Dagster's storage in a real PostgreSQL: chosen by the configuration, over few connections, and one line where it cannot be used."""
 
+import logging
+
 import dagster as dg
 import pytest
 import yaml
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.commands.failed_runs import why_failed
 from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline.defs.scope import Scope
 from star_pipeline.instance import open_instance
@@ -59,6 +62,53 @@ def test_a_server_that_was_away_is_reached_again(lake, database, postgres):
         postgres.stop()
         postgres.start()
         assert instance.get_runs_count() == 0
+
+
+def test_tries_to_connect_are_said_in_one_line(lake, database, caplog):
+    from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection_fn
+    from sqlalchemy.exc import OperationalError
+
+    from star_pipeline.instance import postgres as ours
+
+    def refused():
+        raise OperationalError("SELECT 1", {}, Exception("Connection refused\n\tIs the server running?"))
+
+    fresh = ours._SaidOnce()  # that of the process may have said it to another test
+    caplog.handler.addFilter(fresh)
+    with pytest.raises(DagsterPostgresException):
+        retry_pg_connection_fn(refused, retry_limit=2, retry_wait=0.01)
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("Dagster's PostgreSQL does not answer, and is tried again: ")
+    assert "Connection refused" in said
+    assert "\n" not in said
+
+
+def test_a_run_whose_storage_was_away_says_so(lake, database, postgres, monkeypatch):
+    monkeypatch.setattr("dagster_postgres.utils.retry_pg_connection_fn.__defaults__", (1, 0.01))  # tries, seconds
+    failed = []
+
+    def back_again(record):
+        if record.funcName == "retry_pg_connection_fn":
+            failed.append(record)
+            if len(failed) == 2:  # the last of the first call's tries
+                postgres.start()
+        return True
+
+    @dg.asset
+    def unlucky() -> None:
+        postgres.kill()
+
+    logging.getLogger().filters.insert(0, back_again)  # before ours, which drops repeats
+    try:
+        with open_instance(lake, at_the_console=True, database=VARIABLE) as instance:
+            said = why_failed(dg.materialize([unlucky], instance=instance, raise_on_error=False))
+    finally:
+        logging.getLogger().removeFilter(back_again)
+        postgres.start()
+    assert "Dagster's storage: " in said
+    assert "Connection refused" in said or "terminat" in said
+    assert said.endswith("; see that its database runs and can be reached, then run the same command to go on")
+    assert "\n" not in said
 
 
 def test_the_settings_follow_the_configuration_unless_somebody_changed_them(lake, database):
