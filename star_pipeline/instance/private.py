@@ -56,7 +56,7 @@ try:
     from dagster._serdes import ConfigurableClassData, deserialize_value
 
     # why a run failed, from its innermost error
-    from dagster._utils.error import SerializableErrorInfo
+    from dagster_shared.error import SerializableErrorInfo
 except ImportError as error:
     raise UnknownDagster(str(error).partition(" (")[0]) from error
 
