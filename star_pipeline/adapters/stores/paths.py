@@ -17,6 +17,7 @@ from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import Store, Stored
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NEARLY = re.compile(r"s3:", re.IGNORECASE)
 _SEGMENT = re.compile(r"[A-Za-z0-9=+@._-]+")
 
 
@@ -109,7 +110,9 @@ def path_at(place: str) -> UPath:
     if not parted or protocol == "file":
         return UPath(place)
     if protocol != "s3":
-        raise ConfigError(f"{place}: {protocol}:// is not known; expected a folder, or s3://bucket/prefix")
+        raise ConfigError(
+            f"{place}: {protocol}:// is not known; expected a folder, or s3://bucket/prefix in small letters"
+        )
     bucket, _, prefix = rest.strip("/").partition("/")
     odd = [part for part in prefix.split("/") if not _SEGMENT.fullmatch(part) or part in (".", "..")] if prefix else []
     if not _BUCKET.fullmatch(bucket) or odd:
@@ -124,6 +127,8 @@ def root_at(root: str | os.PathLike[str]) -> UPath:
     """A lake's root, made absolute. Raises ConfigError for a path that one of the lake's tools cannot take."""
     if "://" in str(root):
         return path_at(str(root))
+    if _NEARLY.match(str(root)):
+        raise ConfigError(f"--lake {root}: expected s3://bucket/prefix, with two slashes, or a folder")
     path = os.path.abspath(root)
     if odd := next((character for character in path if _unusable(character)), None):
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")

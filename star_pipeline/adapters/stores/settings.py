@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from star_pipeline.core.errors import ConfigError
 
-CONNECT_S, REQUEST_S = 5, 60
+CONNECT_S, REQUEST_S = 5, 30
 MOST_RETRIES, RETRIES_S = 6, 10
 """A store that starts again or stumbles is waited for so long; one that is gone stops the command."""
 _BOOLEANS = ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "AWS_SKIP_SIGNATURE")

@@ -94,7 +94,17 @@ def test_paths_of_objects_are_as_those_of_files(bucket):
 
 
 @pytest.mark.parametrize(
-    "place", ["gs://b/x", "s3://", "s3://Bucket/x", "s3://bucket/a?b", "s3://bucket/a//b", "s3://bucket/../x"]
+    "place",
+    [
+        "gs://b/x",
+        "S3://bucket/x",
+        "s3:/bucket/x",
+        "s3://",
+        "s3://Bucket/x",
+        "s3://bucket/a?b",
+        "s3://bucket/a//b",
+        "s3://bucket/../x",
+    ],
 )
 def test_a_place_that_cannot_be_is_refused_in_one_line(place):
     with pytest.raises(ConfigError, match=r"expected .*s3://bucket/prefix") as refused:
