@@ -106,7 +106,7 @@ def fake_resources(
     return {
         "chat": FakeChat(settings=settings, lake=lake),
         "scorer": FakeScorer(settings=settings, lake=lake, progress=ProgressResource()),
-        "embedder": FakeEmbedder(settings=settings),
+        "embedder": FakeEmbedder(settings=settings, lake=lake, progress=ProgressResource()),
     }
 
 

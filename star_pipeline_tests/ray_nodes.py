@@ -21,7 +21,7 @@ _MEMORY = 80_000_000
 
 
 class RayNodes:
-    """A head without CPUs, and ``count`` nodes of ``cpus`` CPUs."""
+    """``count`` nodes of ``cpus`` CPUs, the first of which is the head."""
 
     def __init__(self, count: int = 2, cpus: int = 1) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -29,9 +29,9 @@ class RayNodes:
 
         before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         self._cpus = cpus
-        self._cluster = Cluster(initialize_head=True, head_node_args=_node(0))
-        self.nodes: list[Any] = []
-        for _ in range(count):
+        self._cluster = Cluster(initialize_head=True, head_node_args=_node(cpus))
+        self.nodes: list[Any] = [self._cluster.head_node]
+        for _ in range(count - 1):
             self.add(wait=False)
         self._cluster.wait_for_nodes()
         self._session = self._cluster.head_node.get_session_dir_path()
@@ -60,33 +60,28 @@ class RayNodes:
 
     def kill_all(self) -> None:
         """The head too."""
-        for node in list(self.nodes):
-            self.kill(node)
-        head = self._cluster.head_node
-        _kill([psutil.Process(one.process.pid) for some in head.all_processes.values() for one in some])
+        _kill(self._processes())
 
     def close(self) -> None:
-        ours = [
-            one.process.pid
-            for node in [*self.nodes, self._cluster.head_node]
-            if node
-            for some in node.all_processes.values()
-            for one in some
-        ]
-        there = []
-        for pid in ours:
-            with suppress(psutil.NoSuchProcess):
-                there += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        _kill(there)
+        _kill(self._processes())
         shutil.rmtree(self._session, ignore_errors=True)
         left = Path("/tmp/ray/ray_current_cluster")
         with suppress(OSError):  # where others would look for a cluster
             if left.read_text().strip() == self.address:
                 left.unlink()
 
+    def _processes(self) -> list[psutil.Process]:
+        ours = [one.process.pid for node in self.nodes for some in node.all_processes.values() for one in some]
+        there = []
+        for pid in ours:
+            with suppress(psutil.NoSuchProcess):
+                there += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return there
+
 
 def _node(cpus: int) -> dict[str, Any]:
-    return {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False}
+    plain = {"include_dashboard": False, "include_log_monitor": False}  # processes that nobody here asks anything
+    return {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _MEMORY, **plain}
 
 
 def _kill(processes: list[psutil.Process]) -> None:

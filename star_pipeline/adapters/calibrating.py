@@ -11,6 +11,7 @@ from star_pipeline.adapters.calibration_files import Details, keep_calibration
 from star_pipeline.adapters.first_seeds import FirstSeeds
 from star_pipeline.adapters.journal.opening import reading_journal
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.scoring.numerics import left_unsettled
 from star_pipeline.config import StarConfig
 from star_pipeline.core.calibration.agents import agent_findings, agent_replies
 from star_pipeline.core.calibration.effort import cost_finding, time_finding, usd_of_seeds
@@ -108,12 +109,8 @@ async def _judged(
 def _scored(
     lake: Lake, settings: StarConfig, seeds: Sequence[Seed], candidates: Sequence[Candidate], outside: Outside
 ) -> tuple[list[IfdScore], list[ScoredText], dict[str, list[float]], float]:
-    """(the candidates' scores, all scored texts, nats of each response's first token by role, seconds that scoring the texts took).
-
-    What a lake's scores are computed with is settled by its first run, and not here.
-    """
-    settled = lake.numerics.exists()
-    try:
+    """(the candidates' scores, all scored texts, nats of each response's first token by role, seconds that scoring the texts took)."""
+    with left_unsettled(lake.numerics):
         small, large = outside.small(), outside.large()
         own = scoring_rows(seeds)
         began = time.monotonic()
@@ -123,9 +120,6 @@ def _scored(
             own_scores = [replace(row, gap=None) for row in own_scores]
         seconds = time.monotonic() - began
         first_nats = {role: _first_nats(scorer, seeds) for role, scorer in (("small", small), ("large", large))}
-    finally:
-        if not settled:
-            lake.numerics.unlink(missing_ok=True)
     kinds = {row.candidate_id: CANDIDATE for row in candidates} | {row.candidate_id: row.pair_id for row in own}
     return scores, scored_texts(kinds, [*scores, *own_scores]), first_nats, seconds
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.scoring.numerics import left_unsettled
 from star_pipeline.adapters.seed_intake import Say, would_hold
 from star_pipeline.adapters.stages import seed_vectors
 from star_pipeline.config import StarConfig
@@ -89,7 +90,9 @@ def _planned(
     neighbours: list[list[Neighbour]] = [[] for _ in seeds]
     if settings.sampling.from_memory and lake.memory_bank.exists() and (seen or not lag):
         before = identity.shard_number(unseen[0] if unseen else shard)
-        neighbours = bank().nearest(seed_vectors(seeds, embedder()), settings.memory.neighbours, before=before)
+        with left_unsettled(lake.numerics):
+            vectors = seed_vectors(seeds, embedder())
+        neighbours = bank().nearest(vectors, settings.memory.neighbours, before=before)
     return plan_shard(seeds, _snapshot(lake, settings, seen), neighbours, settings.sampling_rules)
 
 

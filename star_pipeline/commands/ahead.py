@@ -30,7 +30,7 @@ from typing import Any
 import dagster as dg
 
 from star_pipeline.adapters import stages
-from star_pipeline.adapters.embedder import SentenceEmbedder
+from star_pipeline.adapters.embedder import open_embedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.adapters.memory import bank_of
@@ -106,7 +106,7 @@ class Ahead:
         return {
             "chat": Chat(settings=settings, lake=lake, progress=told),
             "scorer": Scoring(settings=settings, lake=lake, progress=told),
-            "embedder": Embedding(settings=settings),
+            "embedder": Embedding(settings=settings, lake=lake, progress=told),
         }
 
     def begin(self, upcoming: Sequence[Upcoming]) -> None:
@@ -173,7 +173,7 @@ class Ahead:
     def _embedder(self) -> Embedder:
         if given := self._replaced.get("embedder"):
             return self._models.embedder(given.embedder())
-        return self._models.embedder(SentenceEmbedder(self._config.memory.embedding))
+        return self._models.embedder(open_embedder(self._config, self._lake, self._progress))
 
     def _bank(self) -> MemoryBank:
         return bank_of(self._lake, self._config.memory.embedding)

@@ -62,7 +62,7 @@ def run_calibration(
     outside: dict[str, Any] = {  # the same
         "chat": Chat(settings=given, lake=home),
         "scorer": ScorerResource(settings=given, lake=home, progress=progress_to(progress)),
-        "embedder": EmbedderResource(settings=given),
+        "embedder": EmbedderResource(settings=given, lake=home, progress=progress_to(progress)),
         "memory": MemoryResource(lake=home, settings=given),
         **(resource_overrides or {}),
     }

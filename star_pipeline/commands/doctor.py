@@ -240,11 +240,11 @@ def _replicas(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     """Joins the cluster that is to score, and has each replica compute the lake's probe; nothing of it is kept."""
     scoring = settings.scoring
     names = [str(model) for model in scoring.models if not isinstance(model, ServedModel)]
-    if scoring.engine != "ray" or not names:
+    if scoring.engine != "ray":
         return
     from star_pipeline.adapters.scoring.replicas.examine import examine_cluster
 
-    yield from examine_cluster(scoring, names, lake)
+    yield from examine_cluster(scoring, names, settings.memory.embedding, lake)
 
 
 def _calibration(settings: StarConfig, lake: Lake, config: str) -> Iterator[Diagnosis]:

@@ -190,7 +190,9 @@ class ScoringConfig(Section):
     )
     keep_loaded: KeepLoaded = Field("auto", description="models in memory at once; auto: both where there is room")
     engine: Literal["local", "ray"] = Field(
-        "local", description="who computes under models that are not served: this process, or replicas on a Ray cluster"
+        "local",
+        description="who computes under models that are not served, and embeds: this process, or replicas on a Ray cluster, which "
+        "embed with ray.gpus: 0 alone",
     )
     ray: RayConfig = RayConfig()
     divisor: Divisor = Field("p95", description="what Eq. 5 divides gaps by: 95th percentile or maximum")

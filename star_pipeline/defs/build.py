@@ -63,7 +63,7 @@ def build_defs(
         "settings": settings,
         "chat": ToldChatResource(settings=settings, lake=root, progress=progress),
         "scorer": ScorerResource(settings=settings, lake=root, progress=progress),
-        "embedder": EmbedderResource(settings=settings),
+        "embedder": EmbedderResource(settings=settings, lake=root, progress=progress),
         "memory": MemoryResource(lake=root, settings=settings),
         "progress": progress,
         "io_manager": LakeTables(lake=root),

@@ -207,11 +207,13 @@ class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     """The sentence embedding of instructions."""
 
     settings: SettingsResource
+    lake: LakeResource
+    progress: ProgressResource
 
     def embedder(self) -> Embedder:
-        from star_pipeline.adapters.embedder import SentenceEmbedder
+        from star_pipeline.adapters.embedder import open_embedder
 
-        return SentenceEmbedder(self.settings.load().memory.embedding)
+        return open_embedder(self.settings.load(), self.lake.open(), self.progress.progress())
 
 
 class MemoryResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the value that assets get is itself
@@ -245,6 +247,11 @@ class SharedLakeResource(LakeLockResource):
         shard = run.tags.get(PARTITION, "")
         to_make = {key.path[-1] for key in run.asset_selection or ()} or {SAMPLING_PLAN.name, CANDIDATES.name}
 
+        def embedder() -> Embedder:
+            from star_pipeline.adapters.embedder import of_this_process
+
+            return of_this_process(self.embedder.embedder())
+
         def asking() -> AbstractContextManager[None]:
             # what is made again is not asked ahead: the old plan says nothing of the new one
             again = any(spec.name in to_make and lake.has_table(spec, shard) for spec in (SAMPLING_PLAN, CANDIDATES))
@@ -255,7 +262,7 @@ class SharedLakeResource(LakeLockResource):
             if not shard or again or (at_once or 1) > config.shards_at_once:
                 return nullcontext()
             log = logging.getLogger(__name__).warning
-            return asking_for_candidates(config, lake, shard, to_make, self.chat.chat, self.embedder.embedder, log)
+            return asking_for_candidates(config, lake, shard, to_make, self.chat.chat, embedder, log)
 
         wait_for_turn(instance, run_id, asking)
         return _HANDED_ON_WITHIN_S if shard else _SHARDS_WITHIN_S

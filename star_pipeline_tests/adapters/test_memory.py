@@ -1,5 +1,6 @@
 """The memory bank in real LanceDB, against an exhaustive search, with the real embedding model."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,10 +8,14 @@ import time
 import lancedb
 import numpy as np
 import pytest
+import torch
 
-from star_pipeline.adapters.embedder import SentenceEmbedder, embedding_source
+from star_pipeline.adapters import embedder
+from star_pipeline.adapters.embedder import SentenceEmbedder, embedding, embedding_source, plan_batches, threads_of
 from star_pipeline.adapters.fakes import ListBank
+from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.config.scoring import ScoringConfig
 from star_pipeline.core.errors import LakeError, ModelError
 from star_pipeline.core.records import MemoryEntry
 
@@ -137,7 +142,9 @@ def test_a_reader_in_another_process_goes_on_with_the_version_that_was_current_u
 
 WRITER = """
 import sys
+from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.memory import LanceMemoryBank
+from star_pipeline.config.scoring import ScoringConfig
 from star_pipeline_tests.adapters.test_memory import entries, unit
 bank = LanceMemoryBank(sys.argv[1], "m", fragments=1, kept_s=0.0)
 compact = bank._compact
@@ -228,3 +235,22 @@ def test_what_another_embedding_kept_beside_the_bank_is_not_used(tmp_path):
     assert other.kept_vectors({"x": "one"}) == {}
     other.cache_embeddings({"x": "one"}, unit(1, 8), {"x"})
     assert other.kept_vectors({"x": "one"})["x"].shape == (8,)
+
+
+def test_planned_batches_give_the_bytes_that_sentence_transformers_gives_of_all_texts_at_once(tmp_path):
+    """Many are of one length: a sort that is not stable lays them in an order of its own."""
+    draw = np.random.default_rng(5)
+    texts = [" ".join(draw.choice(["sea", "map", "ten", "oak"], count)) for count in draw.choice([2, 3, 9, 30], 90)]
+    with embedding(1):
+        at_once = embedder._load(MODEL).encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    assert SentenceEmbedder(MODEL, lambda: 1).embed(texts).tobytes() == at_once.tobytes()
+    assert [len(members) for members in plan_batches(texts)] == [32, 32, 26]
+
+
+def test_a_lake_is_embedded_with_the_threads_that_it_is_scored_with(tmp_path):
+    lake, scoring = Lake.at(tmp_path), ScoringConfig(small="s", large="l")
+    assert threads_of(lake.numerics, scoring) == torch.get_num_threads()
+    elsewhere = ScoringConfig(small="s", large="l", engine="ray", ray={"gpus": 0, "cpus": 7})
+    assert threads_of(lake.numerics, elsewhere) == 7
+    lake.numerics.write_text(json.dumps({"dtype": "float32", "device": "cpu", "threads": 3}))
+    assert threads_of(lake.numerics, scoring) == threads_of(lake.numerics, elsewhere) == 3

@@ -20,7 +20,13 @@ from star_pipeline.core import tables
 from star_pipeline.core.calibration.words import verdict
 from star_pipeline.core.errors import BudgetReached, ConfigError, SeedError
 from star_pipeline.defs.build import build_defs
-from star_pipeline.defs.resources import EmbedderResource, LakeResource, MemoryResource, SettingsResource
+from star_pipeline.defs.resources import (
+    EmbedderResource,
+    LakeResource,
+    MemoryResource,
+    ProgressResource,
+    SettingsResource,
+)
 from star_pipeline.inspection.build import open_inspection
 from star_pipeline.report.build import build_report
 from star_pipeline_tests.commands.test_run import Lakeside, Notes, prefers_a
@@ -99,12 +105,13 @@ def configured(folder, models, url, **changes):
     return str(folder / "c.yaml")
 
 
-def hashed(settings):
+def hashed(settings, lake):
     class Hashed(EmbedderResource):
         def embedder(self):
             return HashEmbedder()
 
-    return {"embedder": Hashed(settings=SettingsResource(config=settings))}
+    given = SettingsResource(config=settings)
+    return {"embedder": Hashed(settings=given, lake=LakeResource(root=str(lake.root)), progress=ProgressResource())}
 
 
 def verdicts_of(found):
@@ -117,7 +124,7 @@ def calibrated(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lake")
     with chat_server(answers(faithful)) as server:
         config, lake = configured(folder, models, server.url), Lake.at(folder / "lake")
-        found = run_calibration(config, lake, [str(folder / "seeds.json")], 24, SilentProgress(), hashed(config))
+        found = run_calibration(config, lake, [str(folder / "seeds.json")], 24, SilentProgress(), hashed(config, lake))
         yield folder, config, lake, found, server
 
 
@@ -148,7 +155,7 @@ def test_it_leaves_the_lake_as_it_was_and_the_run_does_not_ask_again_what_it_ask
     assert left <= {"calibration", "journal", ".lock"}
     before, asked_before = len(server.requests), sent(server.requests)
     notes = Notes()
-    outcome = run_pipeline(config, lake, [str(folder / "seeds.json")], notes, hashed(config))
+    outcome = run_pipeline(config, lake, [str(folder / "seeds.json")], notes, hashed(config, lake))
     asked = sent(server.requests[before:])
     assert outcome.published
     assert "unfit" in notes.said[0]
@@ -186,9 +193,9 @@ def test_the_command_says_it_exits_with_3_and_pays_nothing_the_second_time(calib
 
 def test_the_run_after_a_calibration_publishes_what_was_found_and_the_one_after_that_has_nothing_to_do(calibrated):
     _, config, lake, _, server = calibrated
-    run_calibration(config, lake, [], 6, SilentProgress(), hashed(config))
+    run_calibration(config, lake, [], 6, SilentProgress(), hashed(config, lake))
     before = len(server.requests)
-    outcomes = [run_pipeline(config, lake, [], SilentProgress(), hashed(config)) for _ in range(2)]
+    outcomes = [run_pipeline(config, lake, [], SilentProgress(), hashed(config, lake)) for _ in range(2)]
     assert [outcome.published for outcome in outcomes] == [True, False]
     assert [outcome.shards for outcome in outcomes] == [(), ()]
     assert len(server.requests) == before
@@ -203,7 +210,7 @@ def test_a_judge_that_goes_by_the_place_is_unfit_and_the_run_is_told(models, tmp
     with chat_server(answers(by_place)) as server:
         config, lake = configured(tmp_path, models, server.url), Lake.at(tmp_path / "lake")
         assert "never done" in _told(lake, config)[0]
-        found = run_calibration(config, lake, [str(tmp_path / "seeds.json")], 8, SilentProgress(), hashed(config))
+        found = run_calibration(config, lake, [str(tmp_path / "seeds.json")], 8, SilentProgress(), hashed(config, lake))
     assert verdict(found) == "unfit"
     of = verdicts_of(found)
     for measure in ("flip rate", "position lean", "accuracy, same", "decided"):
@@ -222,19 +229,19 @@ def test_the_budget_holds_and_mistakes_end_as_one_line(models, tmp_path):
     with chat_server(answers(faithful)) as server:
         config, lake = configured(tmp_path, models, server.url, budget={"usd": 0.001}), Lake.at(tmp_path / "lake")
         with pytest.raises(SeedError, match="--seeds FILE"):
-            run_calibration(config, lake, [], 8, SilentProgress(), hashed(config))
+            run_calibration(config, lake, [], 8, SilentProgress(), hashed(config, lake))
         with pytest.raises(ConfigError, match="--count 0"):
-            run_calibration(config, lake, [], 0, SilentProgress(), hashed(config))
+            run_calibration(config, lake, [], 0, SilentProgress(), hashed(config, lake))
         with pytest.raises(BudgetReached, match="raise budget"):
-            run_calibration(config, lake, [str(tmp_path / "seeds.json")], 8, SilentProgress(), hashed(config))
+            run_calibration(config, lake, [str(tmp_path / "seeds.json")], 8, SilentProgress(), hashed(config, lake))
         assert 0 < sum(row.cost_usd for row in read_spend(tmp_path / "lake" / "journal", lake.lake_id)) <= 0.001
     assert not lake.calibration.exists()
 
 
 def test_the_job_in_the_ui_finds_the_same(calibrated):
-    folder, config, _, _, server = calibrated
+    folder, config, lake, _, server = calibrated
     before = len(server.requests)
-    defs = build_defs(hashed(config), config, str(folder / "lake"))
+    defs = build_defs(hashed(config, lake), config, str(folder / "lake"))
     with dg.DagsterInstance.ephemeral() as instance:
         result = defs.resolve_job_def("calibrate").execute_in_process(
             instance=instance, run_config={"ops": {"calibration": {"config": {"count": 8}}}}

@@ -142,3 +142,16 @@ def test_no_question_of_the_real_benchmarks_gets_through(shared_data, tmp_path):
     side.run()
     assert sorted(row.source_row for row in published(side)) == [1, 2, 3, 4, 5]
     assert len(side.lake.read_table(tables.LEFT_OUT_ROWS)) == len(asked)
+
+
+def test_machines_that_were_allowed_to_differ_are_said_in_the_published_card_and_manifest(tmp_path):
+    side = Lakeside(tmp_path)
+    side.seeds(seed_rows(3))
+    side.lake.root.mkdir(parents=True, exist_ok=True)
+    probes = {"m in float32 on cpu": {"losses": [1.0], "difference": 3.1e-5}, "embedding e": {"vectors": "sha256:0"}}
+    side.lake.numerics.write_text(json.dumps({"dtype": "float32", "device": "cpu", "threads": 1, "probes": probes}))
+    side.run()
+    card, told = side.lake.dataset_card.read_text("utf-8"), read_manifest(side.lake)["numerics"]
+    assert "same to the last bit scored under m in float32 on cpu: mean losses of one text differ" in card
+    assert "by up to 3.1e-05 nats" in card
+    assert told == {"dtype": "float32", "device": "cpu", "threads": 1, "differences": {"m in float32 on cpu": 3.1e-5}}

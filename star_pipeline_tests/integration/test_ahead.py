@@ -10,7 +10,7 @@ from star_pipeline.adapters.embedder import SentenceEmbedder
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.defs.resources import EmbedderResource, LakeResource, SettingsResource
+from star_pipeline.defs.resources import EmbedderResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.commands.test_run import Notes
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
@@ -154,8 +154,9 @@ def test_the_first_plan_waits_for_no_embedding_model_and_one_that_cannot_be_load
         lake = Lake.at(tmp_path / "lake")
         lake.write_bytes(lake.seeds / "seeds.json", json.dumps(rows).encode())
         settings = SettingsResource(config=str(config))
-        fakes = fake_resources(settings, LakeResource(root=str(lake.root)), ease=1.0)
-        models = {"scorer": fakes["scorer"], "embedder": Missing(settings=settings)}
+        home = LakeResource(root=str(lake.root))
+        missing = Missing(settings=settings, lake=home, progress=ProgressResource())
+        models = {"scorer": fake_resources(settings, home, ease=1.0)["scorer"], "embedder": missing}
         with pytest.raises(RunFailed, match=r"memory\.embedding .* cannot be loaded"):
             run_pipeline(str(config), lake, [], Notes(), models)
         assert not lake.shards_of(tables.SAMPLING_PLAN)

@@ -11,7 +11,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core import tables
-from star_pipeline.defs.resources import EmbedderResource, SettingsResource
+from star_pipeline.defs.resources import EmbedderResource, LakeResource, ProgressResource, SettingsResource
 from star_pipeline_tests.integration.test_run_against_a_server import configuration, models
 from star_pipeline_tests.llm_server import Reply, chat_server
 
@@ -117,7 +117,8 @@ class Talks:
                 return HashEmbedder()
 
         before = len(self.server.requests)
-        embedder = Embedder(settings=SettingsResource(config=str(config)))
+        settings, home = SettingsResource(config=str(config)), LakeResource(root=str(self.lake.root))
+        embedder = Embedder(settings=settings, lake=home, progress=ProgressResource())
         run_pipeline(str(config), self.lake, [str(self.seeds)], SilentProgress(), {"embedder": embedder})
         return self.lake.read_table(tables.STAR_DATASET), self.server.requests[before:]
 

@@ -113,6 +113,17 @@ def settled_in(record: UPath, dtype: str, device: str, *, here: bool = True, thr
     return fixed
 
 
+@contextmanager
+def left_unsettled(record: UPath) -> Iterator[None]:
+    """What is computed within settles nothing: a lake's numerics are those of its first run."""
+    settled = record.exists()
+    try:
+        yield
+    finally:
+        if not settled:
+            record.unlink(missing_ok=True)
+
+
 def _linear(dtype: str, kind: str, threads: int, recorded: Numerics | None) -> str:
     if kind != "cpu" or dtype != "float32":
         return recorded.linear if recorded else "default"

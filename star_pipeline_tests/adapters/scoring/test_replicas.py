@@ -4,30 +4,46 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import lancedb
 import pytest
 from pydantic import ValidationError
 
-from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.embedder import open_embedder
+from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.memory import TABLE
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline.adapters.scoring import open_scorer
+from star_pipeline.adapters.scoring import open_scorer, scorer_of
+from star_pipeline.commands.calibrate import run_calibration
+from star_pipeline.config import StarConfig
+from star_pipeline.config.models import MemoryConfig
 from star_pipeline.config.scoring import ScoringConfig
 from star_pipeline.core.equations.ifd import score_samples
 from star_pipeline.core.errors import ConfigError, ModelError
-from star_pipeline.core.tables import IFD_SCORES
+from star_pipeline.core.tables import IFD_SCORES, SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
 from star_pipeline_tests.adapters.scoring.test_local import SAMPLES, TEXTS
+from star_pipeline_tests.commands.test_calibrate import answers, configured, faithful
+from star_pipeline_tests.integration.test_run_against_a_server import STARTER, configuration, scripted
+from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.program import star
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 from star_pipeline.adapters.scoring.replicas import cluster, pool
+from star_pipeline.adapters.scoring.replicas.replica import EmbeddingModel
+from star_pipeline.adapters.scoring.replicas.scorer import RayScorer
 from star_pipeline_tests.ray_nodes import ray_nodes
 
 pytestmark = pytest.mark.slow
+EMBEDDING = MemoryConfig().embedding
+INSTRUCTIONS = [json.loads(line)["instruction"] for line in STARTER.read_text("utf-8").splitlines()]
 MANY = [
     dataclasses.replace(sample, instruction=f"{sample.instruction} {number}")
     for number in range(12)
@@ -86,6 +102,19 @@ def losses(scorer, groups=None):
     return scorer.losses(FITTING, [len(sample.response) for sample in FITTING], None, groups)
 
 
+def embedder_of(lake, nodes=None, told=None):
+    """The embedder of a configuration that scores on the nodes, or without them the local one."""
+    engine = {"engine": "ray", "ray": {"address": nodes.address, "gpus": 0}} if nodes else {}
+    scoring = ScoringConfig(small="s", large="l", **engine)
+    config = StarConfig.model_construct(scoring=scoring, memory=MemoryConfig())
+    return open_embedder(config, lake, told or Told())
+
+
+@pytest.fixture(scope="module")
+def vectors(lake):
+    return embedder_of(lake).embed(INSTRUCTIONS).tobytes()
+
+
 @pytest.fixture(scope="module")
 def expected(models, lake):
     """The local scorer's, of all samples at once and in groups."""
@@ -93,31 +122,42 @@ def expected(models, lake):
     return losses(local), losses(local, GROUPS)
 
 
-def has_the_local_scorers_bytes(nodes, models, lake, expected, replicas):
-    def table(**where):
-        rows = score_samples(MANY, *(lambda name=name: opened(models[name], lake, **where) for name in models))
-        return IFD_SCORES.to_arrow([dataclasses.replace(row, candidate_id=str(n)) for n, row in enumerate(rows)])
-
-    assert table(nodes=nodes, replicas=replicas).equals(table())
-    scorer = opened(models["small"], lake, nodes=nodes, replicas=replicas)
-    assert (losses(scorer), losses(scorer, GROUPS)) == expected
-    assert len(scorer.prepare()) == (1 if replicas == 1 else len(nodes.nodes))
+def on_nodes(nodes):
+    return {"engine": "ray", "ray": {"address": nodes.address, "gpus": 0}}
 
 
-def test_one_replica_gives_the_local_scorers_bytes_and_so_it_does_for_the_batches_that_a_lag_forms(
-    nodes, models, lake, expected
-):
-    has_the_local_scorers_bytes(nodes, models, lake, expected, 1)
+def lake_at(path, like):
+    """A new lake that computes as another does."""
+    made = Lake.at(path)
+    made.root.mkdir(parents=True)
+    made.numerics.write_bytes(like.numerics.read_bytes())
+    return made
 
 
-def test_a_node_whose_model_has_other_files_is_named(nodes, models, lake, tmp_path):
-    source = str(save_gpt_neox(tmp_path / "m", TEXTS, 3, 32, 2, context=256))
-    scorer = opened(source, lake, nodes=nodes, replicas=1)
-    save_gpt_neox(tmp_path / "m", TEXTS, 4, 32, 2, context=256)
-    with pytest.raises(
-        ModelError, match=r"no machine of the cluster can score: .*node \w{8}\): scoring model .* is sha256:\w+ there"
-    ):
-        losses(scorer)
+def test_a_run_on_two_nodes_leaves_the_tables_of_a_local_one(nodes, models, lake, tmp_path):
+    rows = STARTER.read_text("utf-8").splitlines()[:80]
+    (tmp_path / "seeds.jsonl").write_text("\n".join(rows))
+    scoring = {**models, "template": "plain", "max_length": 256, "batch_tokens": 512}
+    sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 40}
+    local, remote = lake_at(tmp_path / "local", lake), lake_at(tmp_path / "remote", lake)
+    with chat_server(scripted) as server:
+        for one, engine in ((local, {}), (remote, on_nodes(nodes))):
+            config = configuration(tmp_path, server.url, sampling=sampling, scoring=scoring | engine)
+            ended = star("run", "--config", config, "--lake", one.root, "--seeds", tmp_path / "seeds.jsonl")
+            assert ended.returncode == 0, ended.stderr
+    probes = json.loads(remote.numerics.read_text())["probes"]
+    assert len(probes) == 3
+    assert f"embedding {EMBEDDING}" in probes
+    for spec in SHARD_TABLES:
+        assert len(local.shards_of(spec)) == 2
+        for shard in local.shards_of(spec):
+            there, here = remote.read_arrow(spec, shard), local.read_arrow(spec, shard)
+            assert content_hash(there) == content_hash(here), spec.name
+    for spec in (SEED_CATALOG, TASK_DOMAINS, STAR_DATASET):
+        assert content_hash(remote.read_arrow(spec)) == content_hash(local.read_arrow(spec)), spec.name
+    banks = [lancedb.connect(str(one.memory_bank)).open_table(TABLE).to_arrow() for one in (local, remote)]
+    of_each = [bank.sort_by("candidate_id")["vector"].to_pylist() for bank in banks]
+    assert of_each[0] == of_each[1] != []
 
 
 def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is(nodes, models, lake, tmp_path):
@@ -134,10 +174,44 @@ def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is
         ScoringConfig(small="s", large="l", engine="ray", device="cuda:0")
 
 
+def has_the_local_scorers_bytes(nodes, models, lake, expected):
+    def table(**where):
+        rows = score_samples(MANY, *(lambda name=name: opened(models[name], lake, **where) for name in models))
+        return IFD_SCORES.to_arrow([dataclasses.replace(row, candidate_id=str(n)) for n, row in enumerate(rows)])
+
+    assert table(nodes=nodes).equals(table())
+    scorer = opened(models["small"], lake, nodes=nodes)
+    assert (losses(scorer), losses(scorer, GROUPS)) == expected
+    assert len(scorer.prepare()) == len(nodes.nodes)
+
+
 def test_two_replicas_give_the_local_scorers_bytes_and_so_they_do_for_the_batches_that_a_lag_forms(
     nodes, models, lake, expected
 ):
-    has_the_local_scorers_bytes(nodes, models, lake, expected, "auto")
+    has_the_local_scorers_bytes(nodes, models, lake, expected)
+
+
+def test_calibrate_finds_what_it_finds_locally(nodes, models, lake, tmp_path):
+    found = []
+    with chat_server(answers(faithful)) as server:
+        for name, engine in (("local", {}), ("remote", on_nodes(nodes))):
+            scoring = {**models, "template": "plain", "max_length": 200, **engine}
+            (tmp_path / f"of_{name}").mkdir()
+            config = configured(tmp_path / f"of_{name}", tmp_path, server.url, scoring=scoring)
+            home, seeds = lake_at(tmp_path / name, lake), [str(tmp_path / f"of_{name}" / "seeds.json")]
+            found.append(run_calibration(config, home, seeds, 6, SilentProgress()))
+    figures = [{(row.name, row.measure): row.figure for row in rows if row.subject == "scoring"} for rows in found]
+    assert figures[0] == figures[1] != {}
+
+
+def test_what_a_study_scores_is_scored_there_too(nodes, models, lake, expected):
+    given = {"template": "plain", "max_length": 128, "batch_tokens": 256, **on_nodes(nodes)}
+    scoring = ScoringConfig(small="s", large="l", **given)
+    made = scorer_of(
+        models["small"], scoring, lake.numerics, Told(), template="plain", start="token", weights="tuned", alone=False
+    )
+    assert [one.nll_given for one in losses(made)] == [one.nll_given for one in expected[0]]
+    assert isinstance(made, RayScorer)
 
 
 def test_a_run_that_is_stopped_leaves_the_replicas_fit_for_the_next(nodes, models, lake, expected):
@@ -164,12 +238,33 @@ def test_a_replica_that_is_killed_gives_its_batches_to_the_other_and_is_replaced
     assert victim not in killed._pool.processes()
 
 
-def test_a_node_that_is_killed_gives_its_batches_to_the_other(nodes, models, lake, expected):
+def test_two_replicas_embed_as_this_process_does_also_where_one_is_killed(nodes, lake, vectors):
+    told = Told()
+    embedder = embedder_of(lake, nodes, told)
+    assert len(embedder.prepare()) == 2
+    assert embedder.embed(INSTRUCTIONS).tobytes() == vectors
+    os.kill(embedder._pool().processes()[0], signal.SIGKILL)
+    assert embedder.embed(INSTRUCTIONS).tobytes() == vectors
+    assert [note for note in told.notes if "is gone: its batches go to others" in note]
+
+
+def test_while_replicas_score_this_process_embeds(nodes, lake, vectors):
+    embedder = embedder_of(lake, nodes)
+    with ThreadPoolExecutor(1) as other, embedder._pool().turn:
+        assert other.submit(embedder.embed, INSTRUCTIONS).result().tobytes() == vectors
+
+
+def test_a_node_that_is_killed_gives_its_batches_to_the_other_which_goes_on_alone(
+    nodes, models, lake, expected, vectors
+):
     scorer = opened(models["small"], lake, nodes=nodes)
     assert len(scorer.prepare()) == 2
     told = Told(lambda: nodes.kill(nodes.nodes[-1]))
     assert losses(opened(models["small"], lake, told, nodes)) == expected[0]
     assert len(told.notes) == 1
+    # and what one replica computes alone
+    has_the_local_scorers_bytes(nodes, models, lake, expected)
+    assert embedder_of(lake, nodes).embed(INSTRUCTIONS).tobytes() == vectors
 
 
 def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_difference_is_allowed(
@@ -186,6 +281,9 @@ def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_differenc
         assert found.nll_given == pytest.approx(local.nll_given, abs=1e-3)
     [kept] = [of for of in json.loads(lake.numerics.read_text())["probes"].values() if "difference" in of]
     assert 0 < kept["difference"] < 1e-3
+    seat = next(seat for seat in allowed._pool._seats if seat.machine.node_id == other.node_id)
+    embeds = cluster.need_ray().get(seat.actor.load.remote(EmbeddingModel(EMBEDDING)))
+    assert "computes other vectors than the lake's under memory.embedding" in embedder_of(lake, nodes)._refusal(embeds)
     told = Told()
     strict = opened(models["small"], lake, told, nodes)
     assert len(strict.prepare()) == 1
@@ -194,6 +292,17 @@ def test_a_node_of_another_instruction_set_is_refused_by_name_unless_a_differenc
     assert f"node {other.node_id[:8]}): computes other values than the lake's" in line
     assert "allowed is no bit" in line
     assert losses(strict) == expected[0]
+
+
+def test_a_node_whose_model_has_other_files_is_named(nodes, models, lake, tmp_path):
+    source = str(save_gpt_neox(tmp_path / "m", TEXTS, 3, 32, 2, context=256))
+    told = Told()
+    scorer = opened(source, lake, told, nodes)
+    save_gpt_neox(tmp_path / "m", TEXTS, 4, 32, 2, context=256)
+    with pytest.raises(ModelError, match="no machine of the cluster can score: "):
+        losses(scorer)
+    [line] = told.notes
+    assert re.search(r"^no scoring on .*node \w{8}\): scoring model .* is sha256:\w+ there", line)
 
 
 DRIVER = """

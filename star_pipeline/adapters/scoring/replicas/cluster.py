@@ -17,9 +17,9 @@ from star_pipeline.core.errors import ConfigError, ModelError, in_short
 
 _EXTRA = 'pip install "star-pipeline[ray]"'
 _START = "ray start --head on one machine, ray start --address=HOST:6379 on the others and on this one"
-_COMPARED = ("star-pipeline", "torch", "transformers", "numpy")
+_COMPARED = ("star-pipeline", "torch", "transformers", "sentence-transformers", "numpy")
 _KNOCK_S = 3.0
-_SCORING = "star_pipeline.adapters.scoring"
+_COMPUTING = ("star_pipeline.adapters.scoring", "star_pipeline.adapters.embedder")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def unfit(seen: Sequence[Machine], wait_s: float) -> dict[str, Unfit]:
 
 def _looking() -> Callable[[], dict[str, str]]:
     """A function that travels by its content: the machine that it looks at may not have this package."""
-    packages, scoring = _COMPARED, _SCORING
+    packages, modules = _COMPARED, _COMPUTING
 
     def look() -> dict[str, str]:
         import hashlib
@@ -166,9 +166,14 @@ def _looking() -> Callable[[], dict[str, str]]:
             except metadata.PackageNotFoundError:
                 found[name] = ""
         try:
-            spec = importlib.util.find_spec(scoring)
-            places = (spec.submodule_search_locations or []) if spec else []
-            files = sorted(file for place in places for file in Path(place).rglob("*.py"))
+            origins = [
+                Path(spec.origin) for name in modules if (spec := importlib.util.find_spec(name)) and spec.origin
+            ]
+            files = [
+                file
+                for one in origins
+                for file in (sorted(one.parent.rglob("*.py")) if one.stem == "__init__" else [one])
+            ]
         except ImportError:
             files = []
         code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]

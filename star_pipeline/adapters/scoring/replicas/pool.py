@@ -12,12 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from star_pipeline.adapters.scoring.batch_plan import ExecutionModes, side_of
-from star_pipeline.adapters.scoring.batch_work import BatchWork
+from star_pipeline.adapters.scoring.batch_plan import ExecutionModes
+from star_pipeline.adapters.scoring.batch_work import Batches
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.replicas import cluster
 from star_pipeline.adapters.scoring.replicas.cluster import Machine
-from star_pipeline.adapters.scoring.replicas.replica import Loaded, Refusal, Replica, ReplicaModel
+from star_pipeline.adapters.scoring.replicas.replica import (
+    EmbeddingModel,
+    Loaded,
+    LoadedEmbedding,
+    Refusal,
+    Replica,
+    ReplicaModel,
+)
 from star_pipeline.config.scoring import KeepLoaded, RayConfig, ScoringConfig
 from star_pipeline.core.errors import ModelError, in_short
 
@@ -27,7 +34,11 @@ _BEAT_S, _SILENT_S = 0.5, 15.0
 """How often it is looked whether a replica is late; how long the cluster's head may take no connection."""
 
 Tell = Callable[[str], None]
-Judge = Callable[[Loaded], str]
+Model = ReplicaModel | EmbeddingModel
+Shown = Loaded | LoadedEmbedding
+Send = Callable[[Any, list[int]], Any]
+"""Ask an actor for a batch; gives Ray's reference to the answer."""
+Judge = Callable[[Any], str]
 """Why a replica that gives this cannot take part; empty where it can."""
 
 
@@ -39,8 +50,8 @@ class _Seat:
     actor: Any
     since: float
     started: bool = False
-    loaded: dict[ReplicaModel, Loaded] = field(default_factory=dict)
-    tasks: dict[Any, list[int] | ReplicaModel | None] = field(default_factory=dict)
+    loaded: dict[Model, Shown] = field(default_factory=dict)
+    tasks: dict[Any, list[int] | Model | None] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -57,12 +68,12 @@ class ReplicaPool:
         self._looked_at: dict[str, str] = {}
         """Machine → why it is not used; empty where it is."""
         self._last_words = ""
-        self._judges: dict[ReplicaModel, Judge] = {}
+        self._judges: dict[Model, Judge] = {}
         self._heard = time.monotonic()
         self.turn = threading.RLock()
         self.tell: Tell = lambda text: None
 
-    def ready(self, model: ReplicaModel, judge: Judge, everyone: bool = False) -> Loaded:
+    def ready(self, model: Model, judge: Judge, everyone: bool = False) -> Shown:
         """What the model is at the first replica that holds it; the others come to it as they get ready, unless ``everyone`` is
         waited for.
 
@@ -93,13 +104,12 @@ class ReplicaPool:
                 self._lose(first, in_short(error))
                 self.ready(model, self._judges[model])
 
-    def compute(self, model: ReplicaModel, work: BatchWork, ways: Mapping[int, ExecutionModes]) -> None:
-        """All batches of ``work``; whatever ends this, none is awaited any more."""
+    def compute(self, model: Model, work: Batches[Any], send: Send) -> None:
+        """All batches of ``work``, each asked for by ``send``; whatever ends this, none is awaited any more."""
         self._work = work
-        borders = self._holding(model)[0].loaded[model].borders
         try:
             while True:
-                self._hand_out(model, work, ways, borders)
+                self._hand_out(model, work, send)
                 if not any(seat.in_flight for seat in self._seats) and not work.left:
                     return
                 self._step()
@@ -124,27 +134,23 @@ class ReplicaPool:
                 ray.kill(seat.actor)
         self._seats = []
 
-    def _hand_out(
-        self, model: ReplicaModel, work: BatchWork, ways: Mapping[int, ExecutionModes], borders: Sequence[int]
-    ) -> None:
+    def _hand_out(self, model: Model, work: Batches[Any], send: Send) -> None:
         """One batch each before anyone's second: near the end nobody waits for what another could do."""
         for most in range(1, _IN_FLIGHT + 1):
             for seat in self._holding(model):
                 if seat.in_flight < most and (members := work.next()):
-                    passes = [work.passes[number] for number in members]
-                    side = side_of(borders, max(len(item.tokens) for item in passes))
-                    self._ask(seat, members, seat.actor.losses.remote(model, passes, side, ways[side]))
+                    self._ask(seat, members, send(seat.actor, members))
         self._have_loaded(model)
 
-    def _have_loaded(self, model: ReplicaModel) -> None:
+    def _have_loaded(self, model: Model) -> None:
         for seat in self._seats:
             if seat.started and model not in seat.loaded and model not in seat.tasks.values():
                 self._ask(seat, model, seat.actor.load.remote(model))
 
-    def _holding(self, model: ReplicaModel) -> list[_Seat]:
+    def _holding(self, model: Model) -> list[_Seat]:
         return [seat for seat in self._seats if model in seat.loaded]
 
-    def _ask(self, seat: _Seat, what: list[int] | ReplicaModel | None, task: Any) -> None:
+    def _ask(self, seat: _Seat, what: list[int] | Model | None, task: Any) -> None:
         seat.tasks[task] = what
 
     def _step(self) -> None:
@@ -174,14 +180,14 @@ class ReplicaPool:
             self._lose(seat, in_short(error))
             return
         del seat.tasks[task]
-        if isinstance(answer, Loaded) and isinstance(asked, ReplicaModel) and (reason := self._judges[asked](answer)):
+        if isinstance(answer, Shown) and isinstance(asked, Model) and (reason := self._judges[asked](answer)):
             answer = Refusal(reason)
         if isinstance(answer, Refusal):
             if isinstance(asked, list):
                 seat.tasks[task] = asked
             self._refuse(seat, answer.reason)
             self._top_up()
-        elif isinstance(answer, Loaded) and isinstance(asked, ReplicaModel):
+        elif isinstance(answer, Shown) and isinstance(asked, Model):
             seat.loaded[asked] = answer
         elif isinstance(asked, list):
             self._work.done(asked, None if answer is None else dict(zip(asked, answer, strict=True)))

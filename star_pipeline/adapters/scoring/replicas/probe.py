@@ -1,11 +1,15 @@
-"""What tells whether a machine computes a lake's values: losses of fixed passes under the model itself, kept with the lake's numerics."""
+"""What tells whether a machine computes a lake's values: losses of fixed passes under the model itself, kept with the lake's numerics; of
+the embedding model the vectors of fixed texts, by their digest."""
 
+import functools
+import hashlib
 import json
 from collections.abc import Sequence
 
 import numpy as np
 from upath import UPath
 
+from star_pipeline.adapters.embedder import embed_batch, embedding, plan_batches
 from star_pipeline.adapters.lake import write_whole
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
 from star_pipeline.adapters.scoring.numerics import PROBES
@@ -16,6 +20,7 @@ from star_pipeline.core.errors import ModelError
 _PROMPTS, _RESPONSES = (70, 41), (130, 66, 5)
 """Tokens of each. Long enough that every kernel which scoring takes is at work, short enough for a large model on a processor."""
 _BUDGET = 512
+_TEXT = "write a list of steps that tell how one bakes bread, sorts numbers or explains 12 terms to somebody new"
 
 
 def probe_losses(model: CausalLM) -> list[float]:
@@ -53,6 +58,31 @@ def keep(record: UPath, name: str, losses: Sequence[float], difference: float = 
         now["difference"] = largest
     if now != before:
         write_whole(record, json.dumps({**whole, PROBES: {**whole.get(PROBES, {}), name: now}}).encode())
+
+
+@functools.lru_cache(maxsize=2)
+def probe_vectors(name: str, threads: int) -> str:
+    """The digest of the vectors of two batches' texts under the embedding model ``name``. Raises ModelError."""
+    draw = np.random.default_rng(18)
+    texts = [" ".join(draw.choice(_TEXT.split(), count)) for count in (3, 40, 9, 120, 1, 17) for _ in range(6)]
+    found = hashlib.sha256()
+    with embedding(threads):
+        for members in plan_batches(texts):
+            found.update(embed_batch(name, [texts[number] for number in members]).tobytes())
+    return f"sha256:{found.hexdigest()[:20]}"
+
+
+def kept_vectors(record: UPath, name: str) -> str | None:
+    """The digest of the lake's; None where it has none under the embedding model ``name``."""
+    found: str | None = _read(record).get(PROBES, {}).get(f"embedding {name}", {}).get("vectors")
+    return found
+
+
+def keep_vectors(record: UPath, name: str, vectors: str) -> None:
+    """Keep the digest of the lake's."""
+    whole = _read(record)
+    probes = {**whole.get(PROBES, {}), f"embedding {name}": {"vectors": vectors}}
+    write_whole(record, json.dumps({**whole, PROBES: probes}).encode())
 
 
 def _read(record: UPath) -> JsonObject:

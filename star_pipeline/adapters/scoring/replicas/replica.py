@@ -8,6 +8,7 @@ from star_pipeline.adapters.scoring.batch_plan import ExecutionModes
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass
 from star_pipeline.config.scoring import KeepLoaded
+from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import StarError
 
 
@@ -30,6 +31,20 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class EmbeddingModel:
+    """The embedding model by its name in the configuration: each machine finds its own copy."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class LoadedEmbedding:
+    """The digest of its vectors of the probe."""
+
+    vectors: str
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why a replica cannot take part."""
 
@@ -47,10 +62,12 @@ class Replica:
         """Its number; that it answers tells that it has started."""
         return os.getpid()
 
-    def load(self, model: ReplicaModel) -> Loaded | Refusal:
-        from star_pipeline.adapters.scoring.replicas.probe import probe_losses
+    def load(self, model: ReplicaModel | EmbeddingModel) -> Loaded | LoadedEmbedding | Refusal:
+        from star_pipeline.adapters.scoring.replicas.probe import probe_losses, probe_vectors
 
         try:
+            if isinstance(model, EmbeddingModel):
+                return LoadedEmbedding(probe_vectors(model.name, self._numerics.threads))
             if model.weights and (wrong := self._other_weights(model)):
                 return Refusal(wrong)
             with self._numerics.in_force():
@@ -75,6 +92,13 @@ class Replica:
                 return Refusal(f"runs scoring model {model.source!r} in another way ({lm.ways_of(side)}, not {ways})")
             means = lm.losses(passes, range(len(passes)))
         return None if means is None else [means[number] for number in range(len(passes))]
+
+    def vectors(self, model: EmbeddingModel, texts: Sequence[str]) -> Vectors:
+        """Of a planned batch."""
+        from star_pipeline.adapters.embedder import embed_batch, embedding
+
+        with embedding(self._numerics.threads):
+            return embed_batch(model.name, texts)
 
     def _model(self, model: ReplicaModel):  # type: ignore[no-untyped-def]  # CausalLM, which is not imported with this module
         from star_pipeline.adapters.scoring import model_cache

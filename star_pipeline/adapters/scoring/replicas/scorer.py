@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
@@ -63,16 +63,25 @@ class RayScorer(PassScorer):
     def _compute(self, found: GroupedLosses) -> None:
         with self._pool.turn:
             loaded = self._loaded()
-            sides = sorted({side_of(loaded.borders, len(item.tokens)) for item in found.passes} - {0})
+            borders = loaded.borders
+            sides = sorted({side_of(borders, len(item.tokens)) for item in found.passes} - {0})
             ways = {0: loaded.ways, **(self._pool.ways(self._model, sides) if sides else {})}
-            work = self._planned(found, loaded.borders, ways.__getitem__)
-            self._pool.compute(self._model, work, ways)
+            work = self._planned(found, borders, ways.__getitem__)
+
+            def send(actor: Any, members: list[int]) -> Any:
+                passes = [work.passes[number] for number in members]
+                side = side_of(borders, max(len(item.tokens) for item in passes))
+                return actor.losses.remote(self._model, passes, side, ways[side])
+
+            self._pool.compute(self._model, work, send)
         self._learn(work)
 
     def _loaded(self, everyone: bool = False) -> Loaded:
         self._pool.tell = self._progress.note if self._progress else lambda text: None
         self._expect()
-        return self._pool.ready(self._model, self._refusal, everyone)
+        loaded = self._pool.ready(self._model, self._refusal, everyone)
+        assert isinstance(loaded, Loaded)
+        return loaded
 
     def _expect(self) -> None:
         """What every replica's probe has to be: the lake's, which this process computes where it has none yet and can."""
