@@ -21,6 +21,7 @@ from star_pipeline.adapters.memory import TABLE
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import open_scorer, scorer_of
 from star_pipeline.commands.calibrate import run_calibration
+from star_pipeline.commands.run import run_pipeline
 from star_pipeline.config import StarConfig
 from star_pipeline.config.models import MemoryConfig
 from star_pipeline.config.scoring import ScoringConfig
@@ -31,7 +32,6 @@ from star_pipeline_tests.adapters.scoring.test_local import SAMPLES, TEXTS
 from star_pipeline_tests.commands.test_calibrate import answers, configured, faithful
 from star_pipeline_tests.integration.test_run_against_a_server import STARTER, configuration, scripted
 from star_pipeline_tests.llm_server import chat_server
-from star_pipeline_tests.program import star
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -134,32 +134,6 @@ def lake_at(path, like):
     return made
 
 
-def test_a_run_on_two_nodes_leaves_the_tables_of_a_local_one(nodes, models, lake, tmp_path):
-    rows = STARTER.read_text("utf-8").splitlines()[:80]
-    (tmp_path / "seeds.jsonl").write_text("\n".join(rows))
-    scoring = {**models, "template": "plain", "max_length": 256, "batch_tokens": 512}
-    sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 40}
-    local, remote = lake_at(tmp_path / "local", lake), lake_at(tmp_path / "remote", lake)
-    with chat_server(scripted) as server:
-        for one, engine in ((local, {}), (remote, on_nodes(nodes))):
-            config = configuration(tmp_path, server.url, sampling=sampling, scoring=scoring | engine)
-            ended = star("run", "--config", config, "--lake", one.root, "--seeds", tmp_path / "seeds.jsonl")
-            assert ended.returncode == 0, ended.stderr
-    probes = json.loads(remote.numerics.read_text())["probes"]
-    assert len(probes) == 3
-    assert f"embedding {EMBEDDING}" in probes
-    for spec in SHARD_TABLES:
-        assert len(local.shards_of(spec)) == 2
-        for shard in local.shards_of(spec):
-            there, here = remote.read_arrow(spec, shard), local.read_arrow(spec, shard)
-            assert content_hash(there) == content_hash(here), spec.name
-    for spec in (SEED_CATALOG, TASK_DOMAINS, STAR_DATASET):
-        assert content_hash(remote.read_arrow(spec)) == content_hash(local.read_arrow(spec)), spec.name
-    banks = [lancedb.connect(str(one.memory_bank)).open_table(TABLE).to_arrow() for one in (local, remote)]
-    of_each = [bank.sort_by("candidate_id")["vector"].to_pylist() for bank in banks]
-    assert of_each[0] == of_each[1] != []
-
-
 def test_where_there_is_not_room_enough_it_says_what_was_asked_and_what_there_is(nodes, models, lake, tmp_path):
     with pytest.raises(ModelError, match=r"asked for 40 replicas of 1 CPUs; the cluster has 0 GPUs and 2 CPUs on \d"):
         losses(opened(models["small"], lake, nodes=nodes, replicas=40))
@@ -191,6 +165,31 @@ def test_two_replicas_give_the_local_scorers_bytes_and_so_they_do_for_the_batche
     has_the_local_scorers_bytes(nodes, models, lake, expected)
 
 
+def test_a_run_on_two_nodes_leaves_the_tables_of_a_local_one(nodes, models, lake, tmp_path):
+    rows = STARTER.read_text("utf-8").splitlines()[:66]
+    (tmp_path / "seeds.jsonl").write_text("\n".join(rows))
+    scoring = {**models, "template": "plain", "max_length": 256, "batch_tokens": 512}
+    sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 33}
+    local, remote = lake_at(tmp_path / "local", lake), lake_at(tmp_path / "remote", lake)
+    with chat_server(scripted) as server:
+        for one, engine in ((local, {}), (remote, on_nodes(nodes))):
+            config = configuration(tmp_path, server.url, sampling=sampling, scoring=scoring | engine)
+            run_pipeline(str(config), one, [str(tmp_path / "seeds.jsonl")], SilentProgress())
+    probes = json.loads(remote.numerics.read_text())["probes"]
+    assert len(probes) == 3
+    assert f"embedding {EMBEDDING}" in probes
+    for spec in SHARD_TABLES:
+        assert len(local.shards_of(spec)) == 2
+        for shard in local.shards_of(spec):
+            there, here = remote.read_arrow(spec, shard), local.read_arrow(spec, shard)
+            assert content_hash(there) == content_hash(here), spec.name
+    for spec in (SEED_CATALOG, TASK_DOMAINS, STAR_DATASET):
+        assert content_hash(remote.read_arrow(spec)) == content_hash(local.read_arrow(spec)), spec.name
+    banks = [lancedb.connect(str(one.memory_bank)).open_table(TABLE).to_arrow() for one in (local, remote)]
+    of_each = [bank.sort_by("candidate_id")["vector"].to_pylist() for bank in banks]
+    assert of_each[0] == of_each[1] != []
+
+
 def test_calibrate_finds_what_it_finds_locally(nodes, models, lake, tmp_path):
     found = []
     with chat_server(answers(faithful)) as server:
@@ -204,14 +203,14 @@ def test_calibrate_finds_what_it_finds_locally(nodes, models, lake, tmp_path):
     assert figures[0] == figures[1] != {}
 
 
-def test_what_a_study_scores_is_scored_there_too(nodes, models, lake, expected):
-    given = {"template": "plain", "max_length": 128, "batch_tokens": 256, **on_nodes(nodes)}
-    scoring = ScoringConfig(small="s", large="l", **given)
-    made = scorer_of(
-        models["small"], scoring, lake.numerics, Told(), template="plain", start="token", weights="tuned", alone=False
-    )
-    assert [one.nll_given for one in losses(made)] == [one.nll_given for one in expected[0]]
-    assert isinstance(made, RayScorer)
+def test_what_a_study_scores_is_scored_there_too(nodes, models, lake):
+    def found(**engine):
+        scoring = ScoringConfig(small="s", large="l", template="plain", max_length=128, batch_tokens=256, **engine)
+        rest = {"template": "plain", "start": "token", "weights": "tuned", "alone": False}
+        scorer = scorer_of(models["small"], scoring, lake.numerics, Told(), **rest)
+        return type(scorer), [one.nll_given for one in losses(scorer)]
+
+    assert found(**on_nodes(nodes)) == (RayScorer, found()[1])
 
 
 def test_a_run_that_is_stopped_leaves_the_replicas_fit_for_the_next(nodes, models, lake, expected):
