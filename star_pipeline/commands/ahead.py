@@ -79,6 +79,7 @@ class Ahead:
         self._served, self._to_load = served, not served and "scorer" not in replaced
         # one shard is scored at a time; servers are asked about what has arrived and about what is left of each shard in work
         self._scoring = ThreadPoolExecutor(2 * (self._lag + 1) if served else 1, thread_name_prefix="scoring ahead")
+        self._opened: dict[str, list[Scorer]] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._chat: SharedChat | None = None
         self._said: list[str] = []
@@ -235,6 +236,8 @@ class Ahead:
         """All of the shard that is paid or slow."""
         seeds = await asyncio.to_thread(self._seeds, work)
         judging = EarlyJudging(stages.judging(self._config, chat), seeds)
+        if IFD_SCORES.name in work.assets_to_make and not self._served:
+            self._scoring.submit(self._open_scorers, work.shard)
         try:
             candidates = await self._candidates(work, chat, seeds, judging)
             if IFD_SCORES.name in work.assets_to_make:
@@ -306,7 +309,8 @@ class Ahead:
                 loop.call_soon_threadsafe(judging.scored, row)
 
         def score() -> list[IfdScore]:
-            models = [self._scorer(role, None, part) for role in ("small", "large")]
+            opened = None if part else self._opened.pop(work.shard, None)
+            models = opened or [self._scorer(role, None, part) for role in ("small", "large")]
             tell = JUDGE_VERDICTS.name in work.assets_to_make and self._config.scoring.calibration == "none"
             return stages.score(self._config, candidates, seeds, models[0], models[1], scored if tell else None)
 
@@ -335,6 +339,11 @@ class Ahead:
         """The model that scores first, while candidates are asked for: it may take a minute. What hinders it the step will meet."""
         with suppress(StarError):
             self._scorer("small", None).losses([ScoringSample(None, (), "Hello.", "Hello.")], [6])
+
+    def _open_scorers(self, shard: str) -> None:
+        """While candidates are asked for: tokenizers and settings are there when the last one is. What hinders it scoring will meet."""
+        with suppress(StarError):
+            self._opened[shard] = [self._scorer(role, None) for role in ("small", "large")]
 
     def _plan(self, work: Upcoming, seeds: Sequence[Seed]) -> list[PlanRow]:
         if SAMPLING_PLAN.name not in work.assets_to_make:
