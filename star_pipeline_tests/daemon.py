@@ -66,6 +66,7 @@ class Daemon:
             launchRun(executionParams: $p) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
         selector = {**self._repository, "jobName": job}
         answer = self.ask(query, p={"selector": selector, "runConfigData": {}, "mode": "default"})["launchRun"]
+        assert "run" in answer, answer
         return str(answer["run"]["runId"])
 
     def finish(self, run_id: str, patience: float = 120.0) -> str:

@@ -27,6 +27,8 @@ from star_pipeline_tests.integration.test_daemon import answers, configuration, 
 from star_pipeline_tests.llm_server import chat_server
 
 ROWS = seed_rows(8)
+ROOT = Path(__file__).parents[2]
+"""Where the definitions and the launcher of the tests are, in an environment that has the package alone."""
 
 
 def settings():
@@ -45,7 +47,7 @@ def processes(folder, env):
     server = {"host": "127.0.0.1", "port": serving, "location_name": FAKES}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     commands = {
-        "dagster": ["api", "grpc", "-m", FAKES, "--host", "127.0.0.1", "--port", str(serving)],
+        "dagster": ["api", "grpc", "-m", FAKES, "-d", str(ROOT), "--host", "127.0.0.1", "--port", str(serving)],
         "dagster-webserver": ["-w", str(workspace), "-h", "127.0.0.1", "-p", str(shown)],
         "dagster-daemon": ["run", "-w", str(workspace)],
     }
@@ -82,7 +84,8 @@ def backfill(tmp_path_factory, postgres):
         fakes = fake_resources(SettingsResource(config=str(config)), LakeResource(root=str(calm.root)), ease=1.0)
         run_pipeline(str(config), calm, [], SilentProgress(), {name: fakes[name] for name in ("scorer", "embedder")})
         lake.write_bytes(lake.dagster_home / "dagster.yaml", settings())
-        with processes(folder, {**environment(str(config), lake), "STAR_DATABASE": postgres.database()}) as (
+        more = {"STAR_DATABASE": postgres.database(), "PYTHONPATH": str(ROOT)}
+        with processes(folder, {**environment(str(config), lake), **more}) as (
             daemon,
             own,
         ):

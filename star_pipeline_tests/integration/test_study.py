@@ -16,6 +16,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.lock import hold_study
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.adapters.scoring.numerics import settled_in
 from star_pipeline.adapters.study_files import read_arm, study_rows
 from star_pipeline.commands.estimate import run_estimate
 from star_pipeline.commands.study import run_study
@@ -77,6 +78,7 @@ def home(tmp_path_factory, graders):
             agent |= {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
         settings["scoring"] = {"small": str(model), "large": str(model), "template": "alpaca", "device": "cpu"}
         (folder / "s.json").write_text(json.dumps(settings))
+        settled_in(lake.numerics, "auto", "cpu")  # each copy would settle them by how fast the machine is just then
         yield lake, config
 
 
