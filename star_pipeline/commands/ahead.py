@@ -236,8 +236,6 @@ class Ahead:
         """All of the shard that is paid or slow."""
         seeds = await asyncio.to_thread(self._seeds, work)
         judging = EarlyJudging(stages.judging(self._config, chat), seeds)
-        if IFD_SCORES.name in work.assets_to_make and not self._served:
-            self._scoring.submit(self._open_scorers, work.shard)
         try:
             candidates = await self._candidates(work, chat, seeds, judging)
             if IFD_SCORES.name in work.assets_to_make:
@@ -288,6 +286,8 @@ class Ahead:
         early = EarlyScoring(score, planned, at_once or len(planned) or 1, self._served)
         if IFD_SCORES.name not in work.assets_to_make or at_once is None or self._config.scoring.keep_loaded == "one":
             early.end()
+        if IFD_SCORES.name in work.assets_to_make and not self._served:
+            self._scoring.submit(self._open_scorers, work.shard)
         try:
             return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
         finally:
@@ -334,6 +334,7 @@ class Ahead:
         """What the plan will look the seeds' neighbours up with."""
         if self._config.sampling.from_memory and seeds:
             stages.seed_vectors(seeds, self._embedder())
+            self._bank().remembers(2)  # its library takes a second to load
 
     def _load(self) -> None:
         """The model that scores first, while candidates are asked for: it may take a minute. What hinders it the step will meet."""
