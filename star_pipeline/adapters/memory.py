@@ -52,7 +52,7 @@ class LanceMemoryBank:
         folder: str,
         embedding: str,
         batch: int = 256,
-        fragments: int = 32,
+        fragments: int = 16,
         kept_s: float = 600.0,
         storage: Mapping[str, str] | None = None,
     ) -> None:
