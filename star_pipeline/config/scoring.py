@@ -62,7 +62,7 @@ class ServedModel(Section):
 
 IDLE = {"api_key_env", "max_concurrency", "timeout_s", "max_tries"}
 """Settings of a served model that decide no value."""
-WHERE = ("batch_tokens", "keep_loaded", "engine", "ray")
+WHERE = ("batch_tokens", "keep_loaded", "compile_layers", "engine", "ray")
 """Settings of where and how it is computed that decide no value."""
 BEFORE: JsonMapping = {"start": "token", "calibration": "none", "least_tokens": 1}
 """Settings that came later, with what was done before."""
@@ -187,6 +187,11 @@ class ScoringConfig(Section):
         None,
         ge=1,
         description="tokens computed at once; null: 2,048 on a CPU, 16,384 on a GPU; in float32 it changes no value",
+    )
+    compile_layers: bool = Field(
+        False,
+        description="on a GPU: torch.compile for the models' layers, which takes some seconds a model and a C compiler; a lake keeps what "
+        "its first scores were computed with, since it moves their last digits as far as bfloat16 does",
     )
     keep_loaded: KeepLoaded = Field("auto", description="models in memory at once; auto: both where there is room")
     engine: Literal["local", "ray"] = Field(

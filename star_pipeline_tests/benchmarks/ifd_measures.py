@@ -134,7 +134,8 @@ def losses(args: argparse.Namespace) -> None:
     with numerics.in_force(), args.out.open("w", encoding="utf-8") as out:
         model = causal_lm.load(str(args.model), numerics.dtype, "cuda" if numerics.device == "cuda" else "cpu")
         for members in model.plan(passes, args.batch_tokens):
-            each = model.losses_by_token(passes, members)
+            begun = model.begin(passes, members)
+            each = None if begun is None else begun.by_token()
             assert each is not None, "memory did not suffice: lower --batch-tokens"
             for number, values in each.items():
                 item, way, _ = todo[number]

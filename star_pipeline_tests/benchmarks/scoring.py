@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +28,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from star_pipeline.adapters.model_size import skeleton
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.local import BATCH_TOKENS, LocalScorer
 from star_pipeline.adapters.scoring.numerics import Numerics, settle
@@ -35,8 +37,12 @@ from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
 from star_pipeline.core.ports import ScoringSample
 
 _ROWS = Path(__file__).resolve().parents[3] / "shared/data/alpaca"
-_PYTHIA_70M = {"hidden": 512, "layers": 6, "heads": 8, "vocabulary": 50_304}
-_ONE_B = {"hidden": 2048, "layers": 16, "heads": 8, "vocabulary": 50_304}
+_SHAPES = {
+    "70m": {"hidden": 512, "layers": 6, "heads": 8, "vocabulary": 50_304},
+    "1b": {"hidden": 2048, "layers": 16, "heads": 8, "vocabulary": 50_304},
+    "llama-1b": {"hidden": 2048, "layers": 16, "heads": 32, "shared_by": 4, "vocabulary": 128_256},
+}
+"""Pythia's of 70M and 1B, and that of a Llama 3.2 of 1B, whose keys ``shared_by`` heads share."""
 _SMALL = {"hidden": 64, "layers": 2, "heads": 4, "vocabulary": 50_304}
 _TEMPLATE, _LIMIT = "alpaca", 2048
 
@@ -48,9 +54,10 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=32, help="instructions, of four responses each")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shape", choices=["70m", "1b"], default="70m")
+    parser.add_argument("--shape", choices=list(_SHAPES), default="70m")
     parser.add_argument("--batch-tokens", type=int, default=None)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--speed-alone", action="store_true", help="neither growth nor memory")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help="folder of a model in place of random weights")
     args = parser.parse_args()
@@ -60,12 +67,12 @@ def main() -> None:
         print(_peak(args.model, rows, args.peak_of))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        shape = _PYTHIA_70M if args.shape == "70m" else _ONE_B
-        model = args.model or _random_model(Path(scratch) / "model", rows, shape)
+        model = args.model or _random_model(Path(scratch) / "model", rows, _SHAPES[args.shape])
         console = Console(width=110, highlight=False)
         _speed(console, model, _four_a_seed(rows, args.seeds), args)
-        _growth(console, model, rows, args)
-        if args.device == "cpu":
+        if not args.speed_alone:
+            _growth(console, model, rows, args)
+        if args.device == "cpu" and not args.speed_alone:
             _memory(console, _random_model(Path(scratch) / "small", rows, _SMALL), args)
 
 
@@ -76,28 +83,45 @@ def _speed(console: Console, model: Path, samples: Sequence[ScoringSample], args
     half = Numerics("bfloat16", kind, 1, "default")
     plain = _OneByOne(model, args.device)
     ours = {"float32": fixed, "bfloat16": half}
+    if kind == "cuda":
+        ours["bfloat16, compiled layers"] = Numerics("bfloat16", kind, 1, "default", "compiled")
     scorers = {name: _scorer(model, numerics, args) for name, numerics in ours.items()}
     ways: dict[str, Callable[[], Any]] = {
         "one by one, full logits, default library": lambda: plain.losses(samples),
-        f"one by one, full logits, {chosen.linear}": lambda: _within(fixed, lambda: plain.losses(samples)),
-        "this scorer, float32": lambda: _losses(scorers["float32"], samples),
-        "this scorer, bfloat16": lambda: _losses(scorers["bfloat16"], samples),
+        **(
+            {f"one by one, full logits, {chosen.linear}": lambda: _within(fixed, lambda: plain.losses(samples))}
+            if kind == "cpu"
+            else {}
+        ),
     }
-    _losses(scorers["float32"], samples[:8]), _losses(scorers["bfloat16"], samples[:8])  # load, compile kernels
+    for name, scorer in scorers.items():
+        ways[f"this scorer, {name}"] = partial(_losses, scorer, samples)
+        _losses(scorer, samples[:8])  # load
+    base, same = next(iter(ways)), list(ways)[kind == "cpu"]
+    limited = {f"this scorer, {name}": name for name in ours}
     times: dict[str, list[float]] = {name: [] for name in ways}
     limits: dict[str, list[float]] = {name: [] for name in ours}
     values: dict[str, Any] = {}
-    for _ in range(args.rounds):
-        for name, numerics in ours.items():
-            limits[name].append(_gemm_limit(numerics, args.device))
-        for name, way in ways.items():
-            began = _now(kind)
-            values[name] = way()
-            times[name].append(_now(kind) - began)
+    # on a GPU way by way, since no more than two models stay loaded; and one by one once, which takes long enough to tell
+    turns = range(args.rounds)
+    each = (
+        [(way, turn) for turn in turns for way in ways]
+        if kind == "cpu"
+        else [(way, turn) for way in ways for turn in turns]
+    )
+    for name, turn in each:
+        if not turn and name in limited and kind == "cuda":
+            ways[name]()  # load, compile kernels
+        if kind == "cuda" and name == base and turn:
+            continue
+        if name in limited:
+            limits[limited[name]].append(_gemm_limit(ours[limited[name]], args.device))
+        began = _now(kind)
+        values[name] = ways[name]()
+        times[name].append(_now(kind) - began)
     seconds = {name: median(taken) for name, taken in times.items()}
     work = _work(model, samples, args.batch_tokens or (BATCH_TOKENS[kind]))
     scored = sum(loss.n_tokens for loss in values["this scorer, float32"])
-    base, same = list(ways)[:2]
     table = Table(title=f"{len(samples)} samples, {args.shape}, {args.device}, matrix library chosen: {chosen.linear}")
     for title in ("way", "seconds", "samples/s", "scored tokens/s", "× one by one", "× same library", "of the limit"):
         table.add_column(title, justify="left" if title == "way" else "right")
@@ -111,7 +135,7 @@ def _speed(console: Console, model: Path, samples: Sequence[ScoringSample], args
     for name, found in limits.items():
         console.print(f"limit {name}: {max(found) / 1e9:,.0f} GFLOP/s; the scorer's products: {work / 1e9:,.0f} GFLOP")
     reference = np.array(values[base])
-    for name in list(ways)[2:]:
+    for name in (f"this scorer, {each}" for each in ours):
         ours_ = np.array([(loss.nll_given, loss.nll_alone) for loss in values[name]])
         ifd = np.abs(np.exp(ours_[:, 0] - ours_[:, 1]) / np.exp(reference[:, 0] - reference[:, 1]) - 1)
         console.print(f"{name}: IFD differs from one by one by {ifd.max():.1e} at most (relative)")
@@ -216,7 +240,10 @@ def _work(model: Path, samples: Sequence[ScoringSample], budget: int) -> float:
     """FLOP of the scorer's matrix products: layers, attention (what is seen), head."""
     config = transformers.AutoConfig.from_pretrained(model)
     passes = list({item.key: item for item in _passes(model, samples)}.values())
-    a_token = 2 * config.num_hidden_layers * 12 * config.hidden_size**2
+    inner = skeleton(str(model)).base_model
+    a_token = 2 * sum(
+        weights.numel() for name, weights in inner.named_parameters() if weights.dim() == 2 and "embed" not in name
+    )
     total = 0.0
     for members in packed(passes, budget):
         batch = forest(passes, members)
@@ -275,16 +302,19 @@ def _random_model(folder: Path, rows: Sequence[dict[str, str]], shape: dict[str,
         tokenizer_object=bpe._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
     torch.manual_seed(0)
-    config = transformers.GPTNeoXConfig(
-        vocab_size=shape["vocabulary"],
-        hidden_size=shape["hidden"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        intermediate_size=4 * shape["hidden"],
-        max_position_embeddings=2048,
-    )
+    given = {
+        "vocab_size": shape["vocabulary"],
+        "hidden_size": shape["hidden"],
+        "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["heads"],
+        "intermediate_size": 4 * shape["hidden"],
+        "max_position_embeddings": 2048,
+    }
+    if "shared_by" in shape:
+        given["num_key_value_heads"] = shape["heads"] // shape["shared_by"]
+    config = transformers.AutoConfig.for_model("llama" if "shared_by" in shape else "gpt_neox", **given)
     transformers.utils.logging.disable_progress_bar()
-    transformers.GPTNeoXForCausalLM(config).save_pretrained(folder)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

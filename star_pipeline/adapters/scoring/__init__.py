@@ -68,7 +68,7 @@ def scorer_of(
     from star_pipeline.adapters.scoring.local import LocalScorer
     from star_pipeline.adapters.scoring.numerics import devices, settled_in
 
-    numerics = settled_in(record, scoring.dtype, scoring.device)
+    numerics = settled_in(record, scoring.dtype, scoring.device, compiled=scoring.compile_layers)
     on = devices(scoring.device, numerics)
     return LocalScorer(source, numerics, template, scoring.max_length, devices=on, start=start, alone=alone, **rest)
 

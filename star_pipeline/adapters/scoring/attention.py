@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cache, cached_property
+from inspect import signature
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from star_pipeline.adapters.scoring.on_device import on_device
 from star_pipeline.adapters.scoring.prefix_tree import Batch, Segment
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    _Row = tuple[Tensor, Tensor, Tensor, Tensor]
-
-NAME = "star_prefix_tree"
+NAME, IN_COMPILED = "star_prefix_tree", "star_prefix_tree_in_compiled"
+"""The second for layers that torch compiles: there it stays as it is."""
 _QUERIES = 128
 _UNDERSTOOD = {"is_causal", "position_ids", "use_cache", "cache_position", "output_attentions"}
 
@@ -25,8 +30,31 @@ class NotSupported(Exception):
     """The model asks its attention for something that this one does not do."""
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Segments of like size in rows: indices of queries (R, Q) and keys (R, K), what is seen, (R, 1, Q, K), and which of the R·Q
+    queries are real (no padding), by number."""
+
+    queries: Tensor
+    keys: Tensor
+    seen: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Segments one after the other, each with the keys of its whole path: their indices (None: the tokens as they lie), and where each
+    segment's queries and keys begin and end, int32 (segments + 1,)."""
+
+    keys: Tensor | None
+    query_borders: Tensor
+    key_borders: Tensor
+    most_queries: int
+    most_keys: int
+
+
 class _Layout:
-    """A batch's segments, with the masks that its layers share."""
+    """A batch's segments, with the masks and indices that its layers share."""
 
     def __init__(self, batch: Batch, device: str) -> None:
         self.segments = batch.segments
@@ -54,8 +82,22 @@ class _Layout:
             )
         return self._masks[at]
 
+    @cached_property
+    def paths(self) -> _Paths:
+        lengths = [segment.end - segment.start for segment in self.segments]
+        reaches = [segment.depth + length for segment, length in zip(self.segments, lengths, strict=True)]
+        apart = all(not segment.before for segment in self.segments)
+        spans = [np.arange(*span) for segment in self.segments for span in segment.spans]
+        return _Paths(
+            None if apart else on_device(np.concatenate(spans), self._device),
+            on_device(np.array([0, *accumulate(lengths)], dtype=np.int32), self._device),
+            on_device(np.array([0, *accumulate(reaches)], dtype=np.int32), self._device),
+            max(lengths),
+            max(reaches),
+        )
+
     def padded(self, window: int | None) -> list[_Row]:
-        """Segments of like size in rows: query indices (R, Q), key indices (R, K), mask (R, 1, Q, K), and which queries are real."""
+        """Segments of like size in rows."""
         if window not in self._padded:
             self._padded[window] = [self._rows(bucket, window) for bucket in _buckets(self.segments)]
         return self._padded[window]
@@ -76,7 +118,8 @@ class _Layout:
             seen[row, 0, :length, : depth + length] = ~_hidden(depth, length, window)
             seen[row, 0, length:, 0] = True  # a row that sees nothing would be NaN
             real[row, :length] = True
-        return queries.to(self._device), keys.to(self._device), seen.to(self._device), real.to(self._device)
+        numbers = real.flatten().nonzero().squeeze(-1)
+        return _Row(*(on_device(each, self._device) for each in (queries, keys, seen, numbers)))
 
 
 def _hidden(depth: int, length: int, window: int | None) -> Tensor:
@@ -136,7 +179,12 @@ def tree_attention(
     unknown = {name for name, given in options.items() if given is not None and given is not False} - _UNDERSTOOD
     if layout is None or attention_mask is not None or unknown or dropout:
         raise NotSupported(f"attention options {', '.join(sorted(unknown)) or 'or mask'}")
-    execute = _by_segment if query.device.type == "cpu" else _by_rows
+    if query.device.type == "cpu":
+        execute = _by_segment
+    elif _flash(query, value):
+        execute = _by_paths
+    else:
+        execute = _by_rows
     return execute(layout, query, key, value, scaling, sliding_window), None
 
 
@@ -214,19 +262,85 @@ def _by_rows(
     import torch
 
     attend = torch.nn.functional.scaled_dot_product_attention
-    grouped = query.shape[1] != key.shape[1]
+    if (
+        shared := query.shape[1] // key.shape[1]
+    ) > 1:  # with a mask, torch has no kernel for it that would not keep all scores
+        key, value = (each.repeat_interleave(shared, dim=1) for each in (key, value))
     out = torch.empty((query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device)
-    for queries, keys, seen, real in layout.padded(window):
+    for row in layout.padded(window):
         # (heads, T, dim) → (rows, heads, width, dim)
-        q = query[0][:, queries].transpose(0, 1)
-        k, v = key[0][:, keys].transpose(0, 1), value[0][:, keys].transpose(0, 1)
-        part = attend(q, k, v, seen, scale=scaling, enable_gqa=grouped)
-        out[queries[real]] = part.transpose(1, 2)[real]
+        q = query[0][:, row.queries].transpose(0, 1)
+        k, v = key[0][:, row.keys].transpose(0, 1), value[0][:, row.keys].transpose(0, 1)
+        part = attend(q, k, v, row.seen, scale=scaling).transpose(1, 2).flatten(0, 1)
+        # by number, not by a mask: a mask's count is waited for, layer by layer
+        out[row.queries.flatten()[row.real]] = part[row.real]
     return out.unsqueeze(0)
 
 
-def register() -> None:
-    """Make the attention known to transformers as ``star_prefix_tree``; models then build no mask for it."""
+def _by_paths(
+    layout: _Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """One call of FlashAttention for all segments, each over the keys of its path: nothing is padded or masked."""
+    paths = layout.paths
+    # (1, heads, T, dim) → (T, heads, dim); the last query of a segment sees its last key, and so on upwards
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+    if paths.keys is not None:  # half the time where a token's heads lie together
+        k, v = k.contiguous()[paths.keys], v.contiguous()[paths.keys]
+    attend, options = _varlen()
+    if "enable_gqa" in options:
+        options = {**options, "enable_gqa": q.shape[1] != k.shape[1]}
+    out: Tensor = attend(
+        q, k, v, paths.query_borders, paths.key_borders, paths.most_queries, paths.most_keys,
+        scale=scaling, window_size=(window - 1 if window else -1, 0), **options,
+    )  # fmt: skip  # what, then how
+    return out.unsqueeze(0)
+
+
+@cache
+def _varlen() -> tuple[Any, dict[str, Any]]:
+    """torch's attention over sequences of differing lengths, and the options that this version has of those wanted."""
+    import torch
+    from torch.nn.attention.varlen import varlen_attn
+
+    wanted: dict[str, Any] = {"enable_gqa": False}
+    if not torch.version.hip:  # which refuses it
+        wanted["num_splits"] = 1  # a value does not depend on its batch
+    return varlen_attn, {name: given for name, given in wanted.items() if name in signature(varlen_attn).parameters}
+
+
+def _flash(query: Tensor, value: Tensor) -> bool:
+    """Whether FlashAttention takes these: half precision, heads of at most 256, on an Ampere or later."""
+    import torch
+
+    return (
+        query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] == value.shape[-1]
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and _recent(query.device)
+    )
+
+
+@cache
+def _recent(device: torch.device) -> bool:
+    import torch
+
+    try:
+        _varlen()
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def register(name: str) -> None:
+    """Make the attention known to transformers as ``NAME``, or as ``IN_COMPILED``; models then build no mask for it."""
+    import torch
     import transformers
 
-    transformers.AttentionInterface.register(NAME, tree_attention)
+    function = tree_attention if name == NAME else torch.compiler.disable(tree_attention)
+    transformers.AttentionInterface.register(name, function)

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +17,10 @@ from star_pipeline.adapters.scoring import attention
 from star_pipeline.adapters.scoring.batch_plan import ExecutionModes as ExecutionModes
 from star_pipeline.adapters.scoring.batch_plan import plan_batches
 from star_pipeline.adapters.scoring.length_borders import LengthBorders, RotaryState
+from star_pipeline.adapters.scoring.on_device import on_device
 from star_pipeline.adapters.scoring.prefix_tree import Batch, ForwardPass, Tokens, forest, rows
 from star_pipeline.adapters.scoring.token_losses import token_losses
-from star_pipeline.core.errors import ModelError
+from star_pipeline.core.errors import ModelError, in_short
 
 if TYPE_CHECKING:
     import transformers
@@ -33,19 +35,40 @@ _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 """What torch and oneDNN say on a processor."""
 
 
+@dataclass(frozen=True, eq=False)
+class BatchLosses:
+    """Losses of a batch's targets, float64 in nats, where they were computed: maybe not all of them yet."""
+
+    batch: Batch
+    each: Tensor
+
+    def by_token(self) -> dict[int, list[float]]:
+        """Of each scored token by itself, in their order, pass by pass; waits for them."""
+        parts = self.each.cpu().split(list(self.batch.counts))
+        return {number: part.tolist() for number, part in zip(self.batch.members, parts, strict=True)}
+
+    def means(self) -> dict[int, float]:
+        """The mean of each pass; waits for them."""
+        # summed in float64, exactly: the mean is the same whatever the neighbours
+        return {number: math.fsum(some) / len(some) for number, some in self.by_token().items()}
+
+
 class CausalLM:
     """``model`` in ``eval`` mode on ``device``. It is tried out which of the fast ways give what it gives itself: at the start, and
     anew when passes come that are longer than a border which its configuration names."""
 
-    def __init__(self, name: str, model: transformers.PreTrainedModel, device: str) -> None:
+    def __init__(self, name: str, model: transformers.PreTrainedModel, device: str, compiled: bool = False) -> None:
         self.name, self.device = name, device
         self._model = model
         # some families (Llama 4) give their body another name than they say
         self._body = model.base_model if model.base_model is not model else getattr(model, "model", model)
         self._own_attention = model.config._attn_implementation
+        self._packed_attention = attention.IN_COMPILED if compiled else attention.NAME
         self.lengths = LengthBorders(model.config)
         self._at_rest = RotaryState(model)
         self._ways = {0: self._find_ways()}
+        if compiled:
+            self._compile_layers()
 
     @property
     def vocabulary(self) -> int:
@@ -63,30 +86,25 @@ class CausalLM:
 
     def losses(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, float] | None:
         """The passes ``members`` as one batch of the plan: the mean loss of each, in nats; None where memory did not suffice."""
-        each = self.losses_by_token(passes, members)
-        # summed in float64, exactly: the mean is the same whatever the neighbours
-        return None if each is None else {number: math.fsum(some) / len(some) for number, some in each.items()}
+        begun = self.begin(passes, members)
+        return None if begun is None else begun.means()
 
-    def losses_by_token(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> dict[int, list[float]] | None:
-        """The same, of each scored token by itself, in their order."""
+    def begin(self, passes: Sequence[ForwardPass], members: Sequence[int]) -> BatchLosses | None:
+        """The same, which a GPU may still be busy with: it is given the next batch before the losses of the last are asked for."""
         import torch
 
         side = max(self._side(passes[number]) for number in members)
         try:
             with torch.inference_mode():
-                batch, each = self._run(passes, members, self.ways_of(side), whole=side > 0)
-                each = each.cpu()
+                return BatchLosses(*self._run(passes, members, self.ways_of(side), whole=side > 0))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            each = None
-        if each is None:  # outside of except, where the error would keep the tensors alive
-            gc.collect()  # its frames may stand in cycles
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            return None
-        parts = each.split(list(batch.counts))
-        return {number: part.tolist() for number, part in zip(batch.members, parts, strict=True)}
+        # outside of except, where the error would keep the tensors alive
+        gc.collect()  # its frames may stand in cycles
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        return None
 
     def _side(self, item: ForwardPass) -> int:
         return self.lengths.side(len(item.tokens))
@@ -95,7 +113,7 @@ class CausalLM:
         self, passes: Sequence[ForwardPass], members: Sequence[int], ways: ExecutionModes, whole: bool
     ) -> tuple[Batch, Tensor]:
         """The batch, and the losses of its targets. Nothing of an earlier batch is left in the model."""
-        self._switch(attention.NAME if ways.packs else self._own_attention)
+        self._switch(self._packed_attention if ways.packs else self._own_attention)
         self._at_rest.restore()
         batch = (forest if ways.packs else rows)(passes, members, whole)
         return batch, self._token_losses(batch, ways.tiles)
@@ -104,11 +122,11 @@ class CausalLM:
         import torch
 
         tokens, sources, targets = (
-            torch.from_numpy(a).to(self.device) for a in (batch.tokens, batch.sources, batch.targets)
+            on_device(each, self.device) for each in (batch.tokens, batch.sources, batch.targets)
         )
         given: dict[str, object] = {"input_ids": tokens, "use_cache": False}
         if batch.segments:
-            given["position_ids"] = torch.from_numpy(batch.positions).to(self.device)
+            given["position_ids"] = on_device(batch.positions, self.device)
         with attention.over(batch, self.device) if batch.segments else nullcontext():
             hidden = self._body(**given).last_hidden_state.flatten(0, 1)[sources]
         if tiles:
@@ -170,8 +188,34 @@ class CausalLM:
                     f"scoring model {self.name!r} ({self._model.config.model_type}): its hidden states and its head do not give its "
                     "logits; expected a causal LM of transformers, or serve it: scoring.small/large: MODEL@http://…/v1"
                 )
-            packs = self._switch(attention.NAME) and self._agrees(trial, ExecutionModes(True, tiles), expected)
+            packs = self._switch(self._packed_attention) and self._agrees(trial, ExecutionModes(True, tiles), expected)
         return ExecutionModes(packs, tiles)
+
+    def _compile_layers(self) -> None:
+        """Run each layer as one or two kernels a step, for passes of any length. Raises ModelError where that cannot be had here, or
+        gives other losses."""
+        import torch
+
+        trial = _trial_passes(self.vocabulary, self.lengths.last(0, 10**9))
+        members = range(len(trial))
+        with torch.inference_mode():
+            expected = self._run(trial, members, self.ways, whole=False)[1].tolist()
+            named = set(getattr(self._model, "_no_split_modules", None) or ())
+            layers = [module for module in self._body.modules() if type(module).__name__ in named]
+            for layer in layers:
+                layer.compile(dynamic=True)
+            try:
+                found = self._run(trial, members, self.ways, whole=False)[1].tolist()
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"scoring.compile_layers: the layers of {self.name!r} cannot be compiled here ({in_short(error)}); expected a GPU, "
+                    "Triton and a C compiler; set it to false"
+                ) from error
+        if not layers or not np.abs(np.array(found) - np.array(expected)).max() <= self._allowed:
+            why = "give other losses than they do uncompiled" if layers else "are not known by name"
+            raise ModelError(f"scoring.compile_layers: the layers of {self.name!r} {why}; set it to false")
 
     def ways_of(self, side: int) -> ExecutionModes:
         """The ways for passes beyond ``side`` borders: the fastest that give what each of two such passes gives when it is alone."""
@@ -239,7 +283,8 @@ class CausalLM:
     def _switch(self, implementation: str) -> bool:
         if self._model.config._attn_implementation == implementation:
             return True
-        attention.register()
+        if implementation != self._own_attention:
+            attention.register(implementation)
         try:
             self._model.set_attn_implementation(implementation)
         except (ValueError, ImportError, AttributeError):
@@ -287,7 +332,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def load(name: str, dtype: str, device: str) -> CausalLM:
+def load(name: str, dtype: str, device: str, compiled: bool = False) -> CausalLM:
     """Weights of a Hugging Face id or folder onto ``device``. Raises ModelError, saying what was expected, where they cannot be had."""
     import torch
     import transformers
@@ -303,7 +348,7 @@ def load(name: str, dtype: str, device: str) -> CausalLM:
                 f"scoring model {name!r}: its weights lack {lacking[0]} and {len(lacking) - 1:,} more; expected all of a causal LM's "
                 f"({type(model).__name__})"
             )
-        return CausalLM(name, model.to(device).eval(), device)
+        return CausalLM(name, model.to(device).eval(), device, compiled)
     except Exception as error:  # whatever a library says to weights that are not what they should be
         if is_out_of_memory(error):
             raise

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.batch_work import BatchWork
-from star_pipeline.adapters.scoring.causal_lm import CausalLM
+from star_pipeline.adapters.scoring.causal_lm import BatchLosses, CausalLM
 from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.adapters.scoring.paired_losses import GroupedLosses
 from star_pipeline.adapters.scoring.pass_scorer import BATCH_TOKENS as BATCH_TOKENS
@@ -46,7 +46,7 @@ class LocalScorer(PassScorer):
     def _compute(self, found: GroupedLosses) -> None:
         """Tell the mean loss of each pass; every device takes the next batch when it is done with one."""
         with self._numerics.in_force():
-            models = model_cache.take(self._source, self._numerics.dtype, self._devices, self._keep, self.weights)
+            models = model_cache.take(self._source, self._numerics, self._devices, self._keep, self.weights)
             work = self._planned(found, models[0].lengths.borders, models[0].ways_of)
         if len(models) == 1:
             self._drain(models[0], work)
@@ -57,7 +57,15 @@ class LocalScorer(PassScorer):
         self._learn(work)
 
     def _drain(self, model: CausalLM, work: BatchWork) -> None:
+        """A GPU is given a batch while it is busy with the one before."""
+        before: tuple[list[int], BatchLosses] | None = None
         while members := work.next():
             with self._numerics.in_force():  # a batch at a time: other threads embed between them
-                means = model.losses(work.passes, members)
-            work.done(members, means)
+                begun = model.begin(work.passes, members)
+            if before:
+                work.done(before[0], before[1].means())
+            before = (members, begun) if begun and model.device != "cpu" else None
+            if not before:
+                work.done(members, begun.means() if begun else None)
+        if before:
+            work.done(before[0], before[1].means())

@@ -8,32 +8,35 @@ import psutil
 
 from star_pipeline.adapters.scoring import causal_lm
 from star_pipeline.adapters.scoring.causal_lm import CausalLM
+from star_pipeline.adapters.scoring.numerics import Numerics
 from star_pipeline.config.scoring import KeepLoaded
 
 _MARGIN = 1.3
 """Times the weights' size: what a model needs while it is loaded and run."""
-_Key = tuple[str, str, str, tuple[str, ...]]
+_Key = tuple[str, str, str, str, tuple[str, ...]]
 _held: dict[_Key, list[CausalLM]] = {}
 _lock = threading.Lock()
 
 
-def take(name: str, dtype: str, devices: Sequence[str], keep: KeepLoaded, weights: str = "") -> list[CausalLM]:
+def take(name: str, numerics: Numerics, devices: Sequence[str], keep: KeepLoaded, weights: str = "") -> list[CausalLM]:
     """The model, once on each device; loaded if it is not yet, or if other ``weights`` of that name are.
 
     ``keep``: whether another model may stay loaded beside it (``both``), may not (``one``), or may as long as there is memory for
     both (``auto``). More than two are never kept.
     """
-    key = (name, weights, dtype, tuple(devices))
+    key = (name, weights, numerics.dtype, numerics.layers, tuple(devices))
     with _lock:
         for old in [held for held in _held if held[0] == name and held[1] != weights]:
             _drop(old)
-        if keep == "one" or (keep == "auto" and key not in _held and _held and not _fits(name, dtype, devices)):
+        if keep == "one" or (
+            keep == "auto" and key not in _held and _held and not _fits(name, numerics.dtype, devices)
+        ):
             for other in [held for held in _held if held != key]:
                 _drop(other)
         if key not in _held:
             while len(_held) > 1:
                 _drop(next(iter(_held)))
-            _held[key] = _load(name, dtype, devices)
+            _held[key] = _load(name, numerics, devices)
         _held[key] = _held.pop(key)  # the last used is the last to go
         return _held[key]
 
@@ -49,8 +52,9 @@ def clear() -> None:
         _drop(key)
 
 
-def _load(name: str, dtype: str, devices: Sequence[str]) -> list[CausalLM]:
-    return _freeing(lambda: [causal_lm.load(name, dtype, device) for device in devices])
+def _load(name: str, numerics: Numerics, devices: Sequence[str]) -> list[CausalLM]:
+    compiled = numerics.layers == "compiled"
+    return _freeing(lambda: [causal_lm.load(name, numerics.dtype, device, compiled) for device in devices])
 
 
 def _freeing(load: Callable[[], list[CausalLM]]) -> list[CausalLM]:

@@ -29,12 +29,14 @@ the whole process."""
 @dataclass(frozen=True)
 class Numerics:
     """``device`` is cpu or cuda (one or several); ``linear`` says who multiplies float32 matrices on a CPU: torch's default
-    library (``default``), or ``onednn``."""
+    library (``default``), or ``onednn``, ``layers`` whether a GPU runs a model's layers one operation after the other (``eager``) or
+    ``compiled``."""
 
     dtype: str
     device: str
     threads: int
     linear: str = "default"
+    layers: str = "eager"
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -53,11 +55,17 @@ class Numerics:
 
 
 def settle(
-    dtype: str, device: str, recorded: Numerics | None, *, here: bool = True, threads: int | None = None
+    dtype: str,
+    device: str,
+    recorded: Numerics | None,
+    *,
+    here: bool = True,
+    threads: int | None = None,
+    compiled: bool = False,
 ) -> Numerics:
-    """The settings with ``auto`` filled in: as ``recorded`` where the lake has scored before, else float32 on a CPU, bfloat16 on
-    a GPU, the faster of the libraries, and ``threads``, or this machine's. Raises ModelError where a device is not there, unless it
-    is not to be ``here``."""
+    """The settings with ``auto`` filled in: as ``recorded`` where the lake has scored before, else float32 on a CPU, bfloat16 on a GPU,
+    the faster of the libraries, ``threads``, or this machine's, and on a GPU layers as ``compiled`` says. Raises ModelError where a device
+    is not there, unless it is not to be ``here``."""
     import torch
 
     kind = device.split(":", 1)[0]
@@ -71,7 +79,8 @@ def settle(
     if dtype == "auto":
         dtype = recorded.dtype if recorded else "float32" if kind == "cpu" else "bfloat16"
     threads = recorded.threads if recorded else threads or torch.get_num_threads()
-    return Numerics(dtype, kind, threads, _linear(dtype, kind, threads, recorded))
+    layers = recorded.layers if recorded else "compiled" if compiled and kind == "cuda" else "eager"
+    return Numerics(dtype, kind, threads, _linear(dtype, kind, threads, recorded), layers)
 
 
 def devices(asked: str, numerics: Numerics) -> tuple[str, ...]:
@@ -98,10 +107,18 @@ def recorded_in(record: UPath) -> Numerics | None:
     return Numerics(**named) if "dtype" in named else None
 
 
-def settled_in(record: UPath, dtype: str, device: str, *, here: bool = True, threads: int | None = None) -> Numerics:
+def settled_in(
+    record: UPath,
+    dtype: str,
+    device: str,
+    *,
+    here: bool = True,
+    threads: int | None = None,
+    compiled: bool = False,
+) -> Numerics:
     """``settle`` with what the file ``record`` holds; it is written at the first time. What else is in the file stays."""
     recorded = recorded_in(record)
-    fixed = settle(dtype, device, recorded, here=here, threads=threads)
+    fixed = settle(dtype, device, recorded, here=here, threads=threads, compiled=compiled)
     if recorded is not None:
         return fixed
     kept = json.loads(record.read_text("utf-8")) if record.exists() else {}
@@ -109,7 +126,7 @@ def settled_in(record: UPath, dtype: str, device: str, *, here: bool = True, thr
     if kept:
         write_whole(record, data)
     elif write_once(record, data) != data:  # another was first, and what it settled holds
-        return settled_in(record, dtype, device, here=here, threads=threads)
+        return settled_in(record, dtype, device, here=here, threads=threads, compiled=compiled)
     return fixed
 
 

@@ -66,13 +66,16 @@ def load_tokenizer(name: str, version: str = "") -> ScoringTokenizer:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Token ids, and for each response token where in the response it begins and ends, in characters.
-
-    ``prompt`` is None where the chat template refuses the conversation.
-    """
+    """Token ids; ``prompt`` is None where the chat template refuses the conversation."""
 
     prompt: Tokens | None
     response: Tokens
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """For each token of a response where in it it begins and ends, in characters."""
+
     starts: Tokens
     ends: Tokens
 
@@ -102,6 +105,7 @@ class PassBuilder:
         self._template = template
         self._limit = min(max_length, tokenizer.context or max_length)
         self._encoded: dict[ScoringSample, _Encoded] = {}
+        self._cut_last = "", _Spans(np.empty(0, np.int32), np.empty(0, np.int32))
 
     def fit(self, samples: Sequence[ScoringSample]) -> list[ModelFit]:
         """What of each response fits; what was tokenised is kept until ``passes`` takes it."""
@@ -156,8 +160,9 @@ class PassBuilder:
         room = self._limit - len(self._start) - len(encoded.prompt)
         if len(encoded.response) <= room:
             return ModelFit("ok", len(sample.response))
+        spans = self._spans(sample.response)
         for count in range(room, self._skipped, -1):
-            chars = encoded.whole_characters(count)
+            chars = spans.whole_characters(count)
             # a cut inside a character is moved before it, and the text tokenised anew may need more tokens
             if chars and self._skipped < len(self._cut(sample, encoded, chars)) <= room:
                 return ModelFit("ok", chars)
@@ -167,8 +172,9 @@ class PassBuilder:
         """Tokens of the first ``chars`` characters: the own tokens where one ends just there, else tokenised anew."""
         if chars >= len(sample.response):
             return encoded.response
-        count = bisect.bisect_right(encoded.ends, chars)
-        if count and encoded.ends[count - 1] == chars == encoded.whole_characters(count):
+        spans = self._spans(sample.response)
+        count = bisect.bisect_right(spans.ends, chars)
+        if count and spans.ends[count - 1] == chars == spans.whole_characters(count):
             return encoded.response[:count]
         return self._ids([sample.response[:chars]])[0]
 
@@ -179,32 +185,35 @@ class PassBuilder:
         texts = [self._prompt(sample) for sample in new]
         distinct = list(dict.fromkeys(text for text in texts if text is not None))
         prompts = dict(zip(distinct, self._ids(distinct), strict=True))
-        responses = self._with_offsets([sample.response for sample in new])
+        responses = self._ids([sample.response for sample in new])
         for sample, text, response in zip(new, texts, responses, strict=True):
             prompt = prompts[text] if text is not None else None
             if self._template == "chat" and prompt is not None and len(prompt) and prompt[0] == self._tokenizer.start:
                 prompt = prompt[1:]
-            self._encoded[sample] = _Encoded(prompt, *response)
+            self._encoded[sample] = _Encoded(prompt, response)
 
     def _ids(self, texts: Sequence[str]) -> list[Tokens]:
-        encoded = self._tokenizer.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [np.array(ids, dtype=np.int32) for ids in encoded]
-
-    def _with_offsets(self, texts: Sequence[str]) -> list[tuple[Tokens, Tokens, Tokens]]:
         tokenizer = self._tokenizer.tokenizer
-        if not tokenizer.is_fast:
-            return [self._offsets_by_decoding(text, ids) for text, ids in zip(texts, self._ids(texts), strict=True)]
-        encoding = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-        made = []
-        for ids, offsets in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-            spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
-            made.append((np.array(ids, dtype=np.int32), spans[:, 0].copy(), spans[:, 1].copy()))
-        return made
+        encoded = tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
+        )
+        return [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
-    def _offsets_by_decoding(self, text: str, ids: Tokens) -> tuple[Tokens, Tokens, Tokens]:
-        decode = self._tokenizer.tokenizer.decode
+    def _spans(self, text: str) -> _Spans:
+        """Of one response, when it is to be cut: for all, this takes as long as tokenising does."""
+        if text != self._cut_last[0]:
+            self._cut_last = text, self._find_spans(text)
+        return self._cut_last[1]
+
+    def _find_spans(self, text: str) -> _Spans:
+        tokenizer = self._tokenizer.tokenizer
+        if tokenizer.is_fast:
+            offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            spans = np.array(offsets, dtype=np.int32).reshape(-1, 2)
+            return _Spans(spans[:, 0], spans[:, 1])
+        ids, decode = self._ids([text])[0], tokenizer.decode
         ends = [min(len(decode(ids[:count])), len(text)) for count in range(1, len(ids) + 1)]
-        return ids, np.array([0, *ends[:-1]], dtype=np.int32)[: len(ids)], np.array(ends, dtype=np.int32)
+        return _Spans(np.array([0, *ends[:-1]], dtype=np.int32)[: len(ids)], np.array(ends, dtype=np.int32))
 
     def _prompt(self, sample: ScoringSample) -> str | None:
         """The prompt's text; None where the tokenizer's chat template takes conversations, but not this one."""

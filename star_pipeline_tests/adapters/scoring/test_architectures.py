@@ -8,7 +8,7 @@ import pytest
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.causal_lm import CausalLM, ExecutionModes
 from star_pipeline.adapters.scoring.local import LocalScorer
-from star_pipeline.adapters.scoring.numerics import settle
+from star_pipeline.adapters.scoring.numerics import Numerics, settle
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.errors import ModelError
 from star_pipeline.core.ports import ScoringSample
@@ -45,7 +45,7 @@ def test_equals_a_plain_computation(architecture, tmp_path):
     folder = save_model(tmp_path, architecture, TEXTS)
     scorer = LocalScorer(str(folder), settle("float32", "cpu", None), "plain", 512, batch_tokens=200)
     found = scorer.losses(SAMPLES, [len(sample.response) for sample in SAMPLES])
-    [model] = model_cache.take(str(folder), "float32", ("cpu",), "auto")
+    [model] = model_cache.take(str(folder), Numerics("float32", "cpu", 1), ("cpu",), "auto")
     assert model.ways == WAYS[architecture]
     plain = OneByOne(folder)
     for sample, loss in zip(SAMPLES, found, strict=True):
@@ -81,7 +81,7 @@ def test_half_precision_is_near_and_takes_the_fast_ways(dtype, tmp_path):
     folder = save_model(tmp_path, "llama", TEXTS, initializer_range=0.05)
     scorer = LocalScorer(str(folder), settle(dtype, "cpu", None), "plain", 512)
     found = scorer.losses(SAMPLES, [len(sample.response) for sample in SAMPLES])
-    [model] = model_cache.take(str(folder), dtype, ("cpu",), "auto")
+    [model] = model_cache.take(str(folder), Numerics(dtype, "cpu", 1), ("cpu",), "auto")
     assert model.ways == FAST
     plain = OneByOne(folder)
     for sample, loss in zip(SAMPLES, found, strict=True):

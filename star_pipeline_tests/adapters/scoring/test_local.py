@@ -266,9 +266,9 @@ def test_models_stay_loaded_and_one_alone_where_there_is_room_for_one(folder, tm
         for name in (folder, other):
             scorer(name, keep=keep).losses(SAMPLES[:1], [5])
         assert model_cache.loaded() == there
-    [before] = model_cache.take(str(other), "float32", ("cpu",), "one")
+    [before] = model_cache.take(str(other), Numerics("float32", "cpu", 1), ("cpu",), "one")
     scorer(other, keep="one").losses(SAMPLES[:1], [5])
-    assert model_cache.take(str(other), "float32", ("cpu",), "one") == [before]
+    assert model_cache.take(str(other), Numerics("float32", "cpu", 1), ("cpu",), "one") == [before]
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(folder, tmp_path):

@@ -103,8 +103,7 @@ class Replica:
     def _model(self, model: ReplicaModel):  # type: ignore[no-untyped-def]  # CausalLM, which is not imported with this module
         from star_pipeline.adapters.scoring import model_cache
 
-        devices, dtype = (self._device,), self._numerics.dtype
-        return model_cache.take(model.source, dtype, devices, self._keep, model.weights)[0]
+        return model_cache.take(model.source, self._numerics, (self._device,), self._keep, model.weights)[0]
 
     def _other_weights(self, model: ReplicaModel) -> str:
         from star_pipeline.adapters.scoring.weights import weights_of

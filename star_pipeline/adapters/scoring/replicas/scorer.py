@@ -134,4 +134,4 @@ def settled_for_replicas(record: UPath, scoring: ScoringConfig) -> Numerics:
             f"scoring.ray.cpus: {settings.cpus}, and the lake's scores are computed with {recorded.threads} threads, on which last digits "
             "may depend; leave scoring.ray.cpus out, or use another lake"
         )
-    return settled_in(record, scoring.dtype, kind, here=False, threads=settings.cpus)
+    return settled_in(record, scoring.dtype, kind, here=False, threads=settings.cpus, compiled=scoring.compile_layers)
