@@ -101,7 +101,7 @@ def run_pipeline(
         progress.note(line)
     with lake_lock(settings, lake).hold("star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
-        with instance:
+        with instance, lake.as_listed("tables"):  # who holds the lake is the only one that writes shards
             lake.sweep()
             for line in calibration_told(lake, settings, config):
                 progress.note(line)

@@ -41,6 +41,8 @@ SIMILARITY = "near_duplicate_similarity"
 """In task_domains' own metadata: the cosine that its groups of near-duplicates were made with."""
 _CELL = 70
 PUBLISHED_GROUP = "5_publish"
+_PUBLISHED_FROM = ("tables", "star_dataset", "journal", "calibration", "study")
+"""The folders of a lake that what is made of all shards looks into, again and again."""
 _ERROR = dg.AssetCheckSeverity.ERROR
 
 
@@ -105,14 +107,17 @@ def lake_asset(
             def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:  # as in Body
                 try:
                     held: AbstractContextManager[None] = nullcontext()
+                    listed: AbstractContextManager[None] = nullcontext()
                     if locked:
                         inputs.pop(lock).require()
                     else:
                         settings = inputs[configured] if configured in resources else inputs.pop(configured)
-                        own = lake_lock(settings.load(), inputs[scope.name("lake")].open())
-                        held = alone(own, f"run {context.run.run_id[:8]}")
+                        home = inputs[scope.name("lake")].open()
+                        held = alone(lake_lock(settings.load(), home), f"run {context.run.run_id[:8]}")
+                        if group == PUBLISHED_GROUP:  # made of every shard, as they are now
+                            listed = home.as_listed(*_PUBLISHED_FROM)
                     given = {resources.get(name, name): value for name, value in inputs.items()}
-                    with held, _less_garbage_collection():
+                    with held, listed, _less_garbage_collection():
                         result = function(context, **given)
                 except Blocked as error:
                     yield check_result(error.finding)

@@ -12,6 +12,7 @@ from typing import IO, Any
 from upath import UPath
 from upath.implementations.cloud import S3Path
 
+from star_pipeline.adapters.stores.listing import listed_of
 from star_pipeline.adapters.stores.local import LocalStore
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import Store, Stored
@@ -38,7 +39,7 @@ class StorePath(S3Path):
     def store(self) -> Store:
         from star_pipeline.adapters.stores.objects import object_store
 
-        return object_store(self.drive)
+        return listed_of(self.drive) or object_store(self.drive)
 
     @property
     def key(self) -> str:

@@ -157,6 +157,39 @@ def test_a_file_made_here_is_put_whole_and_is_the_copy(bucket):
     assert not [*Path(str(lake.workspace)).glob(".*partial*")]
 
 
+def test_a_listed_lake_is_as_it_was_with_what_is_written_through_it(bucket, monkeypatch):
+    lake = Lake.at(f"{bucket}/lake")
+    one, two, seed = (lake.root / name for name in ("tables/candidates/1.parquet", "tables/x.parquet", "seeds/s"))
+    one.write_bytes(b"old")
+    with lake.as_listed("tables"):
+        assert (one.read_bytes(), two.exists(), seed.exists()) == (b"old", False, False)
+        one.store.put(one.key, b"mine")
+        two.write_bytes(b"new")
+        assert (one.read_bytes(), one.open("rb").read(), one.stored.size) == (b"mine", b"mine", 4)
+        assert {path.name for path in (lake.root / "tables").rglob("*")} == {"1.parquet", "x.parquet"}
+        with ThreadPoolExecutor(1) as another:  # who sees the bucket itself
+            another.submit(lambda: (two.unlink(), seed.write_bytes(b"s"))).result()
+        assert (two.exists(), seed.exists()) == (True, True)
+        with lake.as_listed("tables"):
+            assert not two.exists()
+            two.write_bytes(b"again")
+        assert (two.read_bytes(), two.stored.size) == (b"again", 5)
+        two.unlink()
+        assert not two.exists()
+        with pytest.raises(FileNotFoundError):
+            two.read_bytes()
+    with lake.as_listed("tables"):
+        assert one.exists()
+        with ThreadPoolExecutor(1) as another:
+            another.submit(one.write_bytes, b"theirs").result()
+        assert one.read_bytes() == b"mine"  # its copy is that version
+        [copy] = lake.local_files([one])
+        os.truncate(copy, 2)  # as a power cut may leave it
+        with pytest.raises(StoreError, match="changed while it was read; do the same again"):
+            one.read_bytes()
+    assert one.read_bytes() == b"theirs"
+
+
 def test_two_lakes_and_two_endpoints_have_workspaces_of_their_own(tmp_path):
     places = {
         workspace_of(address, {"STAR_WORKSPACE": str(tmp_path), "AWS_ENDPOINT_URL": endpoint})

@@ -1,8 +1,5 @@
 """What is wrong with a store is said in one line, at once, with its remedy."""
 
-import http.client
-import http.server
-import threading
 import time
 from contextlib import contextmanager
 
@@ -17,6 +14,7 @@ from star_pipeline.adapters.stores.settings import S3Settings
 from star_pipeline.adapters.stores.trouble import in_one_line
 from star_pipeline.core.errors import ConfigError, StoreError
 from star_pipeline.core.records import MemoryEntry
+from star_pipeline_tests.s3_server import Reply, behind
 
 
 def said(bucket: str, bank: bool = True, **changed: str) -> str:
@@ -154,43 +152,12 @@ def test_a_bank_in_a_bucket_finds_what_one_in_a_folder_finds(bucket, tmp_path):
 @contextmanager
 def careless(server):
     """The server behind one that answers a put which finds its place taken as if it had been free, and then it has been."""
-    upstream = server.endpoint.removeprefix("http://")
 
-    class Careless(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answered(method, path, body, reply):
+        if reply.status != 412:
+            return reply
+        server.overwrite(path, body)
+        return Reply(200, {"ETag": '"careless"'}, b"")
 
-        def answer(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = http.client.HTTPConnection(upstream, timeout=20)
-            asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                asked.putheader(name, value)
-            asked.endheaders(body)
-            reply = asked.getresponse()
-            content, status, headers = reply.read(), reply.status, dict(reply.headers)
-            if status == 412:
-                server.overwrite(self.path, body)
-                content, status, headers = b"", 200, {"ETag": '"careless"'}
-            self.send_response(status)
-            for name in ("ETag", "Last-Modified", "Content-Type"):
-                if name in headers:
-                    self.send_header(name, headers[name])
-            length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
-            self.send_header("Content-Length", length)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
-
-        def log_message(self, *args):
-            pass
-
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
-    proxy.daemon_threads = True
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_address[1]}"
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
+    with behind(server, answered) as endpoint:
+        yield endpoint
