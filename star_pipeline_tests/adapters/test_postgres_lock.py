@@ -9,8 +9,8 @@ import textwrap
 import pytest
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.locks.database import PostgresLakeLock
-from star_pipeline.adapters.locks.file import FileLakeLock
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import LakeBusy, StorageTrouble
 from star_pipeline.core.locking import command_at_work

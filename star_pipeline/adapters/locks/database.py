@@ -16,7 +16,7 @@ from typing import Any
 from star_pipeline.adapters.held import unwatch, watch
 from star_pipeline.adapters.journal.postgres.schema import is_there, prepare
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.locks.file import FileLakeLock
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import LakeBusy, StorageTrouble
 from star_pipeline.core.locking import Holder

@@ -18,6 +18,7 @@ from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import Store, Stored
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NO_BUCKET = re.compile(r"\.\.|^xn--|^\d+(\.\d+){3}$")
 _NEARLY = re.compile(r"s3:", re.IGNORECASE)
 _SEGMENT = re.compile(r"[A-Za-z0-9=+@._-]+")
 
@@ -116,10 +117,10 @@ def path_at(place: str) -> UPath:
         )
     bucket, _, prefix = rest.strip("/").partition("/")
     odd = [part for part in prefix.split("/") if not _SEGMENT.fullmatch(part) or part in (".", "..")] if prefix else []
-    if not _BUCKET.fullmatch(bucket) or odd:
+    if not _BUCKET.fullmatch(bucket) or _NO_BUCKET.search(bucket) or odd:
         raise ConfigError(
-            f"{place}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, . and -, the prefix of letters, digits "
-            "and .-_=+@ between slashes"
+            f"{place}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, . and - (no address, no two dots, and "
+            "not xn-- first), the prefix of letters, digits and .-_=+@ between slashes"
         )
     return StorePath("/".join(part for part in (f"s3://{bucket}", prefix) if part))
 

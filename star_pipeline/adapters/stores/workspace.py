@@ -14,6 +14,7 @@ from upath import UPath
 
 from star_pipeline.adapters.stores.listing import ListedStore, listed_as, listed_of
 from star_pipeline.adapters.stores.paths import StorePath
+from star_pipeline.adapters.stores.profiles import profile_of
 from star_pipeline.adapters.temporary_files import unfinished, unfinished_files
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import Stored
@@ -26,7 +27,10 @@ _FORGOTTEN_S = 3600.0
 def workspace_of(address: str, environment: Mapping[str, str] = os.environ) -> Path:
     """The folder of the lake at ``address`` on this machine: below STAR_WORKSPACE, else below the user's cache."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", address.removeprefix("s3://")).strip("-")[:60]
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        found = profile_of(environment, keys=False).get("AWS_ENDPOINT_URL")
+        endpoint = found.value if found else ""
     name = f"{readable}-{_short(f'{endpoint} {address}')[:8]}"
     if given := environment.get("STAR_WORKSPACE"):
         return Path(os.path.abspath(Path(given).expanduser())) / name

@@ -104,6 +104,11 @@ def test_paths_of_objects_are_as_those_of_files(bucket):
         "s3://bucket/a?b",
         "s3://bucket/a//b",
         "s3://bucket/../x",
+        "s3://a..bucket/x",
+        "s3://192.168.5.4/x",
+        "s3://xn--bucket/x",
+        "s3://bu/x",
+        "s3://bucket_of_mine/x",
     ],
 )
 def test_a_place_that_cannot_be_is_refused_in_one_line(place):
