@@ -13,6 +13,7 @@ from rich.console import Console
 
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
+from star_pipeline.adapters.journal.older import passed_over as passed_over_journal
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.preflight import describe_model, describe_served
@@ -207,6 +208,8 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
         lake.journal_folder(None)
         yield True, f"no replies yet; the first machine that runs {lake.root} is the one that keeps them"
         return
+    if line := passed_over_journal(settings, lake):
+        yield True, line
     journal = open_journal(settings, lake)
     try:
         right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]

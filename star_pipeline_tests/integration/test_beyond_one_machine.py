@@ -15,9 +15,10 @@ from star_pipeline.commands.run import run_pipeline
 from star_pipeline.commands.storage import storage_trouble
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
-from star_pipeline.core.errors import StarError
+from star_pipeline.core.errors import LakeError, StarError
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
+from star_pipeline_tests.journals import add, run
 from star_pipeline_tests.llm_server import chat_server
 
 
@@ -81,6 +82,14 @@ def test_a_server_that_goes_away_in_mid_run_is_one_line_and_nothing_is_paid_twic
         side.at_request = 0
         side.run("local", server, None)
         assert side.contents("lake") == side.contents("local")
+
+
+def test_a_run_stops_before_it_pays_for_what_an_older_journal_holds(side):
+    lake = side.lake("lake")
+    run(lake.journal_folder(None), lambda journal: add(journal, 1), lake.lake_id)
+    with chat_server(side.answer) as server, pytest.raises(LakeError, match=r"1 replies that are not in PostgreSQL "):
+        side.run("lake", server, SHARED)
+    assert not side.asked
 
 
 def test_doctor_tells_what_the_database_holds_and_what_is_wrong_with_it(side, monkeypatch, capsys):

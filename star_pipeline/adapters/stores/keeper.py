@@ -20,6 +20,16 @@ def kept_in(journal: UPath) -> bool:
     return bool((journal / _OWN).exists())
 
 
+def keeper_elsewhere(root: UPath, journal: UPath) -> tuple[str, str, UPath] | None:
+    """(host, folder, the note that says so) of another machine that kept the replies; None where none did, or this one."""
+    note, own = root / "journal" / _NAME, journal / _OWN
+    if not note.is_file():
+        return None
+    told = json.loads(note.read_bytes())
+    mine = own.exists() and own.read_text("utf-8") == told["id"]
+    return None if mine else (told["host"], told["folder"], note)
+
+
 def require_kept_here(root: StorePath, journal: UPath, from_now_on: bool) -> None:
     """Raises LakeError where another machine keeps the replies. ``from_now_on``: be the one that does, where nobody is yet."""
     note, own = root / "journal" / _NAME, journal / _OWN
