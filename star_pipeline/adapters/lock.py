@@ -14,7 +14,7 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
-from star_pipeline.core.locking import Holder
+from star_pipeline.core.locking import Holder, Kind
 
 _LOOK_S = 0.2
 """s: how long a look at the lock may keep somebody from it, at most."""
@@ -39,22 +39,17 @@ class FileLakeLock:
         hold_for_good(self._lake, owner)
 
     def holder(self) -> Holder | None:
-        """By the note that he has left."""
-        note = _read(_note(self._lake.lock))
-        try:
-            found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
-        except (KeyError, ValueError, TypeError):
-            return None
-        return found if _lives(self._lake, found) else None
+        return _holder(self._lake, self._lake.lock)
 
-    def is_held_by(self, host: str, pid: int) -> bool | None:
+    def is_held_by(self, host: str, pid: int, kind: Kind = "lake") -> bool | None:
+        path = self._lake.study_lock if kind == "study" else self._lake.lock
         try:
             # a lake in object storage has such a file on each machine
-            if self._lake.shared or not self._lake.lock.exists():
+            if self._lake.shared or not path.exists():
                 return None
         except OSError:
             return None
-        found = self.holder()
+        found = _holder(self._lake, path)
         return found is not None and (found.host, found.pid) == (host, pid)
 
 
@@ -98,13 +93,23 @@ def hold_for_good(lake: Lake, owner: str) -> None:
 _kept: list[filelock.BaseFileLock] = []
 
 
-def _lives(lake: Lake, holder: Holder) -> bool:
-    """Whether a holder that has left its note still holds the lake: one that was killed leaves it for good."""
+def _holder(lake: Lake, path: UPath) -> Holder | None:
+    """Who holds this lock, by the note that he has left."""
+    note = _read(_note(path))
+    try:
+        found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found if _lives(lake, path, found) else None
+
+
+def _lives(lake: Lake, path: UPath, holder: Holder) -> bool:
+    """Whether a holder that has left its note still holds the lock: one that was killed leaves it for good."""
     if holder.host == socket.gethostname():  # to try the lock could push aside a run that is just starting
         return psutil.pid_exists(holder.pid)
     # of a process on another machine the lock alone tells
     try:
-        with filelock.UnixFileLock(lake.local(lake.lock), timeout=0, thread_local=False):
+        with filelock.UnixFileLock(lake.local(path), timeout=0, thread_local=False):
             return False
     except filelock.Timeout:
         return True

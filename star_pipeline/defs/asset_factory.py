@@ -30,9 +30,11 @@ from star_pipeline.defs.scope import Presentation, Scope
 from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
+from star_pipeline.instance.home import database_of
+from star_pipeline.instance.processes import told_to_hold
 
-Alone = Callable[[LakeLock, str], AbstractContextManager[None]]
-"""Holds a lake for an owner while an asset is made."""
+Alone = Callable[[LakeLock, str, AbstractContextManager[None]], AbstractContextManager[None]]
+"""Holds a lake for an owner while an asset is made; the last one, which tells so of the run, may be entered once it is held."""
 Metadata = Mapping[str, Any]
 """What Dagster shows beside a result. Any: its union of all that it can show has no public name."""
 Body = Callable[..., Any]
@@ -64,7 +66,7 @@ class LakeAsset:
     code_version: str | None = None
 
 
-def _publishing(lock: LakeLock, owner: str) -> AbstractContextManager[None]:
+def _publishing(lock: LakeLock, owner: str, _: AbstractContextManager[None]) -> AbstractContextManager[None]:
     return lock.hold_publishing(owner)
 
 
@@ -113,7 +115,9 @@ def lake_asset(
                     else:
                         settings = inputs[configured] if configured in resources else inputs.pop(configured)
                         home = inputs[scope.name("lake")].open()
-                        held = alone(lake_lock(settings.load(), home), f"run {context.run.run_id[:8]}")
+                        read, run_id = settings.load(), context.run.run_id
+                        telling = told_to_hold(context.instance, run_id, home, database_of(read), "study")
+                        held = alone(lake_lock(read, home), f"run {run_id[:8]}", telling)
                         if group == PUBLISHED_GROUP:  # made of every shard, as they are now
                             listed = home.as_listed(*_PUBLISHED_FROM)
                     given = {resources.get(name, name): value for name, value in inputs.items()}
