@@ -16,7 +16,7 @@ from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
 from star_pipeline.adapters.journal.older import passed_over as passed_over_journal
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lake_lock
-from star_pipeline.adapters.preflight import describe_model, describe_served
+from star_pipeline.adapters.preflight import describe_embedding, describe_model, describe_served
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.scoring_weights import changed_since
@@ -260,8 +260,6 @@ def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
 
 def _models(settings: StarConfig, lake: Lake, compared: bool = True) -> Iterator[Diagnosis]:
     """``compared``: with the weights that the lake's scores are of."""
-    from star_pipeline.adapters.embedder import embedding_source
-
     scoring, sound = settings.scoring, True
     for role, name in zip(("small", "large"), scoring.models, strict=True):
         try:
@@ -276,9 +274,8 @@ def _models(settings: StarConfig, lake: Lake, compared: bool = True) -> Iterator
             not changed,
             changed or f"weights {', '.join(f'{name} {now}' for name, now in present.items()) or 'not there yet'}",
         )
-    source = embedding_source(settings.memory.embedding)
-    bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
-    yield True, f"embedding {settings.memory.embedding}: {bundled}"
+    embedding = settings.memory.embedding
+    yield True, f"embedding {embedding}: {describe_embedding(embedding)}"
 
 
 def _replicas(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
