@@ -1,4 +1,4 @@
-"""A real webserver and daemon on a lake, driven over GraphQL as the UI drives them."""
+"""Dagster's services as processes: a code server, webserver and daemon on a lake, driven over GraphQL as the UI drives them."""
 
 import contextlib
 import json
@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,9 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._grpc.client import DagsterGrpcClient
+
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
 from star_pipeline.config import load_config
+from star_pipeline_tests.elsewhere import kill
 
 FAKES = "star_pipeline_tests.fake_definitions"
 
@@ -27,11 +33,71 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Service:
+    """A process, and the file to which it writes what it says."""
+
+    def __init__(self, command: Sequence[str], log: Path, **options: Any) -> None:
+        self.log, self.name = log, log.stem
+        with log.open("ab") as said:
+            self.process = subprocess.Popen(command, stdout=said, stderr=said, **options)
+
+    def must_live(self) -> None:
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} has ended with code {self.process.returncode}; {self.said()}")
+
+    def said(self) -> str:
+        return f"it said last:\n{self.log.read_text('utf-8', 'replace')[-3000:]}"
+
+    def kill(self) -> None:
+        """As its machine dies, with all that it started."""
+        kill(psutil.Process(self.process.pid))
+        self.process.wait()
+
+
+def until(
+    what: str, found: Callable[[], Any], patience: float, services: Sequence[Service] = (), pause: float = 0.5
+) -> Any:
+    """Ask again and again until the answer is true.
+
+    AssertionError with what they said where patience runs out or one of the services has ended.
+    """
+    end, trouble = time.monotonic() + patience, ""
+    while time.monotonic() < end:
+        for service in services:
+            service.must_live()
+        try:
+            if answer := found():
+                return answer
+            trouble = ""
+        except (OSError, DagsterUserCodeUnreachableError) as error:  # it does not listen yet, or is busy
+            trouble = f"; last it was: {type(error).__name__}: {error}"
+        time.sleep(pause)
+    said = "".join(f"\n{service.name}: {service.said()}" for service in services)
+    raise AssertionError(f"no {what} within {patience:.0f} s{trouble}{said}")
+
+
+@contextlib.contextmanager
+def code_server(
+    target: Sequence[str], host: str, port: int, log: Path, patience: float = 180.0, **options: Any
+) -> Iterator[Service]:
+    """``dagster api grpc`` on a target such as ``-m MODULE``; the block begins when it answers, as webserver and daemon need it."""
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    command = [dagster, *f"api grpc --host {host} --port {port}".split(), *target]
+    server = Service(command, log, **options)
+    try:
+        client = DagsterGrpcClient(host=host, port=port)
+        until("answer of the code server", lambda: client.ping("there"), patience, [server], 0.1)
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
 class Daemon:
     """Speaks GraphQL with the webserver. Jobs and sensors go by their names; ``module`` is what was loaded."""
 
-    def __init__(self, port: int, module: str) -> None:
-        self.url, self.module = f"http://127.0.0.1:{port}", module
+    def __init__(self, port: int, module: str, services: Sequence[Service] = ()) -> None:
+        self.url, self.module, self.services = f"http://127.0.0.1:{port}", module, services
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -42,20 +108,26 @@ class Daemon:
         return dict(answer["data"])
 
     def until(self, what: str, found: Callable[[], Any], patience: float = 120.0) -> Any:
-        """Ask again and again until the answer is true; an AssertionError that names ``what`` when patience runs out."""
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                answer = found()
-                if answer:
-                    return answer
-            time.sleep(0.5)
-        raise AssertionError(f"no {what} within {patience:.0f} s")
+        """What ``found`` answers as soon as that is true; an AssertionError that names ``what`` where it does not become so."""
+        return until(what, found, patience, self.services)
 
     def loaded(self) -> bool:
-        query = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }"
-        entries = self.ask(query)["workspaceOrError"]["locationEntries"]
-        return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+        """Whether every location has its definitions; one whose server was not there when it was looked at is loaded anew.
+
+        A status of LOADED tells only that the webserver has looked, also where it met nobody.
+        """
+        query = """{ workspaceOrError { __typename ... on PythonError { message } ... on Workspace { locationEntries {
+            name loadStatus locationOrLoadError { __typename ... on PythonError { className message } } } } } }"""
+        workspace = self.ask(query)["workspaceOrError"]
+        assert "locationEntries" in workspace, workspace
+        found = {entry["name"]: entry["locationOrLoadError"] or {} for entry in workspace["locationEntries"]}
+        for name, location in found.items():
+            if location.get("className") == DagsterUserCodeUnreachableError.__name__:
+                reload = "mutation($n: String!) { reloadRepositoryLocation(repositoryLocationName: $n) { __typename } }"
+                self.ask(reload, n=name)
+            elif location.get("__typename") == "PythonError":
+                raise AssertionError(f"{name} could not be loaded: {location['className']}: {location['message']}")
+        return bool(found) and all(location.get("__typename") == "RepositoryLocation" for location in found.values())
 
     @property
     def _repository(self) -> dict[str, str]:
@@ -131,19 +203,15 @@ def dagster_ui(
         command = dg_dev("127.0.0.1", port, module)
     else:
         command = [*command, "--port", str(port)]
-    with (
-        log.open("wb") as said,
-        subprocess.Popen(
-            command, env=environment(str(config), lake), stdout=said, stderr=said, start_new_session=True
-        ) as process,
-    ):
-        daemon = Daemon(port, module)
+    service = Service(command, log, env=environment(str(config), lake), start_new_session=True)
+    daemon = Daemon(port, module, [service])
+    try:
+        daemon.until("definitions", daemon.loaded)
+        yield daemon
+    finally:
+        service.process.send_signal(signal.SIGTERM)
         try:
-            daemon.until("definitions", daemon.loaded)
-            yield daemon
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            service.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(service.process.pid, signal.SIGKILL)
+            service.process.wait()

@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import http.client
+import http.server
 import json
 import os
 import shutil
@@ -11,11 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -159,6 +163,59 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered, or what is to be told instead."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+
+@contextlib.contextmanager
+def behind(server: S3Server, heard: Callable[[str, str, bytes, Reply], Reply]) -> Iterator[str]:
+    """The endpoint of a server that hands all on to this one; ``heard`` (method, path, body, the reply) says what is answered."""
+    upstream = server.endpoint.removeprefix("http://")
+
+    class HandsOn(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked = http.client.HTTPConnection(upstream, timeout=20)
+            asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                asked.putheader(name, value)
+            asked.endheaders(body)
+            with asked.getresponse() as answer:
+                reply = Reply(answer.status, dict(answer.headers), answer.read())
+            asked.close()
+            reply = heard(self.command, self.path, body, reply)
+            self.send_response(reply.status)
+            for name in ("ETag", "Last-Modified", "Content-Type"):
+                if name in reply.headers:
+                    self.send_header(name, reply.headers[name])
+            length = reply.headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(reply.content))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(reply.content)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HandsOn)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
 
 
 @pytest.fixture(scope="session")

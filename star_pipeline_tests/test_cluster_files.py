@@ -18,6 +18,7 @@ import star_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.instance.console import LOCATION
 from star_pipeline.instance.home import CLUSTER_YAML, DAGSTER_YAML, database_of
+from star_pipeline_tests.daemon import free_port
 
 PACKAGE = Path(star_pipeline.__file__).parent
 FILES = PACKAGE / "guides" / "cluster"
@@ -28,6 +29,7 @@ DOCKERFILE = (FILES / "Dockerfile").read_text("utf-8")
 STAR = yaml.safe_load(COMPOSE)["x-star"]
 SERVICES = yaml.safe_load(COMPOSE)["services"]
 SCRIPTS = {entry.name for entry in metadata.entry_points(group="console_scripts")}
+HEALTH = "dagster api grpc-health-check"
 OURS = re.compile(r"\b(?:STAR|DAGSTER)_[A-Z_]+\b")
 
 
@@ -53,14 +55,24 @@ def test_every_service_of_ours_runs_a_command_that_is_there_on_the_definitions_t
         assert service["command"][0] in SCRIPTS
         for flag, value in zip(service["command"], service["command"][1:], strict=False):
             assert flag != "-m" or importlib.util.find_spec(value)
-    health = ours["code"]["healthcheck"]["test"]
-    said = subprocess.run(
-        [str(Path(sys.executable).with_name(health[1])), *health[2:4], "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "-p, --port" in said.stdout
+
+
+def test_webserver_and_daemon_start_when_the_code_server_answers():
+    health = SERVICES["code"]["healthcheck"]["test"]
+    port = SERVICES["code"]["command"][SERVICES["code"]["command"].index("-p") + 1]
+    assert health == ["CMD", *HEALTH.split(), "-p", port]
+    [deployment] = VALUES["dagster-user-deployments"]["deployments"]
+    image, ready = deployment["image"], f"{HEALTH} -h {deployment['name']} -p {deployment['port']}"
+    for name in ("webserver", "daemon"):
+        assert SERVICES[name]["depends_on"]["code"] == {"condition": "service_healthy"}
+        [waits] = VALUES[f"dagster{name.capitalize()}"]["extraPrependedInitContainers"]
+        assert waits["image"] == f"{image['repository']}:{image['tag']}"
+        assert waits["command"] == ["sh", "-c", f"until {ready}; do sleep 2; done"]
+        shown = GUIDE.index(f"\n   until {HEALTH} -h code.example.org -p 4000; do sleep 1; done\n")
+        assert GUIDE.index("\n   dagster api grpc -m") < shown < GUIDE.index(f"\n   dagster-{name} ")
+    nobody = [*HEALTH.split()[1:], "-h", "127.0.0.1", "-p", str(free_port())]
+    said = subprocess.run([Path(sys.executable).with_name("dagster"), *nobody], capture_output=True, text=True)
+    assert (said.returncode, "Unable to connect" in said.stdout) == (1, True), said.stderr
 
 
 def test_compose_names_services_files_and_places_that_it_has():

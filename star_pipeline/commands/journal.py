@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from star_pipeline.adapters.journal.copying import copy_journal
+from star_pipeline.adapters.journal.older import note_copied
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lake_lock
 from star_pipeline.adapters.postgres import Postgres
@@ -33,6 +34,7 @@ def run_copy(config: str, lake: Lake, source: str | None, progress: Progress) ->
             told = done
 
         copied = copy_journal(folder, postgres, tell)
+        note_copied(lake, postgres)
     beside = f", {copied.reservations:,} open reservations" if copied.reservations else ""
     beside += f", {copied.batches:,} open batches" if copied.batches else ""
     return (

@@ -13,6 +13,8 @@ from star_pipeline.adapters.consistency import misfits
 from star_pipeline.adapters.dataset_files import is_published, made_of, read_manifest
 from star_pipeline.adapters.decontamination import question_files
 from star_pipeline.adapters.interrupts import noticed
+from star_pipeline.adapters.journal.older import passed_over as passed_over_journal
+from star_pipeline.adapters.journal.older import require_copied
 from star_pipeline.adapters.journal.opening import read_spend
 from star_pipeline.adapters.lake import Lake, content_hash
 from star_pipeline.adapters.locks import lake_lock
@@ -97,11 +99,12 @@ def run_pipeline(
     began = time.monotonic()
     settings = load_config(config)
     lake.prepare()
-    for line in told_of_workspace(lake, settings):
-        progress.note(line)
+    for line in (*told_of_workspace(lake, settings), passed_over_journal(settings, lake)):
+        if line:
+            progress.note(line)
     with lake_lock(settings, lake).hold("star-pipeline run"), noticed() as interrupted:
         instance = open_instance(lake, at_the_console=True, database=database_of(settings), held=True)
-        with instance:
+        with instance, lake.as_listed("tables"):  # who holds the lake is the only one that writes shards
             lake.sweep()
             for line in calibration_told(lake, settings, config):
                 progress.note(line)
@@ -272,6 +275,7 @@ class _Work:
         if questions := self._settings.dataset.decontaminate:
             read_questions(questions, self._settings.seed_fields)
         if "chat" not in self._replaced and costly != {"ifd_scores"}:
+            require_copied(self._settings, self._lake)
             check_agents(self._settings)
         if "scorer" not in self._replaced and costly != {"judge_verdicts"}:
             check_scoring_models(self._settings.scoring)

@@ -2,7 +2,10 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Kind = Literal["lake", "study"]
+"""Of the locks of a lake those of which a run tells that its process has it: ``hold`` and ``hold_study``."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class LakeLock(Protocol):
         """Who holds the lake now (``hold``), as far as that can be told without taking it."""
         ...
 
-    def is_held_by(self, host: str, pid: int) -> bool | None:
-        """Whether this process, on whatever machine, holds the lake now; None where that cannot be seen from here."""
+    def is_held_by(self, host: str, pid: int, kind: Kind = "lake") -> bool | None:
+        """Whether this process, on whatever machine, holds the lake, or its study, now; None where that cannot be seen from here."""
         ...
 
 

@@ -30,9 +30,11 @@ from star_pipeline.defs.scope import Presentation, Scope
 from star_pipeline.figures import Figure
 from star_pipeline.figures.image import as_markdown, coverage
 from star_pipeline.instance.attempts import KIND
+from star_pipeline.instance.home import database_of
+from star_pipeline.instance.processes import told_to_hold
 
-Alone = Callable[[LakeLock, str], AbstractContextManager[None]]
-"""Holds a lake for an owner while an asset is made."""
+Alone = Callable[[LakeLock, str, AbstractContextManager[None]], AbstractContextManager[None]]
+"""Holds a lake for an owner while an asset is made; the last one, which tells so of the run, may be entered once it is held."""
 Metadata = Mapping[str, Any]
 """What Dagster shows beside a result. Any: its union of all that it can show has no public name."""
 Body = Callable[..., Any]
@@ -41,6 +43,8 @@ SIMILARITY = "near_duplicate_similarity"
 """In task_domains' own metadata: the cosine that its groups of near-duplicates were made with."""
 _CELL = 70
 PUBLISHED_GROUP = "5_publish"
+_PUBLISHED_FROM = ("tables", "star_dataset", "journal", "calibration", "study")
+"""The folders of a lake that what is made of all shards looks into, again and again."""
 _ERROR = dg.AssetCheckSeverity.ERROR
 
 
@@ -62,7 +66,7 @@ class LakeAsset:
     code_version: str | None = None
 
 
-def _publishing(lock: LakeLock, owner: str) -> AbstractContextManager[None]:
+def _publishing(lock: LakeLock, owner: str, _: AbstractContextManager[None]) -> AbstractContextManager[None]:
     return lock.hold_publishing(owner)
 
 
@@ -105,14 +109,19 @@ def lake_asset(
             def guarded(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:  # as in Body
                 try:
                     held: AbstractContextManager[None] = nullcontext()
+                    listed: AbstractContextManager[None] = nullcontext()
                     if locked:
                         inputs.pop(lock).require()
                     else:
                         settings = inputs[configured] if configured in resources else inputs.pop(configured)
-                        own = lake_lock(settings.load(), inputs[scope.name("lake")].open())
-                        held = alone(own, f"run {context.run.run_id[:8]}")
+                        home = inputs[scope.name("lake")].open()
+                        read, run_id = settings.load(), context.run.run_id
+                        telling = told_to_hold(context.instance, run_id, home, database_of(read), "study")
+                        held = alone(lake_lock(read, home), f"run {run_id[:8]}", telling)
+                        if group == PUBLISHED_GROUP:  # made of every shard, as they are now
+                            listed = home.as_listed(*_PUBLISHED_FROM)
                     given = {resources.get(name, name): value for name, value in inputs.items()}
-                    with held, _less_garbage_collection():
+                    with held, listed, _less_garbage_collection():
                         result = function(context, **given)
                 except Blocked as error:
                     yield check_result(error.finding)

@@ -27,6 +27,8 @@ from star_pipeline.defs.assets.study import (
 )
 from star_pipeline.defs.scope import Scope
 from star_pipeline.defs.study_resource import StudyResource
+from star_pipeline.instance.home import database_of
+from star_pipeline.instance.processes import told_to_hold
 from star_pipeline.instance.provenance import input_tags
 from star_pipeline.instance.scopes import SCOPE_TAG
 from star_pipeline.instance.tags import DATA_VERSION
@@ -60,7 +62,8 @@ def study_job(scope: Scope, study: StudyConfig) -> dg.JobDefinition:
         owner = f"run {context.run.run_id[:8]}"
         try:
             home, config, progress = lake.open(), settings.load(), told.progress()
-            with in_turn(lake_lock(config, home), owner):
+            telling = told_to_hold(context.instance, context.run.run_id, home, database_of(config), "study")
+            with in_turn(lake_lock(config, home), owner, telling):
                 steps = _arms_alone if context.op_config[ARMS_ONLY] else _all_of_it
                 yield from steps(_Notes(scope, context.instance), home, config, progress, studying, owner)
         except StarError as error:

@@ -92,6 +92,16 @@ def open_instance(
     return instance
 
 
+def storage_described(lake: Lake, database: str | None) -> str:
+    """Where Dagster's storage is, or would be; nothing is made. Raises ConfigError or LakeError where its PostgreSQL cannot be used."""
+    settings = lake.dagster_home / "dagster.yaml"
+    said = yaml.safe_load(_wanted(settings.read_text("utf-8") if settings.exists() else None, database)) or {}
+    with _reaching(said, settings):
+        module = str((said.get("run_storage") or {}).get("module", ""))
+    where = {"star_pipeline.instance.storage": "in SQLite", "star_pipeline.instance.postgres": "in PostgreSQL"}
+    return f"runs and events are kept {where.get(module, f'as {settings} says')}"
+
+
 def _wanted(text: str | None, database: str | None) -> str:
     """The settings that are to be: ``text`` itself, what there is, where a user has written or changed it, or chosen the cluster's."""
     cluster = text is not None and _on(_VARIABLE, text) == CLUSTER_YAML

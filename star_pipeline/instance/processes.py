@@ -2,14 +2,16 @@
 
 A process of this machine is looked up. One elsewhere cannot be: but a run tells, in a tag, the lake that it holds, from just after it
 has taken it to just before it lets go, and a lake is held by a process that lives. So a run of the loop that has this tag, and whose
-process does not hold the lake, is dead, on whatever host; one that has not come so far, or waits between two steps that have a process
-each, has no such tag, and only its launcher can tell what has become of it.
+process does not hold the lake, is dead, on whatever host, and so is a study's whose process does not hold the study of its lake. One
+that has not come so far, or waits between two steps that have a process each, has no such tag, and only its launcher can tell what has
+become of it.
 """
 
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import dagster as dg
 import psutil
@@ -18,6 +20,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.locks import lock_in
 from star_pipeline.core.errors import StarError
+from star_pipeline.core.locking import Kind
 from star_pipeline.instance.tags import HIDDEN_PREFIX, MAX_RETRIES
 
 # hidden from the lists of runs in the UI, where they would crowd out what a run is about
@@ -28,14 +31,16 @@ NAMESPACE_TAG = f"{HIDDEN_PREFIX}star_processes_of"
 """Which process numbers it has: containers may share a host's name."""
 LAKE_TAG = f"{HIDDEN_PREFIX}star_holds"
 """The lake that the run's process holds now; missing or empty where it holds none."""
+KIND_TAG = f"{HIDDEN_PREFIX}star_holds_its"
+"""What of that lake it holds (``core.locking.Kind``); missing: the lake itself."""
 LOCK_TAG = f"{HIDDEN_PREFIX}star_lock_in"
 """The environment variable with the URL of the database that the lake's lock is in; empty where it is a file."""
-PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG, LOCK_TAG)
+PROCESS_TAGS = (*_FORMER, *_FORMER.values(), NAMESPACE_TAG, LAKE_TAG, KIND_TAG, LOCK_TAG)
 RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _START_TIMEOUT_S = 180.0
 
 
-def process_tags(held: Lake | None = None, database: str | None = None) -> dict[str, str]:
+def process_tags(held: Lake | None = None, database: str | None = None, kind: Kind = "lake") -> dict[str, str]:
     """Run tags that name the process a run lives in, and the lake that it holds, so that a run whose process is dead can be told."""
     return {
         HOST_TAG: socket.gethostname(),
@@ -43,8 +48,24 @@ def process_tags(held: Lake | None = None, database: str | None = None) -> dict[
         STARTED_TAG: f"{psutil.Process().create_time():.2f}",
         NAMESPACE_TAG: _namespace(),
         LAKE_TAG: str(held.root) if held else "",
+        KIND_TAG: kind,
         LOCK_TAG: database or "",
     }
+
+
+@contextmanager
+def told_to_hold(
+    instance: dg.DagsterInstance, run_id: str, held: Lake, database: str | None, kind: Kind
+) -> Iterator[None]:
+    """The run tells that this process holds the lake, or its study, for as long as the block runs."""
+    if not instance.has_run(run_id):  # as in an asset that is tried by itself
+        yield
+        return
+    instance.add_run_tags(run_id, process_tags(held, database, kind))
+    try:
+        yield
+    finally:
+        instance.add_run_tags(run_id, {LAKE_TAG: ""})
 
 
 def _namespace() -> str:
@@ -95,8 +116,9 @@ def _lost_its_lake(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | No
     lake, host, pid = run.tags.get(LAKE_TAG), _tag(run, HOST_TAG), _tag(run, PID_TAG)
     if not lake or not pid.isdigit():
         return None
+    kind: Kind = "study" if run.tags.get(KIND_TAG) == "study" else "lake"
     try:
-        if lock_in(run.tags.get(LOCK_TAG), Lake.at(lake)).is_held_by(host, int(pid)) is not False:
+        if lock_in(run.tags.get(LOCK_TAG), Lake.at(lake)).is_held_by(host, int(pid), kind) is not False:
             return None
     except StarError:
         return None
@@ -104,7 +126,7 @@ def _lost_its_lake(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | No
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.is_finished or any(now.tags.get(tag) != run.tags.get(tag) for tag in PROCESS_TAGS):
         return None
-    return f"process {pid} on {host} does not hold {lake} any more (killed?)"
+    return f"process {pid} on {host} does not {'study' if kind == 'study' else 'hold'} {lake} any more (killed?)"
 
 
 def _processes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[int, float]:

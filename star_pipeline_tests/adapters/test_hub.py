@@ -25,6 +25,33 @@ for name in sys.argv[1:]:
 """
 
 COMMIT = "a" * 40
+EMBEDDING = """
+import json, sys
+from star_pipeline.adapters.preflight import describe_embedding
+from star_pipeline.core.errors import ModelError
+for name in sys.argv[1:]:
+    try:
+        print(json.dumps(describe_embedding(name)))
+    except ModelError as error:
+        print(json.dumps(str(error)))
+"""
+OTHERS = """
+import json
+from star_pipeline.adapters.scoring.kinds import kind_of
+from star_pipeline.adapters.scoring.tokenizer import load_tokenizer
+from star_pipeline.core.errors import ModelError
+from star_pipeline.adapters.scoring.weights import weights_of
+for look in (
+    lambda: weights_of("kept/model", "plain"),
+    lambda: load_tokenizer("kept/model").name,
+    lambda: kind_of("kept/model", None, None).family,
+    lambda: load_tokenizer("silent/model").name,
+):
+    try:
+        print(json.dumps(look()))
+    except ModelError as error:
+        print(json.dumps(str(error)))
+"""
 COMMIT_OF = """
 from star_pipeline.adapters.scoring.weights import weights_of
 print(json.dumps(weights_of("kept/model", "plain")))
@@ -108,3 +135,40 @@ def test_weights_that_cannot_be_downloaded_are_missed_before_anything_is_paid(ca
     [said] = checked(cache, "http://127.0.0.1:9", ["kept/bare"], offline=offline)
     assert said.startswith("scoring model 'kept/bare': its configuration is on this machine, its weights are not")
     assert "HF_ENDPOINT" in said
+
+
+def test_whoever_looks_at_a_model_while_the_hub_does_not_answer_has_its_one_answer(hub, cache):
+    address, asked = hub
+    *there, silent = checked(cache, address, (), OTHERS)
+    assert there == [f"commit:{COMMIT}", "kept/model", "gpt2"]
+    assert asked["kept"] == 1
+    assert f"'silent/model': not on this machine, and {address} does not answer (asked once, 1 s at most: " in silent
+    assert asked["silent"] == 1
+
+
+def test_an_embedding_model_is_looked_for_before_it_is_needed(hub, cache, tmp_path):
+    address, asked = hub
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "modules.json").write_text("[]")
+    names = (
+        "kept/model",
+        "kept/bare",
+        "unknown/model",
+        "busy/model",
+        str(tmp_path / "folder"),
+        str(tmp_path / "empty"),
+    )
+    there, bare, unknown, busy, folder, empty = checked(cache, address, names, EMBEDDING)
+    assert (there, folder) == ("on this machine", "a folder")
+    assert bare.startswith(
+        "memory.embedding 'kept/bare': not on this machine, and it cannot be downloaded now; expected a network"
+    )
+    assert unknown.startswith(f"memory.embedding 'unknown/model' cannot be had of {address}: ")
+    assert busy.startswith(
+        f"memory.embedding 'busy/model': not on this machine, and {address} does not answer (asked once, "
+    )
+    assert busy.endswith("or the folder of a sentence-transformers model")
+    assert f"memory.embedding '{tmp_path}/empty': modules.json and config.json are not there" in empty
+    assert asked["busy"] == 1
+    assert checked(cache, address, ["kept/model"], EMBEDDING, offline="1") == ["on this machine"]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from star_pipeline.adapters.lake import Lake, content_hash, whole_file
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.core import tables
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.records import Candidate, CatalogEntry, Seed
@@ -134,8 +134,8 @@ def test_a_writer_that_is_killed_leaves_the_old_content_whole(tmp_path):
 HOLDER = """
     import sys, time
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.lock import hold
-    with hold(Lake.at(sys.argv[1]), "the first"):
+    from star_pipeline.adapters.lock import FileLakeLock
+    with FileLakeLock(Lake.at(sys.argv[1])).hold("the first"):
         print("held", flush=True)
         time.sleep(60)
 """
@@ -146,12 +146,12 @@ def test_a_second_process_is_refused_naming_the_first_and_a_killed_holder_holds_
     first = run_python(HOLDER, tmp_path)
     assert first.stdout.readline() == "held\n"
     try:
-        with pytest.raises(LakeError, match=f"the first .process {first.pid}"), hold(lake, "second"):
+        with pytest.raises(LakeError, match=f"the first .process {first.pid}"), FileLakeLock(lake).hold("second"):
             pass
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-    with hold(lake, "second"):
+    with FileLakeLock(lake).hold("second"):
         pass
 
 
@@ -160,16 +160,16 @@ def test_one_process_may_hold_the_lake_twice_and_gives_it_back_at_the_end(tmp_pa
     attempt = """
         import sys
         from star_pipeline.adapters.lake import Lake
-        from star_pipeline.adapters.lock import hold
+        from star_pipeline.adapters.lock import FileLakeLock
         from star_pipeline.core.errors import LakeError
         try:
-            with hold(Lake.at(sys.argv[1]), "other"):
+            with FileLakeLock(Lake.at(sys.argv[1])).hold("other"):
                 print("got it")
         except LakeError as error:
             print("refused", error)
     """
-    with hold(lake, "outer"):
-        with hold(lake, "inner"):
+    with FileLakeLock(lake).hold("outer"):
+        with FileLakeLock(lake).hold("inner"):
             pass
         said = run_python(attempt, tmp_path).communicate()[0]
         assert said.startswith("refused")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -9,8 +10,8 @@ import textwrap
 import pytest
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.locks.database import PostgresLakeLock
-from star_pipeline.adapters.locks.file import FileLakeLock
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import LakeBusy, StorageTrouble
 from star_pipeline.core.locking import command_at_work
@@ -62,8 +63,11 @@ def test_a_second_holder_is_refused_naming_the_first_and_a_killed_one_holds_noth
         ):
             pass
         assert command_at_work(lock).pid == first.pid
+        here = socket.gethostname()
         with lock.hold_publishing("second"), lock.hold_study("second"):  # these are others' to hold
-            pass
+            assert [lock.is_held_by(here, pid, "study") for pid in (os.getpid(), first.pid)] == [True, False]
+            assert [lock.is_held_by(here, pid) for pid in (os.getpid(), first.pid)] == [False, True]
+        assert lock.is_held_by(here, os.getpid(), "study") is False
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         with lock.hold("run 1234", patience_s=1.0):

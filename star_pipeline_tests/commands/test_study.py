@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import duckdb
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.progress import LineProgress
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.adapters.study_arms import make_arms
@@ -22,7 +27,7 @@ from star_pipeline.cli import app
 from star_pipeline.commands.run import run_pipeline
 from star_pipeline.commands.study import run_study
 from star_pipeline.config import load_config
-from star_pipeline.core.errors import ConfigError, LakeError, StarError
+from star_pipeline.core.errors import ConfigError, LakeBusy, LakeError, StarError
 from star_pipeline.core.study.flow import Measured, TunedModel
 from star_pipeline.core.study.names import RULES
 from star_pipeline.core.study.records import StudyLoss
@@ -31,8 +36,10 @@ from star_pipeline.core.tables import CANDIDATES, SHARD_TABLES
 from star_pipeline.defs.build import build_defs
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.inspection.build import open_inspection
-from star_pipeline.instance import open_instance
+from star_pipeline.instance import fail_dead_runs, open_instance
+from star_pipeline.instance.processes import why_dead
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
+from star_pipeline_tests.elsewhere import kill, on, require_namespaces
 from star_pipeline_tests.inspection.conftest import mixed
 
 TEXT = "Name the seven hills on which the old city stands and say in a word what each is known for today."
@@ -481,6 +488,47 @@ def test_what_the_command_makes_is_recorded_as_it_comes_and_what_stops_it_is_rai
             dg.AssetCheckKey(dg.AssetKey("study_results"), "an_arm_is_better"), limit=2
         )
         assert check.status.value == "SUCCEEDED"
+
+
+STUDY_ELSEWHERE = """
+import sys, time
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.progress import SilentProgress
+from star_pipeline.commands.study import run_study
+class Trains:
+    def tune(self, training):
+        print("training", flush=True)
+        time.sleep(600)
+run_study(sys.argv[1], Lake.at(sys.argv[2]), SilentProgress(), stages_of=lambda *_: (Trains(), []))
+"""
+
+
+def test_a_study_whose_machine_died_is_failed_by_who_comes_next_and_not_before(home, tmp_path):
+    require_namespaces()
+    folder, lake = home
+    copy, config = Lake.at(tmp_path / "lake"), configured(folder, "died", arms=["star", "seeds"], seeds=[1])
+    shutil.copytree(str(lake.root), str(copy.root))
+    shutil.rmtree(str(copy.dagster_home), ignore_errors=True)
+    command = on("machine-a", [sys.executable, "-c", STUDY_ELSEWHERE, config, str(copy.root)])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as machine, open_instance(copy) as instance:
+        try:
+            assert machine.stdout.readline() == "training\n"
+            [run] = instance.get_runs(dg.RunsFilter(job_name="study"))
+            assert (run.status, why_dead(instance, run)) == (dg.DagsterRunStatus.STARTED, None)
+            with pytest.raises(LakeBusy, match=r"is being studied by star-pipeline study \(process \d+ on machine-a"):
+                run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), [_Losses()]))
+            with FileLakeLock(copy).hold("star-pipeline run"):  # who holds the lake itself says nothing of the study
+                assert fail_dead_runs(instance) == []
+        finally:
+            kill(psutil.Process(machine.pid))  # by SIGKILL
+        assert re.fullmatch(
+            rf"process \d+ on machine-a does not study {copy.root} any more .killed.*", why_dead(instance, run)
+        )
+        run_study(config, copy, LineProgress(), stages_of=lambda *_: (_Tuner(), [_Losses()]))
+        assert [one.status.value for one in instance.get_runs(dg.RunsFilter(job_name="study"))] == [
+            "SUCCESS",
+            "FAILURE",
+        ]
 
 
 def shown_of_the_study(lake):

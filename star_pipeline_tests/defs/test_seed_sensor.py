@@ -11,7 +11,7 @@ import pytest
 from star_pipeline.adapters import seed_state
 from star_pipeline.adapters.fakes import ScriptedChat
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.core import tables
 from star_pipeline.core.errors import AgentDown
 from star_pipeline.defs.build import build_defs
@@ -264,7 +264,7 @@ def test_what_a_shard_has_already_is_not_made_again(watched):
 def test_it_stands_aside_while_run_is_at_work_on_the_lake(watched):
     watched.seeds(seed_rows(4))
     watched.tick()
-    with hold(watched.lake, "star-pipeline run"):
+    with FileLakeLock(watched.lake).hold("star-pipeline run"):
         requests, said = watched.tick()
     assert requests == []
     assert f"star-pipeline run (process {os.getpid()}" in said

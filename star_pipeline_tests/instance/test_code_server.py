@@ -1,14 +1,8 @@
 """A run whose code server is on another host is told by that server: a real one, at an address that is not this machine's usual one."""
 
-import contextlib
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import dagster as dg
-import psutil
 import pytest
 from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -17,8 +11,7 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.processes import HOST_TAG, why_dead
-from star_pipeline_tests.daemon import free_port
-from star_pipeline_tests.elsewhere import kill
+from star_pipeline_tests.daemon import code_server, free_port
 
 HOST, NAME = "127.0.0.2", "elsewhere"
 JOB = """
@@ -33,21 +26,8 @@ defs = dg.Definitions(jobs=[sleepy])
 """
 
 
-@contextlib.contextmanager
-def code_server(folder, port):
-    command = [str(Path(sys.executable).with_name("dagster")), "api", "grpc", "-f", str(folder / "job.py")]
-    with (folder / "server.log").open("ab") as said:
-        server = subprocess.Popen([*command, "-h", HOST, "-p", str(port)], cwd=folder, stdout=said, stderr=said)
-    try:
-        until = time.monotonic() + 120
-        while server.poll() is None and time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-                break
-            time.sleep(0.1)
-        yield server
-    finally:
-        server.kill()
-        server.wait()
+def at(folder, port):
+    return code_server(["-f", str(folder / "job.py")], HOST, port, folder / "server.log", cwd=folder)
 
 
 def launched(instance, port):
@@ -73,7 +53,7 @@ def test_a_run_lives_while_its_server_knows_it_and_is_dead_for_a_server_that_was
     (tmp_path / "job.py").write_text(JOB)
     port = free_port()
     with open_instance(Lake.at(tmp_path / "lake")) as instance:
-        with code_server(tmp_path, port) as server:
+        with at(tmp_path, port) as server:
             run_id = launched(instance, port)
             until = time.monotonic() + 120
             while instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.STARTED and time.monotonic() < until:
@@ -82,11 +62,10 @@ def test_a_run_lives_while_its_server_knows_it_and_is_dead_for_a_server_that_was
             assert (run.status, run.tags[HOST_TAG]) == (dg.DagsterRunStatus.STARTED, HOST)
             assert why_dead(instance, run) is None  # its process is not looked for on this machine
             assert instance.run_launcher.check_run_worker_health(run).status.value == "RUNNING"
-            kill(psutil.Process(server.pid))  # and the run's process, as its machine dies
-            server.wait()
+            server.kill()  # and the run's process, as its machine dies
             # nobody answers: that tells nothing
             assert instance.run_launcher.check_run_worker_health(run).status.value == "RUNNING"
-        with code_server(tmp_path, port):
+        with at(tmp_path, port):
             found = instance.run_launcher.check_run_worker_health(run)
             assert (found.status.value, "does not know its process" in found.msg) == ("NOT_FOUND", True)
             instance.report_run_failed(run)

@@ -15,8 +15,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import TagType, get_tag_type
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
-from star_pipeline.adapters.locks.file import FileLakeLock
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.locking import command_at_work
 from star_pipeline.instance import fail_dead_runs, open_instance
@@ -110,10 +109,10 @@ def test_a_command_s_runs_are_those_of_the_code_location_that_dev_serves(lake):
 HOLDER = """
 import json, sys
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.instance.processes import process_tags
 lake = Lake.at(sys.argv[1])
-with hold(lake, sys.argv[2]):
+with FileLakeLock(lake).hold(sys.argv[2]):
     print(json.dumps(process_tags(lake)), flush=True)
     sys.stdin.readline()
 print("free", flush=True)
@@ -139,7 +138,7 @@ def test_a_run_on_another_machine_lives_while_that_holds_the_lake(instance, lake
         assert fail_dead_runs(instance) == []
         with (
             pytest.raises(LakeError, match=r"is in use by run 12345678 \(process \d+ on machine-a,"),
-            hold(lake, "second"),
+            FileLakeLock(lake).hold("second"),
         ):
             pass
         kill(psutil.Process(process.pid))
@@ -154,7 +153,7 @@ def test_a_run_on_another_machine_is_dead_when_somebody_else_has_the_lake(instan
         kill(psutil.Process(process.pid))
         process.wait()
     run = run_in(instance, 999_999_999, tags)
-    with hold(lake, "star-pipeline run"):
+    with FileLakeLock(lake).hold("star-pipeline run"):
         assert fail_dead_runs(instance, try_again=False) == [run.run_id]
 
 
@@ -162,7 +161,7 @@ def test_a_run_on_another_machine_that_holds_no_lake_or_one_that_is_not_seen_her
     instance, lake, tmp_path
 ):
     lake.prepare()
-    with hold(lake, "so that there is a lock"):
+    with FileLakeLock(lake).hold("so that there is a lock"):
         pass
     there = {**process_tags(lake), HOST_TAG: "elsewhere"}
     assert "process" in why_dead(instance, run_in(instance, 999_999_999, there))
@@ -229,8 +228,8 @@ def test_a_killed_holder_frees_the_lake_at_once(lake):
     code = """
         import sys
         from star_pipeline.adapters.lake import Lake
-        from star_pipeline.adapters.lock import hold
-        with hold(Lake.at(sys.argv[1]), "star-pipeline run"):
+        from star_pipeline.adapters.lock import FileLakeLock
+        with FileLakeLock(Lake.at(sys.argv[1])).hold("star-pipeline run"):
             print("held", flush=True)
             sys.stdin.read()
     """
@@ -238,10 +237,13 @@ def test_a_killed_holder_frees_the_lake_at_once(lake):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         holder.stdout.readline()
         assert f"process {holder.pid}" in str(command_at_work(FileLakeLock(lake)))
-        with pytest.raises(LakeError, match=f"in use by star-pipeline run .process {holder.pid}"), hold(lake, "second"):
+        with (
+            pytest.raises(LakeError, match=f"in use by star-pipeline run .process {holder.pid}"),
+            FileLakeLock(lake).hold("second"),
+        ):
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         assert command_at_work(FileLakeLock(lake)) is None
-        with hold(lake, "run 1234"):
+        with FileLakeLock(lake).hold("run 1234"):
             assert command_at_work(FileLakeLock(lake)) is None  # a run of Dagster's own, not of the console

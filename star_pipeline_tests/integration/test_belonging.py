@@ -154,11 +154,11 @@ def test_a_paid_plan_that_would_be_another_one_now_is_told_by_doctor_and_a_query
 PUBLISHER = """
     import sys
     from star_pipeline.adapters.lake import Lake
-    from star_pipeline.adapters.lock import hold_publishing
+    from star_pipeline.adapters.lock import FileLakeLock
     from star_pipeline.adapters.dataset_files import write_dataset
     lake, word = Lake.at(sys.argv[1]), sys.argv[2]
     for number in range(40):
-        with hold_publishing(lake, word):
+        with FileLakeLock(lake).hold_publishing(word):
             write_dataset(lake, f"{word} {number}".encode() * 1000, f"{word} {number}".encode(), {"data": {"rows": 1}, "by": word})
 """
 

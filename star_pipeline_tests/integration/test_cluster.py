@@ -3,11 +3,9 @@
 import contextlib
 import itertools
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -21,7 +19,7 @@ from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance.home import CLUSTER_YAML
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import fake_resources, seed_rows
-from star_pipeline_tests.daemon import FAKES, Daemon, free_port
+from star_pipeline_tests.daemon import FAKES, Daemon, Service, code_server, free_port
 from star_pipeline_tests.elsewhere import ShardsElsewhere, kill, require_namespaces, started_here
 from star_pipeline_tests.integration.test_daemon import answers, configuration, put_seeds
 from star_pipeline_tests.llm_server import chat_server
@@ -42,31 +40,28 @@ def settings():
 @contextlib.contextmanager
 def processes(folder, env):
     """The three, as a compose file or a chart starts them; (what speaks with the webserver, the daemon's process)."""
-    serving, shown, dagster = free_port(), free_port(), Path(sys.executable)
+    serving, shown = free_port(), free_port()
     workspace = folder / "workspace.yaml"
-    server = {"host": "127.0.0.1", "port": serving, "location_name": FAKES}
-    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    place = {"host": "127.0.0.1", "port": serving, "location_name": FAKES}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": place}]}))
+    target, options = ["-m", FAKES, "-d", str(ROOT)], {"env": env, "cwd": folder}
     commands = {
-        "dagster": ["api", "grpc", "-m", FAKES, "-d", str(ROOT), "--host", "127.0.0.1", "--port", str(serving)],
         "dagster-webserver": ["-w", str(workspace), "-h", "127.0.0.1", "-p", str(shown)],
         "dagster-daemon": ["run", "-w", str(workspace)],
     }
-    with contextlib.ExitStack() as stack:
-        started = {}
+    with (
+        code_server(target, "127.0.0.1", serving, folder / "code-server.log", **options) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        services = [server]
         for name, arguments in commands.items():
-            said = stack.enter_context((folder / f"{name}.log").open("wb"))
-            command = [str(dagster.with_name(name)), *arguments]
-            started[name] = subprocess.Popen(command, env=env, cwd=folder, stdout=said, stderr=said)
-        daemon = Daemon(shown, FAKES)
-        try:
-            daemon.until("definitions", daemon.loaded)
-            yield daemon, started["dagster-daemon"].pid
-        finally:
-            for process in (
-                started.values()
-            ):  # with the machines that the daemon started; an orderly end takes long, and leaves nothing
-                kill(psutil.Process(process.pid))
-                process.wait()
+            command = [str(Path(sys.executable).with_name(name)), *arguments]
+            services.append(Service(command, folder / f"{name}.log", **options))
+            # with the machines that the daemon started; an orderly end takes long, and leaves nothing
+            stack.callback(services[-1].kill)
+        daemon = Daemon(shown, FAKES, services)
+        daemon.until("definitions", daemon.loaded)
+        yield daemon, services[-1].process.pid
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +80,7 @@ def backfill(tmp_path_factory, postgres):
         run_pipeline(str(config), calm, [], SilentProgress(), {name: fakes[name] for name in ("scorer", "embedder")})
         lake.write_bytes(lake.dagster_home / "dagster.yaml", settings())
         more = {"STAR_DATABASE": postgres.database(), "PYTHONPATH": str(ROOT)}
-        with processes(folder, {**environment(str(config), lake), **more}) as (
-            daemon,
-            own,
-        ):
+        with processes(folder, {**environment(str(config), lake), **more}) as (daemon, own):
             assert daemon.finish(daemon.launch("take_in_seeds"), 240) == "SUCCESS"
             picked = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
             first = lake.catalog_shards()[0]

@@ -205,8 +205,8 @@ def test_a_run_is_refused_while_another_process_holds_the_lake(loop):
     code = """
         import sys, time
         from star_pipeline.adapters.lake import Lake
-        from star_pipeline.adapters.lock import hold
-        with hold(Lake.at(sys.argv[1]), "somebody else"):
+        from star_pipeline.adapters.lock import FileLakeLock
+        with FileLakeLock(Lake.at(sys.argv[1])).hold("somebody else"):
             print("held", flush=True)
             sys.stdin.read()
     """

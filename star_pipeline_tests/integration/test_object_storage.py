@@ -9,11 +9,15 @@ import duckdb
 import pytest
 
 from star_pipeline.adapters.lake import Lake, content_hash
+from star_pipeline.adapters.progress import LineProgress
+from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
+from star_pipeline.defs.resources import LakeResource, SettingsResource
+from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
 from star_pipeline_tests.integration.test_run_against_a_server import STARTER, configuration, scripted
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import star, started
-from star_pipeline_tests.s3_server import use_bucket
+from star_pipeline_tests.s3_server import behind, use_bucket
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
@@ -163,3 +167,32 @@ def test_places_that_are_not_on_a_disk_are_refused_where_one_is_needed(lakes, tm
         done = star(*command)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "on a local disk" in done.stderr
+
+
+def test_a_run_asks_the_store_for_each_thing_once_however_many_shards_there_are(s3, tmp_path, monkeypatch):
+    asked = []
+
+    def heard(method, path, _, reply):
+        if "/memory_bank/" not in path:  # LanceDB asks as it sees fit
+            asked.append((method, path))
+        return reply
+
+    bucket, config = use_bucket(s3, tmp_path / "workspace", monkeypatch), tmp_path / "config.json"
+    config.write_text(json.dumps({**CONFIG, "sampling": {**CONFIG["sampling"], "shard_size": 2}}))
+    with behind(s3, heard) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        lake = Lake.at(f"{bucket}/lake")
+        settings, root = SettingsResource(config=str(config)), LakeResource(root=str(lake.root))
+        counts = []
+        for seeds in (4, 6):
+            lake.seeds.joinpath("seeds.json").write_bytes(json.dumps(seed_rows(seeds)).encode())
+            asked.clear()
+            assert run_pipeline(str(config), lake, [], LineProgress(), fake_resources(settings, root)).published
+            counts.append(len(asked))
+        of_tables = Counter((method, path) for method, path in asked if "/tables/" in path)
+        assert lake.shards_of(SHARD_TABLES[0]) == [f"{n:06d}-seeds" for n in range(1, 4)]
+    # a third shard costs no more than the first two, and what was put from here is not fetched again
+    assert counts[1] <= counts[0], counts
+    assert counts[1] < 120, asked
+    assert {method for method, _ in of_tables} == {"PUT"}, of_tables
+    assert set(of_tables.values()) == {1}, of_tables

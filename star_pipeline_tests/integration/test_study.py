@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.lock import hold_study
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring.numerics import settled_in
@@ -324,10 +324,10 @@ def test_without_the_extra_the_run_ends_with_the_command_that_installs_it(home, 
 
 def test_a_study_at_the_console_and_the_assets_keep_each_other_out(home, copied):
     lake = copied("held")
-    with hold_study(lake, "somebody"):
+    with FileLakeLock(lake).hold_study("somebody"):
         code = (
-            "import sys; from star_pipeline.adapters.lake import Lake; from star_pipeline.adapters.lock import hold_study\n"
-            "with hold_study(Lake.at(sys.argv[1]), 'run 1'): pass"
+            "import sys; from star_pipeline.adapters.lake import Lake; from star_pipeline.adapters.lock import FileLakeLock\n"
+            "with FileLakeLock(Lake.at(sys.argv[1])).hold_study('run 1'): pass"
         )
         done = subprocess.run([sys.executable, "-c", code, str(lake.root)], capture_output=True, text=True, check=False)
         assert done.returncode == 1

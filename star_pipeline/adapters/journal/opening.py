@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from star_pipeline.adapters.journal.older import require_copied
 from star_pipeline.adapters.journal.sqlite.journal import SqliteJournal
 from star_pipeline.adapters.journal.sqlite.reading import reading_file
 from star_pipeline.adapters.lake import Lake
@@ -14,8 +15,12 @@ from star_pipeline.core.records import AgentSpend
 
 
 def open_journal(config: StarConfig, lake: Lake) -> Journal:
-    """To write; made where none is. To be opened, and closed, in the event loop that uses it. Raises StorageTrouble, ConfigError."""
+    """To write; made where none is. To be opened, and closed, in the event loop that uses it.
+
+    Raises StorageTrouble, ConfigError; LakeError where an older journal of the lake would not be looked for (``older``).
+    """
     if isinstance(config.journal, JournalDatabase):
+        require_copied(config, lake)
         from star_pipeline.adapters.journal.postgres.journal import PostgresJournal
 
         return PostgresJournal(Postgres.of(config.journal.postgres_env), lake.lake_id, unsent_folder(lake))

@@ -1,4 +1,4 @@
-"""The lake's lock (``core.locking``): ``file`` for the processes of one machine, ``database`` for any machines; ``choosing`` says which."""
+"""The lake's lock (``core.locking``): in ``database`` for any machines, ``adapters.lock`` for those of one; ``choosing`` says which."""
 
 from star_pipeline.adapters.locks.choosing import lake_lock, lock_in
 

@@ -1,7 +1,7 @@
 """Which lock a lake has: where its journal is in a database, the lock is there as well."""
 
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.locks.file import FileLakeLock
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.config.models import JournalDatabase, StarConfig
 from star_pipeline.core.locking import LakeLock
 

@@ -16,10 +16,10 @@ from typing import Any
 from star_pipeline.adapters.held import unwatch, watch
 from star_pipeline.adapters.journal.postgres.schema import is_there, prepare
 from star_pipeline.adapters.lake import Lake
-from star_pipeline.adapters.locks.file import FileLakeLock
+from star_pipeline.adapters.lock import FileLakeLock
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.core.errors import LakeBusy, StorageTrouble
-from star_pipeline.core.locking import Holder
+from star_pipeline.core.locking import Holder, Kind
 
 _LAKE, _PUBLISHING, _STUDY, _SERVER = "lake", "publishing", "study", "server"
 _LOOK_S = 0.2
@@ -63,12 +63,15 @@ class PostgresLakeLock:
         _kept.append(session)
 
     def holder(self) -> Holder | None:
+        return self._holder(_LAKE)
+
+    def _holder(self, kind: str) -> Holder | None:
         looking = closing(self._postgres.connect("star-pipeline, looking who holds the lake"))
         with looking as connection, self._postgres.told(), connection.cursor() as cursor:
-            return _holder(cursor, self._lake.lake_id, _LAKE) if is_there(cursor) else None
+            return _holder(cursor, self._lake.lake_id, kind) if is_there(cursor) else None
 
-    def is_held_by(self, host: str, pid: int) -> bool | None:
-        found = self.holder()
+    def is_held_by(self, host: str, pid: int, kind: Kind = "lake") -> bool | None:
+        found = self._holder(_STUDY if kind == "study" else _LAKE)
         return found is not None and (found.host, found.pid) == (host, pid)
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Of what kind a scoring model is, as its files say: family, tuned or not, and what it takes for the start of a text."""
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring import model_source
@@ -19,8 +20,9 @@ def kind_of(model: AnyModel, lake: Lake, progress: Progress) -> ModelKind:
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        family = transformers.AutoConfig.from_pretrained(source).model_type
+        here = only_from_here(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=here)
+        family = transformers.AutoConfig.from_pretrained(source, local_files_only=here).model_type
     except Exception as error:  # whatever transformers says to files that are not what they should be
         raise unloadable(source, error) from error
     bos, eos = tokenizer.bos_token, tokenizer.eos_token

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import jinja2
 import numpy as np
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.adapters.scoring.prefix_tree import ForwardPass, Tokens
 from star_pipeline.core.equations.ifd_templates import (
@@ -49,8 +50,9 @@ def load_tokenizer(name: str, version: str = "") -> ScoringTokenizer:
 
     transformers.utils.logging.set_verbosity_error()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        config = transformers.AutoConfig.from_pretrained(name).get_text_config()
+        here = only_from_here(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=here)
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=here).get_text_config()
     except Exception as error:  # whatever transformers says to files that are not what they should be
         raise unloadable(name, error) from error
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.lake import write_whole
 from star_pipeline.adapters.model_errors import check_folder, unloadable
 from star_pipeline.adapters.weight_files import model_folder, weight_files
@@ -73,7 +74,8 @@ def _commit(name: str) -> str:
     import transformers
 
     try:
-        transformers.AutoConfig.from_pretrained(name)  # asks the hub which commit is the newest, and keeps the answer
+        # asks the hub, where it answers, which commit is the newest, and keeps the answer
+        transformers.AutoConfig.from_pretrained(name, local_files_only=only_from_here(name))
         folder = model_folder(name)
         if folder is None:
             raise ModelError(

@@ -20,13 +20,23 @@ def kept_in(journal: UPath) -> bool:
     return bool((journal / _OWN).exists())
 
 
+def keeper_elsewhere(root: UPath, journal: UPath) -> tuple[str, str, UPath] | None:
+    """(host, folder, the note that says so) of another machine that kept the replies; None where none did, or this one."""
+    note, own = root / "journal" / _NAME, journal / _OWN
+    if not note.is_file():
+        return None
+    told = json.loads(note.read_bytes())
+    mine = own.exists() and own.read_text("utf-8") == told["id"]
+    return None if mine else (told["host"], told["folder"], note)
+
+
 def require_kept_here(root: StorePath, journal: UPath, from_now_on: bool) -> None:
     """Raises LakeError where another machine keeps the replies. ``from_now_on``: be the one that does, where nobody is yet."""
     note, own = root / "journal" / _NAME, journal / _OWN
     mine = own.read_text("utf-8") if own.exists() else ""
-    if not note.exists():
+    if not note.is_file():
         copied = root / "journal" / FILE
-        if not mine and not (journal / FILE).exists() and copied.exists():  # a lake of a folder, put there with a tool
+        if not mine and not (journal / FILE).exists() and copied.is_file():  # a lake of a folder, put there with a tool
             raise LakeError(
                 f"{copied}: the replies of the folder that this lake was copied from, which are read from a disk alone; download it (and "
                 f"{FILE}-wal, if there is one) to {journal / FILE}, then run again; remove it from the bucket to pay for all anew"

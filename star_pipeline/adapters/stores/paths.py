@@ -12,11 +12,13 @@ from typing import IO, Any
 from upath import UPath
 from upath.implementations.cloud import S3Path
 
+from star_pipeline.adapters.stores.listing import listed_of
 from star_pipeline.adapters.stores.local import LocalStore
 from star_pipeline.core.errors import ConfigError
 from star_pipeline.core.ports import Store, Stored
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NO_BUCKET = re.compile(r"\.\.|^xn--|^\d+(\.\d+){3}$")
 _NEARLY = re.compile(r"s3:", re.IGNORECASE)
 _SEGMENT = re.compile(r"[A-Za-z0-9=+@._-]+")
 
@@ -38,7 +40,7 @@ class StorePath(S3Path):
     def store(self) -> Store:
         from star_pipeline.adapters.stores.objects import object_store
 
-        return object_store(self.drive)
+        return listed_of(self.drive) or object_store(self.drive)
 
     @property
     def key(self) -> str:
@@ -115,10 +117,10 @@ def path_at(place: str) -> UPath:
         )
     bucket, _, prefix = rest.strip("/").partition("/")
     odd = [part for part in prefix.split("/") if not _SEGMENT.fullmatch(part) or part in (".", "..")] if prefix else []
-    if not _BUCKET.fullmatch(bucket) or odd:
+    if not _BUCKET.fullmatch(bucket) or _NO_BUCKET.search(bucket) or odd:
         raise ConfigError(
-            f"{place}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, . and -, the prefix of letters, digits "
-            "and .-_=+@ between slashes"
+            f"{place}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, . and - (no address, no two dots, and "
+            "not xn-- first), the prefix of letters, digits and .-_=+@ between slashes"
         )
     return StorePath("/".join(part for part in (f"s3://{bucket}", prefix) if part))
 

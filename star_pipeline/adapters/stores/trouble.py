@@ -36,7 +36,7 @@ def in_one_line(error: BaseException, address: str, settings: S3Settings) -> str
     if code in _WRONG_REGION or status == "301":
         return f"{what}says that the bucket is in another region ({said}); set AWS_REGION to the bucket's"
     if "169.254.169.254" in text or "metadata" in text.lower() or "no credentials" in text.lower():
-        return f"{what}needs credentials, and none are set; set {_KEYS}, or give this machine a role"
+        return f"{what}needs credentials, and none are set; set {_KEYS} or AWS_PROFILE, or give this machine a role"
     if status in ("401", "403"):
         return (
             f"{what}does not let these credentials do that ({said}); mend {_KEYS}, or let them read, write, list and delete "
@@ -45,7 +45,10 @@ def in_one_line(error: BaseException, address: str, settings: S3Settings) -> str
     if status.startswith("5"):
         return f"{what}fails ({said}); look at the server, then run the same command to go on"
     if "error sending request" in text or "timed out" in text.lower() or "timeout" in text.lower() or "onnect" in text:
-        return f"{what}does not answer; start it, or mend AWS_ENDPOINT_URL or the network, then run the same command to go on"
+        mend = (
+            "start it, or mend AWS_ENDPOINT_URL" if settings.endpoint else "mend AWS_REGION (or set AWS_ENDPOINT_URL)"
+        )
+        return f"{what}does not answer; {mend} or the network, then run the same command to go on"
     return f"{what}says: {in_short(Exception(text.split('Debug source')[0]))}"
 
 

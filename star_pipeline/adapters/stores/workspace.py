@@ -12,7 +12,9 @@ from pathlib import Path
 
 from upath import UPath
 
+from star_pipeline.adapters.stores.listing import ListedStore, listed_as, listed_of
 from star_pipeline.adapters.stores.paths import StorePath
+from star_pipeline.adapters.stores.profiles import profile_of
 from star_pipeline.adapters.temporary_files import unfinished, unfinished_files
 from star_pipeline.core.errors import LakeError
 from star_pipeline.core.ports import Stored
@@ -25,7 +27,10 @@ _FORGOTTEN_S = 3600.0
 def workspace_of(address: str, environment: Mapping[str, str] = os.environ) -> Path:
     """The folder of the lake at ``address`` on this machine: below STAR_WORKSPACE, else below the user's cache."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", address.removeprefix("s3://")).strip("-")[:60]
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        found = profile_of(environment, keys=False).get("AWS_ENDPOINT_URL")
+        endpoint = found.value if found else ""
     name = f"{readable}-{_short(f'{endpoint} {address}')[:8]}"
     if given := environment.get("STAR_WORKSPACE"):
         return Path(os.path.abspath(Path(given).expanduser())) / name
@@ -40,7 +45,7 @@ def copies(paths: Sequence[StorePath], folder: Path) -> list[str]:
     """
     stored = dict(zip(paths, _stored(paths), strict=True))
     places = {path: _place(path, seen.etag, folder) for path, seen in stored.items()}
-    lacking = [path for path, place in places.items() if not place.exists()]
+    lacking = [path for path, place in places.items() if not _is_whole(place, stored[path].size)]
 
     def fetch(path: StorePath) -> None:
         _keep(path, places[path], stored[path].etag)
@@ -48,6 +53,42 @@ def copies(paths: Sequence[StorePath], folder: Path) -> list[str]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(fetch, lacking))
     return [str(places[path]) for path in paths]
+
+
+def _is_whole(place: Path, size: int) -> bool:
+    """Whether the copy is there, as long as the object: after a power cut it may have lost its end."""
+    try:
+        return place.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def listed(root: StorePath, folder: Path, *folders: str) -> Iterator[None]:
+    """``folders`` of the lake at ``root`` as they are now, for as long as the block runs (``ListedStore``), with copies in ``folder``."""
+    from star_pipeline.adapters.stores.objects import object_store
+
+    def path_of(key: str) -> StorePath:
+        return root / key[len(root.key) :].lstrip("/")
+
+    def copy(found: Stored) -> Path:
+        path = path_of(found.key)
+        place = _place(path, found.etag, folder)
+        if not _is_whole(place, found.size):
+            _keep(path, place, found.etag)
+        return place
+
+    def keep(key: str, etag: str, data: bytes) -> None:
+        place = _place(path_of(key), etag, folder)
+        with suppress(OSError):  # it is fetched when it is asked for
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished(place) as unready:
+                unready.write_bytes(data)
+            _forget(place)
+
+    outer = listed_of(root.drive)
+    with listed_as(root.drive, ListedStore(object_store(root.drive), outer, root.key, folders, copy, keep)):
+        yield
 
 
 def _keep(path: StorePath, place: Path, etag: str) -> None:

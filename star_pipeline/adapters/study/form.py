@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring.prefix_tree import Tokens
 from star_pipeline.adapters.scoring.tokenizer import PassBuilder, load_tokenizer
@@ -76,9 +77,8 @@ class TargetTexts:
         """The model's config.json as transformers reads it; the text's part of a model that takes more."""
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(
-            self._loaded.name
-        )  # the tokenizer's loading has read it before
+        name = self._loaded.name  # the tokenizer's loading has read it before
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=only_from_here(name))
         return dict(config.get_text_config().to_dict())
 
     @cached_property
@@ -143,7 +143,7 @@ class TargetTexts:
         import transformers
 
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=only_from_here(source))
         except Exception as error:  # whatever transformers says to files that are not what they should be
             raise unloadable(source, error) from error
         has_bos = tokenizer.bos_token_id is not None

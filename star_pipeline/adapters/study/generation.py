@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.scoring.numerics import Numerics
@@ -129,7 +130,9 @@ class Writer:
             model_cache.clear()  # what scored before is not needed meanwhile
             try:
                 load = transformers.AutoModelForCausalLM.from_pretrained
-                model = load(self._source, dtype=self._numerics.dtype).to(self._numerics.device).eval()
+                here = only_from_here(self._source)
+                model = load(self._source, dtype=self._numerics.dtype, local_files_only=here)
+                model = model.to(self._numerics.device).eval()
             except Exception as error:  # whatever transformers says to files that are not what they should be
                 raise unloadable(self._source, error) from error
             known = model.generation_config.eos_token_id

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.scoring.causal_lm import is_out_of_memory
 from star_pipeline.adapters.scoring.numerics import ALONE
@@ -166,7 +167,8 @@ class _Training:
         if self._how.method == "full":
             source, dtype = str(last or source), "float32"  # master weights are in full
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+            here = only_from_here(source)
+            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=here)
         except Exception as error:
             if is_out_of_memory(error):
                 raise

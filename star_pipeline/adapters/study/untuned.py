@@ -4,6 +4,7 @@ import math
 import time
 from pathlib import Path
 
+from star_pipeline.adapters.hub import only_from_here
 from star_pipeline.adapters.model_errors import unloadable
 from star_pipeline.adapters.study.extras import quietly
 from star_pipeline.adapters.study.form import Form, TargetTexts
@@ -31,7 +32,8 @@ def keep_untuned(
         texts, dtype = TargetTexts(source, form, how.max_length), dtype_on(device_of(how), how)
         try:
             with quietly():
-                model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+                here = only_from_here(source)
+                model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=here)
         except Exception as error:  # whatever transformers says to files that are not what they should be
             raise unloadable(source, error) from error
         facts = FinishedTraining(folder, 0, 0, 0, 0, 0, math.nan, time.monotonic() - began)

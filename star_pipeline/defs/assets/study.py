@@ -1,7 +1,7 @@
 """A study of the lake: training sets, models tuned on them, and what those are worth. In the graph where ``study:`` is configured."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,15 @@ Result = dg.MaterializeResult[None]
 
 
 @contextmanager
-def in_turn(lock: LakeLock, owner: str) -> Iterator[None]:
-    """Hold the study, after whoever holds it now; the run's log says who that is."""
+def in_turn(lock: LakeLock, owner: str, telling: AbstractContextManager[None]) -> Iterator[None]:
+    """Hold the study, after whoever holds it now; the run's log says who that is, and its tags that it is held (``telling``)."""
     with ExitStack() as held:
         try:
             held.enter_context(lock.hold_study(owner))
         except LakeBusy as error:
             dg.get_dagster_logger().info(f"{error}: this run waits")
             held.enter_context(lock.hold_study(owner, _IN_TURN_S))
+        held.enter_context(telling)
         yield
 
 

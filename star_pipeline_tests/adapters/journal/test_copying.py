@@ -3,14 +3,19 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from star_pipeline.adapters.journal import copying
+from star_pipeline.adapters.journal.older import passed_over
+from star_pipeline.adapters.journal.opening import open_journal
+from star_pipeline.adapters.journal.sqlite.file import FILE
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.postgres import Postgres
 from star_pipeline.cli import app
-from star_pipeline.core.errors import ConfigError
+from star_pipeline.config import load_config
+from star_pipeline.core.errors import ConfigError, LakeError
 from star_pipeline_tests.adapters.journal.test_journal import sent
 from star_pipeline_tests.conftest import CONFIG
 from star_pipeline_tests.journals import add, entry, key, paid, read_spend, run
@@ -118,3 +123,86 @@ def test_the_command_says_what_it_copied(tmp_path, postgres_url, monkeypatch, ca
     assert "(21 were there before)" in copied({"postgres_env": "STAR_DATABASE"})
     with pytest.raises(ConfigError, match=r"its journal is no database; set journal: \{postgres_env: STAR_DATABASE\}"):
         copied(None)
+
+
+@pytest.fixture
+def moved(tmp_path, postgres_url, monkeypatch):
+    """Of a lake at ``root``: opens its journal in the database, and copies there what is found."""
+    monkeypatch.setenv("STAR_DATABASE", postgres_url)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({**CONFIG, "journal": {"postgres_env": "STAR_DATABASE"}}))
+
+    class Moved:
+        def __init__(self, root):
+            self.lake = Lake.at(root)
+
+        def open(self):
+            open_journal(load_config(str(config)), self.lake).close()
+
+        def copy(self):
+            app(["journal", "copy", "--config", str(config), "--lake", str(self.lake.root)], standalone_mode=False)
+
+        def refused(self, words):
+            with pytest.raises(LakeError, match=words) as refusal:
+                self.open()
+            assert "\n" not in str(refusal.value)
+
+    return Moved
+
+
+def test_a_journal_in_the_lake_that_was_never_copied_is_not_passed_over(moved, tmp_path):
+    one = moved(tmp_path / "lake")
+    one.open()
+    folder = one.lake.journal_folder(None)
+    run(folder, lambda journal: journal.reserve("a", "judge", 100, 10**6), one.lake.lake_id)
+    one.open()  # no reply was paid for
+    run(folder, lambda journal: add(journal, 1), one.lake.lake_id)
+    one.refused(
+        rf"{folder}/journal.sqlite: 1 replies that are not in PostgreSQL .*: star-pipeline journal copy, .* or remove the file"
+    )
+    one.copy()
+    one.open()
+    run(folder, lambda journal: add(journal, 2), one.lake.lake_id)  # by a command with the former configuration
+    one.refused("2 replies that are not in")
+    one.copy()
+    one.open()
+
+
+def test_nor_is_one_of_another_machine_or_one_that_was_put_into_the_bucket(moved, bucket, tmp_path, monkeypatch):
+    machines = {name: str(tmp_path / name) for name in ("a", "b")}
+
+    def on(machine):
+        monkeypatch.setenv("STAR_WORKSPACE", machines[machine])
+
+    kept, put = moved(f"{bucket}/kept"), moved(f"{bucket}/put")
+    on("a")
+    run(kept.lake.journal_folder(None, pays=True), lambda journal: add(journal, 1), kept.lake.lake_id)
+    run(tmp_path / "old", lambda journal: add(journal, 1), put.lake.lake_id)
+    (put.lake.root / "journal" / FILE).write_bytes((tmp_path / "old" / FILE).read_bytes())
+    for name, one in (("kept", kept), ("put", put)):
+        on("b")
+        words = {
+            "kept": f"its replies were kept on .* in {machines['a']}/.*/journal",
+            "put": f"{bucket}/put/journal/{FILE}: replies of",
+        }
+        one.refused(f"{words[name]}.*star-pipeline journal copy")
+        on("a")
+        if name == "put":
+            one.lake.prepare()  # and the remedy: download it
+            (Path(str(one.lake.journal)) / FILE).write_bytes((one.lake.root / "journal" / FILE).read_bytes())
+        one.refused("1 replies that are not in")
+        one.copy()
+        for machine in machines:
+            on(machine)
+            one.open()
+
+
+def test_a_folder_s_own_replies_are_told_of_where_the_configuration_names_another_journal(tmp_path):
+    lake, config = Lake.at(tmp_path / "lake"), tmp_path / "config.yaml"
+    run(lake.journal_folder(None), lambda journal: add(journal, 1), lake.lake_id)
+    for journal, told in ((str(tmp_path / "shared"), True), (str(tmp_path / "lake" / "journal"), False), (None, False)):
+        config.write_text(json.dumps({**CONFIG, "journal": journal}))
+        said = passed_over(load_config(str(config)), lake)
+        assert bool(said) == told
+    config.write_text(json.dumps({**CONFIG, "journal": str(tmp_path / "shared")}))
+    assert "journal/journal.sqlite: 1 replies that are not looked for" in passed_over(load_config(str(config)), lake)

@@ -104,6 +104,11 @@ def test_paths_of_objects_are_as_those_of_files(bucket):
         "s3://bucket/a?b",
         "s3://bucket/a//b",
         "s3://bucket/../x",
+        "s3://a..bucket/x",
+        "s3://192.168.5.4/x",
+        "s3://xn--bucket/x",
+        "s3://bu/x",
+        "s3://bucket_of_mine/x",
     ],
 )
 def test_a_place_that_cannot_be_is_refused_in_one_line(place):
@@ -155,6 +160,39 @@ def test_a_file_made_here_is_put_whole_and_is_the_copy(bucket):
     [copy] = lake.local_files([lake.inspection])
     assert (Path(copy).name, Path(copy).read_bytes()) == ("inspect.duckdb", b"whole")
     assert not [*Path(str(lake.workspace)).glob(".*partial*")]
+
+
+def test_a_listed_lake_is_as_it_was_with_what_is_written_through_it(bucket, monkeypatch):
+    lake = Lake.at(f"{bucket}/lake")
+    one, two, seed = (lake.root / name for name in ("tables/candidates/1.parquet", "tables/x.parquet", "seeds/s"))
+    one.write_bytes(b"old")
+    with lake.as_listed("tables"):
+        assert (one.read_bytes(), two.exists(), seed.exists()) == (b"old", False, False)
+        one.store.put(one.key, b"mine")
+        two.write_bytes(b"new")
+        assert (one.read_bytes(), one.open("rb").read(), one.stored.size) == (b"mine", b"mine", 4)
+        assert {path.name for path in (lake.root / "tables").rglob("*")} == {"1.parquet", "x.parquet"}
+        with ThreadPoolExecutor(1) as another:  # who sees the bucket itself
+            another.submit(lambda: (two.unlink(), seed.write_bytes(b"s"))).result()
+        assert (two.exists(), seed.exists()) == (True, True)
+        with lake.as_listed("tables"):
+            assert not two.exists()
+            two.write_bytes(b"again")
+        assert (two.read_bytes(), two.stored.size) == (b"again", 5)
+        two.unlink()
+        assert not two.exists()
+        with pytest.raises(FileNotFoundError):
+            two.read_bytes()
+    with lake.as_listed("tables"):
+        assert one.exists()
+        with ThreadPoolExecutor(1) as another:
+            another.submit(one.write_bytes, b"theirs").result()
+        assert one.read_bytes() == b"mine"  # its copy is that version
+        [copy] = lake.local_files([one])
+        os.truncate(copy, 2)  # as a power cut may leave it
+        with pytest.raises(StoreError, match="changed while it was read; do the same again"):
+            one.read_bytes()
+    assert one.read_bytes() == b"theirs"
 
 
 def test_two_lakes_and_two_endpoints_have_workspaces_of_their_own(tmp_path):

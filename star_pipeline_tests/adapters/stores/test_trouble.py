@@ -1,8 +1,6 @@
 """What is wrong with a store is said in one line, at once, with its remedy."""
 
-import http.client
-import http.server
-import threading
+import os
 import time
 from contextlib import contextmanager
 
@@ -15,8 +13,12 @@ from star_pipeline.adapters.stores.paths import path_at
 from star_pipeline.adapters.stores.probe import probe, require_once
 from star_pipeline.adapters.stores.settings import S3Settings
 from star_pipeline.adapters.stores.trouble import in_one_line
+from star_pipeline.adapters.stores.workspace import workspace_of
 from star_pipeline.core.errors import ConfigError, StoreError
 from star_pipeline.core.records import MemoryEntry
+from star_pipeline_tests.s3_server import KEY, REGION, SECRET, Reply, behind
+
+KEYS = {"AWS_ACCESS_KEY_ID": "k1", "AWS_SECRET_ACCESS_KEY": "s1"}
 
 
 def said(bucket: str, bank: bool = True, **changed: str) -> str:
@@ -91,6 +93,20 @@ def test_each_refusal_has_its_remedy(text, remedy):
         ({"AWS_ENDPOINT_URL": "http://ü:9"}, "AWS_ENDPOINT_URL=http://ü:9: expected"),
         ({"AWS_ACCESS_KEY_ID": "k"}, "AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not; set both"),
         ({"AWS_SECRET_ACCESS_KEY": "s"}, "AWS_SECRET_ACCESS_KEY is set, and AWS_ACCESS_KEY_ID is not; set both"),
+        *(
+            ({name: region}, f"{name}={region!r}: expected the name of a region, of letters, digits, - and _, such as")
+            for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
+            for region in ("us east-1", "eu-central-1;", "eu\ncentral-1", '"us-east-1"', "üs-east-1")
+        ),
+        *(
+            ({**KEYS, name: value}, f"{name}: has {odd} in it (its value is not shown); expected letters")
+            for name in (*KEYS, "AWS_SESSION_TOKEN")
+            for value, odd in (("two words", "' '"), ("a\nb", r"'\n'"), ('"k"', "'\"'"), ("schlüssel", r"'\xfc'"))
+        ),
+        (
+            {"AWS_ENDPOINT_URL": "http://me:hushed@h:9"},
+            "AWS_ENDPOINT_URL has a user or a password in it: expected http://",
+        ),
         (
             {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "maybe"},
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST=maybe: expected true or false",
@@ -98,13 +114,114 @@ def test_each_refusal_has_its_remedy(text, remedy):
     ],
 )
 def test_a_variable_that_no_client_takes_is_named(environment, line, monkeypatch):
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as refused:
         Lake.at("s3://bucket/lake").prepare()
     assert str(refused.value).startswith(line)
+    assert not [
+        value for name, value in environment.items() if "KEY" in name and len(value) > 1 and value in str(refused.value)
+    ]
+    assert "hushed" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_spaces_and_line_ends_around_a_variable_do_no_harm(s3, bucket, monkeypatch):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, f" {value}\r\n")
+    lake = Lake.at(f"{bucket}/lake")
+    lake.prepare()
+    bank_of(lake, "m").replace_shard("k1", [MemoryEntry("s", "c", "k1", 1, "i", "p", 0.5)], np.ones((1, 4), np.float32))
+
+
+def test_a_region_that_nobody_has_is_no_matter_of_the_endpoint():
+    error = Exception("Generic S3 error: error sending request for url (https://s3.xx-nowhere-1.amazonaws.com/bucket)")
+    line = in_one_line(error, "s3://bucket/lake", S3Settings.of({"AWS_REGION": "xx-nowhere-1"}))
+    assert line.startswith(
+        "s3://bucket: Amazon S3 in xx-nowhere-1 does not answer; mend AWS_REGION (or set AWS_ENDPOINT_URL)"
+    )
+
+
+@pytest.fixture
+def profiles(tmp_path, monkeypatch):
+    """Writes ``~/.aws``: the texts of its two files; no variable of S3's is set but those given."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+
+    def write(credentials="", config="", **variables):
+        (tmp_path / ".aws" / "credentials").write_text(credentials)
+        (tmp_path / ".aws" / "config").write_text(config)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return str(tmp_path / ".aws")
+
+    return write
+
+
+def test_a_profile_reaches_the_store_and_the_bank_as_variables_do(s3, bucket, profiles):
+    address = workspace_of(f"{bucket}/lake", {**s3.environment, "STAR_WORKSPACE": "/w"})
+    keys = f"aws_access_key_id = {KEY}\naws_secret_access_key={SECRET}\n"
+    place = f"region = {REGION}\nendpoint_url = {s3.endpoint}\ns3 =\n  max_concurrent_requests = 5\n"
+    profiles(f"[default]\naws_access_key_id = x\naws_secret_access_key = y\n[star]\n{keys}", f"[profile star]\n{place}")
+    environment = {"AWS_PROFILE": "star", "HOME": os.environ["HOME"], "STAR_WORKSPACE": "/w"}
+    assert workspace_of(f"{bucket}/lake", environment) == address
+    assert S3Settings.of(environment).options == S3Settings.of(s3.environment).options
+    profiles(keys.join(("[default]\n", "")), place.join(("[default]\n", "")))
+    lake = Lake.at(f"{bucket}/lake")
+    lake.prepare()
+    bank = bank_of(lake, "m")
+    bank.replace_shard("k1", [MemoryEntry("s", "c", "k1", 1, "i", "p", 0.5)], np.ones((1, 4), np.float32))
+    assert bank.nearest(np.ones((1, 4), np.float32), 1, 2)
+    profiles(keys.join(("[default]\n", "")).replace(SECRET, "wrong"), place.join(("[default]\n", "")))
+    with pytest.raises(StoreError, match="SignatureDoesNotMatch"):  # a file that was mended is read anew
+        lake.prepare()
+
+
+def test_variables_come_before_the_profile_and_keys_are_never_mixed(profiles):
+    keys = "aws_access_key_id = k\naws_secret_access_key = s\naws_session_token = t\n"
+    profiles(f"[p]\n{keys}", "[profile p]\nregion = eu-north-1\nendpoint_url = http://profile\n")
+    given = {"HOME": os.environ["HOME"], "AWS_PROFILE": "p"}
+    told = S3Settings.of({**given, "AWS_ENDPOINT_URL": "http://variable", "AWS_DEFAULT_REGION": "eu-west-1"})
+    assert (told.endpoint, told.region, told.key_id, told.token) == ("http://variable", "eu-west-1", "k", "t")
+    told = S3Settings.of({**given, **KEYS})
+    assert (told.endpoint, told.region, told.key_id, told.secret, told.token) == (
+        "http://profile",
+        "eu-north-1",
+        "k1",
+        "s1",
+        "",
+    )
+    profiles(f"[p]\n{keys.replace('aws_session_token = t', '')}")
+    assert S3Settings.of({**given, "AWS_SESSION_TOKEN": "of others"}).token == ""
+
+
+@pytest.mark.parametrize(
+    ("credentials", "config", "line"),
+    [
+        ("[a]\n[b]\nregion=x", "[profile c]\n[sso-session d]\n[default]", "AWS_PROFILE=p: no such profile in {aws}/credentials or "
+         "{aws}/config; expected one of a, b, c, default, or leave"),
+        *(
+            ("", f"[profile p]\n{way} = it", f"{way} of the profile p in {{aws}}/config: of a profile, keys, region and endpoint_url")
+            for way in ("role_arn", "sso_session", "credential_process")
+        ),
+        ("", "[profile p]\nservices = mine", "services of the profile p in {aws}/config: endpoints of single services"),
+        ("[p]\naws_access_key_id = k", "", "aws_access_key_id of the profile p in {aws}/credentials is there, and aws_secret"),
+        ("", "[profile p]\nregion = us east", "region of the profile p in {aws}/config='us east': expected the name"),
+        ("", "[profile p]\nendpoint_url = minio:9", "endpoint_url of the profile p in {aws}/config=minio:9: expected http"),
+        ("aws_secret_access_key = hushed\n[p]", "", "{aws}/credentials, line 1: cannot be read as profiles"),
+    ],
+)  # fmt: skip  # a case a line
+def test_what_a_profile_cannot_be_is_said_in_one_line(credentials, config, line, profiles):
+    aws = profiles(credentials, config, AWS_PROFILE="p")
+    with pytest.raises(ConfigError) as refused:
+        Lake.at("s3://bucket/lake").prepare()
+    assert str(refused.value).startswith(line.format(aws=aws))
+    assert "\n" not in str(refused.value)
+    assert "hushed" not in str(refused.value)
 
 
 def test_what_is_well_is_said_and_leaves_nothing_behind(bucket):
@@ -154,43 +271,12 @@ def test_a_bank_in_a_bucket_finds_what_one_in_a_folder_finds(bucket, tmp_path):
 @contextmanager
 def careless(server):
     """The server behind one that answers a put which finds its place taken as if it had been free, and then it has been."""
-    upstream = server.endpoint.removeprefix("http://")
 
-    class Careless(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answered(method, path, body, reply):
+        if reply.status != 412:
+            return reply
+        server.overwrite(path, body)
+        return Reply(200, {"ETag": '"careless"'}, b"")
 
-        def answer(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = http.client.HTTPConnection(upstream, timeout=20)
-            asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                asked.putheader(name, value)
-            asked.endheaders(body)
-            reply = asked.getresponse()
-            content, status, headers = reply.read(), reply.status, dict(reply.headers)
-            if status == 412:
-                server.overwrite(self.path, body)
-                content, status, headers = b"", 200, {"ETag": '"careless"'}
-            self.send_response(status)
-            for name in ("ETag", "Last-Modified", "Content-Type"):
-                if name in headers:
-                    self.send_header(name, headers[name])
-            length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
-            self.send_header("Content-Length", length)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
-
-        def log_message(self, *args):
-            pass
-
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
-    proxy.daemon_threads = True
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_address[1]}"
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
+    with behind(server, answered) as endpoint:
+        yield endpoint
