@@ -23,6 +23,7 @@ import yaml
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import LineProgress, SilentProgress
 from star_pipeline.adapters.question_files import read_questions
+from star_pipeline.adapters.scoring import model_cache
 from star_pipeline.adapters.study import Form, held_out, tune
 from star_pipeline.config import StarConfig, load_config
 from star_pipeline.core.aliases import JsonMapping, JsonObject, Vectors
@@ -87,6 +88,7 @@ def trained(place: Place, job: Job) -> str:
         "all_seconds": time.monotonic() - began,
         "losses": [[row.question, Path(row.source).stem, row.nll, row.n_tokens] for row in losses],
     }
+    model_cache.clear()  # the next training, here or in another process, needs the room
     shutil.rmtree(folder, ignore_errors=True)
     file = place.result(job)
     unfinished = file.with_suffix(".unfinished")
