@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline_tests.benchmarks.evidence import lent, parts, real_models, regret
+from star_pipeline_tests.benchmarks.evidence import lent, parts, real_models, regret, tuned
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.recorded import read, verdict
 from star_pipeline_tests.tiny_models import save_gpt_neox
@@ -46,7 +46,7 @@ def test_all_pairs_a_seed_is_the_best_there_is_and_verdicts_need_a_margin(tape):
 def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(tape, shared_data, tmp_path, capsys):
     """With tiny models in the real ones' place, which no test can bring along: all but the sizes is real_models.yaml's."""
     wanted = yaml.safe_load(real_models.SETTINGS.read_text())
-    wanted["sizes"] |= {"seeds": 4, "held_out": 3, "fastchat": 3}
+    wanted["sizes"] |= {"seeds": 4, "held_out": 3, "fastchat": 3, "longest": 40}
     wanted["pipeline"]["sampling"]["shard_size"] = 2
     wanted["pipeline"]["study"] |= {"arms": ["seeds", "judge"], "seeds": [0]}
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(wanted))
@@ -59,11 +59,11 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     real_models.main(given, SilentProgress())
     said, scores = capsys.readouterr().out, (tmp_path / "out/scores.jsonl").read_text()
     models = tmp_path / "out/lake/study/models"
-    tuned = {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")}
+    weights = {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")}
     real_models.main(given, SilentProgress())
     assert capsys.readouterr().out == said
     assert (tmp_path / "out/scores.jsonl").read_text() == scores
-    assert {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")} == tuned
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")} == weights
     rows = [json.loads(line) for line in scores.splitlines()]
     assert len(rows) == 4 * 11
     assert not any(text[:40] in scores for text in texts)  # numbers alone
@@ -77,6 +77,35 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     given = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
     parts.main([*given, "--runs", "1", "--seeds", "64"])
     assert "without judge" in capsys.readouterr().out
+
+    wanted = yaml.safe_load(tuned.SETTINGS.read_text())  # the whole tape by the shorter way, with the same models
+    wanted["sizes"] |= {"seeds": 3, "held_out": 2, "fastchat": 2, "longest": 40}
+    wanted["tuned"] |= {"arms": ["seeds", "star"], "seeds": [0], "rates": [1e-3], "measure": "float32", "processes": 1}
+    wanted["pipeline"]["scoring"] |= {"max_length": 128, "device": "cpu"}
+    wanted["pipeline"]["study"]["tune"] |= {"max_length": 112, "epochs": 1, "device": "cpu"}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(wanted))
+    out = tmp_path / "tuned"
+    given = ["--tape", str(tape), "--fastchat", str(shared_data("fastchat")), "--out", str(out)]
+    given += [word for name in ("small", "large") for word in (f"--{name}", str(tmp_path / name))]
+    given += ["--settings", str(tmp_path / "tuned.yaml")]
+    tuned.main(given, SilentProgress())
+    told = capsys.readouterr().out
+    scored = {
+        (row["seed"], row["pair"]): row for row in map(json.loads, (out / "scores.jsonl").read_text().splitlines())
+    }
+    both = [(row, scored[key]) for row in rows if (key := (row["seed"], row["pair"])) in scored]
+    assert both
+    for row, other in both:  # as the product's run has them
+        assert other["gap"] == pytest.approx(row["gap"], abs=1e-4, nan_ok=True)
+        assert row["pi_llm"] is None or other["pi_llm"] == row["pi_llm"]
+    files = sorted((out / "trained").glob("*.json"))
+    made = [file.stat().st_mtime_ns for file in files]
+    assert len(re.findall(r"small less large", told)) == 2
+    assert re.search(r"\| without judge \| [1-3] \|", told)
+    tuned.main([*given, "--part", "train"], SilentProgress())
+    assert [file.stat().st_mtime_ns for file in sorted((out / "trained").glob("*.json"))] == made
+    assert told.endswith(capsys.readouterr().out.partition("\n|")[2][-200:])
+    assert not any(text[:40] in file.read_text() for file in files for text in texts)
 
 
 @pytest.mark.slow

@@ -20,13 +20,8 @@ from star_pipeline.core.equations.evolution import FoldInputs, fold_shard, initi
 from star_pipeline.core.equations.sampling import plan_shard
 from star_pipeline.core.intervals import mean, share
 from star_pipeline.core.records import CompositeScore, PlanRow, Seed
-from star_pipeline_tests.benchmarks.evidence.recorded import CHATGPT, Matrix, read
+from star_pipeline_tests.benchmarks.evidence.recorded import CHATGPT, JUDGE, TEN, Matrix, read
 
-TEN = (
-    "phi-2", "chatglm2-6b", "gemma-7b-it", "OpenHermes-2.5-Mistral-7B", "Qwen-14B-Chat", "gpt-3.5-turbo-1106", "alpaca-7b",
-    "vicuna-7b-v1.5", "wizardlm-13b", "falcon-7b-instruct",
-)  # fmt: skip  # read as a list; the paper's families first
-JUDGE = "gpt4-judge"
 EVOLUTIONS = {
     "eq8-0.001": {"method": "eq8", "rate": 1e-3},
     "eq8-0.05": {"method": "eq8", "rate": 0.05},

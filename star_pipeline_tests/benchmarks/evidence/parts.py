@@ -25,8 +25,7 @@ from star_pipeline.core.intervals import Estimate, bootstrap, mean
 from star_pipeline_tests.benchmarks.evidence import lent
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.page import shown, table
-from star_pipeline_tests.benchmarks.evidence.paper_loop import TEN
-from star_pipeline_tests.benchmarks.evidence.recorded import CHATGPT, Matrix, embedded, log_odds, read
+from star_pipeline_tests.benchmarks.evidence.recorded import CHATGPT, TEN, Matrix, embedded, log_odds, read
 
 GAPS = {"none": "gap", "rank": "gap_calibrated"}
 EQ8, THOMPSON = Arm("eq8 0.05", "eq8", 0.05), Arm("thompson", "thompson")

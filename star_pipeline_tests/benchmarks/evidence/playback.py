@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from star_pipeline_tests.benchmarks.evidence.recorded import MARGIN, log_odds
+from star_pipeline_tests.benchmarks.evidence.recorded import JUDGE, MARGIN, log_odds
 from star_pipeline_tests.llm_server import Reply, chat_server
-
-JUDGE = "gpt4-judge"
 
 
 @contextmanager

@@ -13,6 +13,12 @@ from star_pipeline.core.aliases import Numbers, Values, Vectors
 MARGIN = 1.0
 """Log-odds beyond which GPT-4 prefers one answer to another; nearer ones are a tie. As the server that plays the tape back has it."""
 CHATGPT = "gpt-3.5-turbo-0301"
+TEN = (
+    "phi-2", "chatglm2-6b", "gemma-7b-it", "OpenHermes-2.5-Mistral-7B", "Qwen-14B-Chat", "gpt-3.5-turbo-1106", "alpaca-7b",
+    "vicuna-7b-v1.5", "wizardlm-13b", "falcon-7b-instruct",
+)  # fmt: skip  # read as a list; the paper's families first
+JUDGE = "gpt4-judge"
+"""The name under which GPT-4's recorded preferences are played back."""
 USD_PER_MILLION = {
     "phi-2": 0.1, "gemma-2b-it": 0.1, "chatglm2-6b": 0.2, "gemma-7b-it": 0.2, "OpenHermes-2.5-Mistral-7B": 0.2, "alpaca-7b": 0.2,
     "vicuna-7b-v1.5": 0.2, "falcon-7b-instruct": 0.2, "wizardlm-13b": 0.3, "Qwen-14B-Chat": 0.3, "gpt-3.5-turbo-1106": 1.0,

@@ -1,0 +1,273 @@
+"""Real models at a size that teaches: all recorded answers scored, and targets tuned on what arms, parts and difficulty take.
+
+    python -m star_pipeline_tests.benchmarks.evidence.tuned --tape FILE --fastchat FOLDER --small FOLDER --large FOLDER --out FOLDER \\
+        [--part scores|early|train|tables|all] [--settings FILE] [--scratch FOLDER] [--until SECONDS]
+
+Sizes and settings are tuned.yaml's; it takes a GPU where there is one. ``early`` tunes what needs no scores (and ``--large``). Each
+training leaves OUT/trained/NAME.json, with the held-out loss of each question, and no weights: a part that was stopped goes on. ``tables``
+needs no model: it reads OUT alone. ``--until`` begins no training later than so many seconds after the start.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import yaml
+
+from star_pipeline.adapters.lake import Lake
+from star_pipeline.adapters.progress import LineProgress, SilentProgress
+from star_pipeline.adapters.question_files import read_questions
+from star_pipeline.adapters.scoring import model_cache
+from star_pipeline.adapters.study import Form, held_out, tune
+from star_pipeline.config import StarConfig, load_config
+from star_pipeline.core.aliases import JsonMapping, JsonObject, Vectors
+from star_pipeline.core.ports import Progress, ScoringSample
+from star_pipeline.core.publishing.overlap import Overlaps
+from star_pipeline.core.study.answers import Subject
+from star_pipeline.core.study.arms import Arms, Asked
+from star_pipeline.core.study.names import UNTUNED
+from star_pipeline.core.study.records import Question
+from star_pipeline_tests.benchmarks.evidence import prepared, tuned_tables, whole_tape
+from star_pipeline_tests.benchmarks.evidence.recorded import embedded
+from star_pipeline_tests.benchmarks.evidence.tuned_sets import (
+    PARTS_WITHOUT_SCORES,
+    WITHOUT_SCORES,
+    Job,
+    difficulty,
+    matrices,
+    parts,
+    selection,
+)
+
+SETTINGS = Path(__file__).with_suffix(".yaml")
+RATES = "rates"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training finds what it needs, and leaves what it measured; goes to other processes."""
+
+    out: Path
+    scratch: Path
+    config: str
+    models: dict[str, str]
+    measure: str
+
+    def result(self, job: Job) -> Path:
+        return self.out / "trained" / f"{job.trained}.json"
+
+
+def trained(place: Place, job: Job) -> str:
+    """Tune, measure, keep the losses; the weights go."""
+    config = load_config(place.config)
+    study = config.study
+    assert study is not None, "as written"
+    source, form = place.models[job.target], Form.of(place.models[job.target], config.scoring)
+    told: JsonObject = {"target": job.target, "arm": job.arm, "seed": job.seed, "rate": job.rate, "rows": len(job.rows)}
+    folder, began = place.scratch / job.trained, time.monotonic()
+    if job.arm != UNTUNED:
+        how = study.tune.model_copy(update={"learning_rate": job.rate or study.tune.learning_rate})
+        samples = [ScoringSample(None, (), asked, answer) for asked, answer in job.rows]
+        made = tune(source, samples, folder / "model", how, form, job.seed, SilentProgress(), job.trained)
+        told |= {key: value for key, value in asdict(made).items() if key not in ("folder", "rows")}
+        source = str(folder / "model")
+    scoring = config.scoring.model_copy(update={"dtype": place.measure, "keep_loaded": "one"})
+    lake = Lake.at(place.scratch / "numerics")
+    lake.prepare()
+    losses = held_out(
+        source, asked_of(config), Subject(job.target, job.arm, job.seed), form, config.model_copy(update={"scoring": scoring}),
+        lake, SilentProgress(),
+    )  # fmt: skip  # one call
+    told |= {
+        "all_seconds": time.monotonic() - began,
+        "losses": [[row.question, Path(row.source).stem, row.nll, row.n_tokens] for row in losses],
+    }
+    model_cache.clear()  # the next training, here or in another process, needs the room
+    shutil.rmtree(folder, ignore_errors=True)
+    file = place.result(job)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(told), "utf-8")
+    unfinished.replace(file)
+    return f"{job.study}, {job.target}, {job.arm}, seed {job.seed}, rate {job.rate or '-'}: {told['all_seconds']:.0f} s"
+
+
+def asked_of(config: StarConfig) -> list[Question]:
+    assert config.study is not None, "as written"
+    return read_questions(config.study.evaluate.held_out, config.seed_fields, answered=True)
+
+
+def carried_out(place: Place, jobs: Iterable[Job], processes: int, until: float) -> None:
+    """All of them that are not done, in their order, a few at a time. One that fails is told, and does not keep the others."""
+    left = list({job.trained: job for job in jobs if not place.result(job).exists()}.values())
+    (place.out / "trained").mkdir(exist_ok=True)
+    if processes == 1 or len(left) < 2:
+        for job in left:
+            if time.monotonic() < until:
+                print(trained(place, job), flush=True)
+        return
+    failed = 0
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        waiting, running = iter(left), set[Future[str]]()
+        while True:
+            while len(running) < processes and time.monotonic() < until and (job := next(waiting, None)):
+                running.add(pool.submit(trained, place, job))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                failed += future.exception() is not None
+                print(future.exception() or future.result(), flush=True)
+    if failed:
+        print(f"{failed} trainings failed; they are tried again when this is called again", flush=True)
+
+
+def untrained(target: str) -> Job:
+    return Job(RATES, UNTUNED, target, 0, ())
+
+
+class Study:
+    """What is trained, of the tape and the scores that there are."""
+
+    def __init__(self, options: argparse.Namespace, place: Place, sizes: JsonMapping, tuned: JsonMapping) -> None:
+        rows = prepared.usable(
+            [json.loads(line) for line in options.tape.read_text("utf-8").splitlines()], sizes["longest"]
+        )
+        self.tape, self.place, self._tuned = whole_tape.Tape(rows, prepared.SEEDS_BY), place, tuned
+        self.config = load_config(place.config)
+        self._kept = self._without_overlaps(sizes["seeds"])
+
+    def _vectors(self) -> Vectors:
+        """Of the instructions to train on."""
+        everything = whole_tape.options(self.tape, None, "none", range(len(self.tape.rows)))
+        return embedded(matrices(everything)["judge"], self.place.out / f"instructions-{len(everything)}.npy")[
+            self._kept
+        ]
+
+    def _without_overlaps(self, count: int) -> list[int]:
+        """The instructions to train on, by the study's own rule: nothing of the evaluation is in any answer of theirs."""
+        arms = Arms(Asked(("seeds",), {}, 0, "rows", Overlaps(asked_of(self.config))))
+        arms.add(whole_tape.options(self.tape, None, "none", range(count)))
+        rows, _ = arms.finished(lambda texts: [0] * len(texts))
+        there = {row.seed_id for row in rows["seeds"]}
+        print(
+            f"{len(there)} of {count} instructions to train on; {len(arms.left_out)} overlap with the evaluation",
+            flush=True,
+        )
+        return [place for place in range(count) if whole_tape.name_of(self.tape.rows[place]) in there]
+
+    def score(self, progress: Progress) -> None:
+        scores = whole_tape.scored_answers(self.tape, self.config, self.place.out, progress)
+        everything = range(len(self.tape.rows))
+        plain, ranked = (whole_tape.options(self.tape, scores, rule, everything) for rule in ("none", "rank"))
+        lines = [json.dumps(row) for row in whole_tape.lines(plain, ranked)]
+        (self.place.out / "scores.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        print(f"{len(lines):,} answers scored", flush=True)
+
+    def early(self) -> Iterator[Job]:
+        """What needs neither scores nor the large model: the rates first."""
+        plain, seeds = whole_tape.options(self.tape, None, "none", self._kept), self._tuned["seeds"]
+        made = [
+            *selection(self.tape, plain, plain, WITHOUT_SCORES, seeds),
+            *parts(plain, self._vectors(), seeds, PARTS_WITHOUT_SCORES),
+        ]
+        yield from self._rates("small", plain)
+        yield from self._at_rates(sorted(made, key=lambda job: seeds.index(job.seed)))
+
+    def _rates(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> Iterator[Job]:
+        (random, *_) = selection(self.tape, plain, plain, ["random"], self._tuned["seeds"][:1])
+        yield untrained(target)
+        for rate in self._tuned["rates"]:
+            yield replace(random, study=RATES, target=target).at(rate)
+
+    def _at_rates(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Each with its target's rate: trained before, since it is asked for when the first of them is."""
+        rates: dict[str, float] = {}
+        plain = whole_tape.options(self.tape, None, "none", self._kept)
+        for job in jobs:
+            if job.target not in rates:
+                rates[job.target] = self._best_rate(job.target, plain)
+            yield job.at(rates[job.target])
+
+    def _best_rate(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> float:
+        carried_out(self.place, self._rates(target, plain), self._tuned["processes"], float("inf"))
+        found = {}
+        for job in self._rates(target, plain):
+            if not self.place.result(job).exists():
+                continue  # it failed, as too high a rate may
+            told = json.loads(self.place.result(job).read_text("utf-8"))
+            values = [row[2] for row in told["losses"] if row[2] is not None]
+            print(
+                f"{target}, {job.arm}, rate {job.rate or '-'}: held-out loss {sum(values) / len(values):.4f}",
+                flush=True,
+            )
+            if job.rate is not None:
+                found[job.rate] = sum(values) / len(values)
+        return min(found, key=lambda rate: found[rate])
+
+    def jobs(self) -> Iterator[Job]:
+        """All trainings, a training seed after the other, so that what is stopped has the same seeds of every arm."""
+        scores = whole_tape.read_scores(self.tape, self.place.out)
+        plain, ranked = (whole_tape.options(self.tape, scores, rule, self._kept) for rule in ("none", "rank"))
+        seeds = self._tuned["seeds"]
+        made = [
+            *selection(self.tape, plain, ranked, self._tuned["arms"], seeds),
+            *difficulty(plain, seeds, self._tuned["targets"]),
+            *parts(plain, self._vectors(), seeds),
+        ]
+        yield from self._rates("small", plain)
+        yield from self._rates("large", plain) if "large" in self._tuned["targets"] else ()
+        yield from self._at_rates(sorted(made, key=lambda job: seeds.index(job.seed)))
+
+
+def main(given: Sequence[str] | None = None, progress: Progress | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("tape", "fastchat", "small", "large", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=name == "out")
+    parser.add_argument("--settings", type=Path, default=SETTINGS)
+    parser.add_argument(
+        "--scratch", type=Path, help="for weights in the making, such as /dev/shm/...; OUT/scratch unless it is given"
+    )
+    parser.add_argument("--part", choices=["scores", "early", "train", "tables", "all"], default="all")
+    parser.add_argument("--until", type=float, default=float("inf"))
+    options = parser.parse_args(given)
+    until = time.monotonic() + options.until
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = yaml.safe_load(options.settings.read_text("utf-8"))
+    if options.part != "tables":
+        if lacking := [name for name in ("tape", "fastchat", "small", "large") if getattr(options, name) is None]:
+            parser.error(f"--part {options.part} needs --{', --'.join(lacking)}")
+        options.url = "http://127.0.0.1:9/v1"  # nobody is asked: the answers are the tape's
+        config, _ = prepared.configured(options)
+        models = {name: str(getattr(options, name).resolve()) for name in ("small", "large")}
+        place = Place(
+            options.out, options.scratch or options.out / "scratch", str(config), models, wanted["tuned"]["measure"]
+        )
+        study = Study(options, place, wanted["sizes"], wanted["tuned"])
+        if options.part in ("scores", "all"):
+            study.score(progress or LineProgress(20))
+        if options.part != "scores":
+            jobs = list(study.early() if options.part == "early" else study.jobs())
+            (options.out / f"jobs-{options.part}.json").write_text(
+                json.dumps([described(job) for job in jobs]), "utf-8"
+            )
+            carried_out(place, jobs, wanted["tuned"]["processes"], until)
+    if options.part not in ("scores", "early"):
+        tuned_tables.tell(options.out)
+
+
+def described(job: Job) -> JsonObject:
+    """Which training serves which arm of which study: what tables are made by. No text."""
+    return {
+        "study": job.study, "arm": job.arm, "target": job.target, "seed": job.seed, "rate": job.rate, "trained": job.trained,
+        "characters": sum(len(answer) for _, answer in job.rows),
+    }  # fmt: skip  # a group a line
+
+
+if __name__ == "__main__":
+    main()
