@@ -46,7 +46,7 @@ def tables(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> Ite
             mine = even([job for job in of if job["target"] == target], found)
             if mine:
                 yield f"**{study}, {target}**, {len({job['seed'] for job in mine})} training seeds"
-                for base in (baseline, *BESIDE[study]):
+                for base in (name for name in (baseline, *BESIDE[study]) if any(job["arm"] == name for job in mine)):
                     yield arms_table(mine, jobs, found, base)
     if text := crossed([job for job in jobs if job["study"] == "difficulty"], found):
         yield text
