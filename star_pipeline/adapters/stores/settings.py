@@ -13,7 +13,8 @@ CONNECT_S, REQUEST_S = 5, 30
 MOST_RETRIES, RETRIES_S = 6, 10
 """A store that starts again or stumbles is waited for so long; one that is gone stops the command."""
 _BOOLEANS = ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "AWS_SKIP_SIGNATURE")
-_BOOLEAN = {"", "1", "true", "on", "yes", "y", "0", "false", "off", "no", "n"}
+_TRUE = {"1", "true", "on", "yes", "y"}
+_BOOLEAN = {"", *_TRUE, "0", "false", "off", "no", "n"}
 """As obstore reads them."""
 _KEY_AND_SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _CREDENTIALS = dict(zip(("key_id", "secret", "token"), (*_KEY_AND_SECRET, "AWS_SESSION_TOKEN"), strict=True))
@@ -44,7 +45,8 @@ class S3Settings:
                 raise ConfigError(
                     f"{one} is set, and {other} is not; set both, or neither to take the role of this machine"
                 )
-        profile = profile_of(environment, keys=_KEY_AND_SECRET[0] not in said and "AWS_SKIP_SIGNATURE" not in said)
+        unsigned = set_to.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE
+        profile = profile_of(environment, keys=not (unsigned or _KEY_AND_SECRET[0] in said))
         if _KEY_AND_SECRET[0] in profile:
             said.pop("AWS_SESSION_TOKEN", None)  # of other keys
         if "AWS_DEFAULT_REGION" in said:

@@ -195,6 +195,8 @@ def test_variables_come_before_the_profile_and_keys_are_never_mixed(profiles):
         "s1",
         "",
     )
+    unsigned = [S3Settings.of({**given, "AWS_SKIP_SIGNATURE": value}).key_id for value in ("true", "false")]
+    assert unsigned == ["", "k"]
     profiles(f"[p]\n{keys.replace('aws_session_token = t', '')}")
     assert S3Settings.of({**given, "AWS_SESSION_TOKEN": "of others"}).token == ""
 
