@@ -116,7 +116,7 @@ def describe_embedding(name: str) -> str:
             f"{WHAT} {name!r}: not on this machine, and it cannot be downloaded now; expected a network (and HF_HUB_OFFLINE unset), "
             f"HF_ENDPOINT with a mirror's address, or {EXPECTED}"
         )
-    reason: Exception | None = None
+    reason = Exception("no file was asked for")
     for file in _OF_AN_EMBEDDING:
         try:
             hub.get_hf_file_metadata(hub.hf_hub_url(name, file))
