@@ -50,7 +50,7 @@ def first_seeds(
         if sum(map(len, fresh.values())) < count:
             fresh[key] = members
 
-    update = update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size, new_shard)
+    update = update_catalog(lake.catalog_rows(), seeds, settings.shard_sizes, new_shard)
     if not update.entries:
         raise SeedError(f"{lake.seeds}: no seed files; name some with --seeds FILE")
     done = set(lake.shards_of(AGENT_PAIR_PROBABILITIES))

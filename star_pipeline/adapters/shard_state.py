@@ -1,6 +1,11 @@
 """What the lake's tables say of a shard that is perhaps to be made again; who decides is ``core.planning.restart``."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from star_pipeline.adapters.lake import Lake
+from star_pipeline.core.planning.unlearnt import Unlearnt, unlearnt
+from star_pipeline.core.records import CatalogEntry
 from star_pipeline.core.tables import CANDIDATES, SAMPLING_PLAN, TABLES
 
 
@@ -19,3 +24,11 @@ def plan_is_outdated(lake: Lake, shard: str, fingerprint: str) -> bool:
         return lake.has_live_seeds(shard)
     drawn_by = (plan.schema.metadata or {}).get(b"config_fingerprint", b"").decode()
     return not lake.has_table(CANDIDATES, shard) and drawn_by != fingerprint
+
+
+def drawn_unlearnt(lake: Lake, entries: Sequence[CatalogEntry], lag: int) -> Unlearnt | None:
+    """What of the catalogue's ``entries`` a run will draw before anything is learnt; None where that is no matter of the lag."""
+    shards = sorted({entry.shard for entry in entries})
+    live = Counter(entry.shard for entry in entries if entry.live)
+    planned = [lake.has_table(SAMPLING_PLAN, shard) for shard in shards[: 1 + lag]]
+    return unlearnt([live[shard] for shard in shards], planned, lag)

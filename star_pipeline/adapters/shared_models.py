@@ -40,14 +40,16 @@ class SharedModels:
         listener: Progress | None = None,
         text_by_text: bool = False,
         part: bool = False,
+        ended: threading.Event | None = None,
     ) -> Scorer:
         """A scorer like the one that ``open_scorer`` makes. ``role`` tells models apart that are of the same weights.
 
         A question is all samples of a call: batches are formed over just these, or over the groups that it names, whoever computes, so
         that no bit differs. Some groups of a question may be asked before (``part``): none of them is computed again, whoever asks
-        for it next. Of a model that computes each text by itself (``text_by_text``) each is a group.
+        for it next. Of a model that computes each text by itself (``text_by_text``) each is a group. Once ``ended`` is set it raises
+        Abandoned after its batch; without one, once the run has ended.
         """
-        relay = Relay(self._notes, self._ended)
+        relay = Relay(self._notes, ended or self._ended)
         with ALONE:  # two threads that import the same packages at once may find them half made
             opened = open_scorer(relay)
         shared = self._once, self._scoring, self._known

@@ -10,7 +10,8 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
 * Of the shard after those, whose plan is not determined yet, it asks what every plan would ask (``core.planning.certain``).
 * What need not wait for the whole of a shard does not (``commands.early``): models on servers score what has arrived, those in this
   process the groups of seeds that have, and a candidate is judged as soon as it is scored, but for a calibrated gap. Without a
-  lag models in this process wait for the shard's last candidate: their batches are formed over all, others would give other bits.
+  lag models in this process wait for the shard's last candidate: their batches are formed over all, others would give other bits;
+  whom the judge will be asked about is foreseen by provisional scores meanwhile.
 * It never asks for what could still change: shard k - 1 - lag is done when plan k is drawn. So a run that is stopped has paid at most
   for lag + 1 shards that it has not begun.
 * With a budget, which is to end with whole shards, and with an agent that asks in batches nothing is done ahead.
@@ -20,6 +21,7 @@ costs what it always did; tables, checks, lock, budget, resume and UI are those 
 
 import asyncio
 import functools
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,12 +38,13 @@ from star_pipeline.adapters.llm.shared import AheadChat, SharedChat, StepChat
 from star_pipeline.adapters.memory import bank_of
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.scoring import model_cache, open_scorer
+from star_pipeline.adapters.scoring.numerics import recorded_in
 from star_pipeline.adapters.shared_models import SharedModels
 from star_pipeline.commands.early import EarlyJudging, EarlyScoring, candidates_by_seed
 from star_pipeline.config import StarConfig
 from star_pipeline.config.scoring import ServedModel
 from star_pipeline.core.errors import StarError
-from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
+from star_pipeline.core.planning.certain import certain_rewriters, certain_rows, certainly_judged
 from star_pipeline.core.ports import ChatModel, Embedder, MemoryBank, Progress, Scorer, ScoringSample
 from star_pipeline.core.records import Candidate, IfdScore, PlanRow, Seed
 from star_pipeline.core.tables import CANDIDATES, IFD_SCORES, JUDGE_VERDICTS, SAMPLING_PLAN, SHARD_MANIFEST
@@ -57,6 +60,8 @@ from star_pipeline.defs.resources import (
 
 COSTLY = frozenset({CANDIDATES.name, IFD_SCORES.name, JUDGE_VERDICTS.name})
 """What is paid for, or slow."""
+_FORESEEN_AT_ONCE = 8
+"""Seeds: few, so that the judge hears of those that came first while others come."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Ahead:
         # one shard is scored at a time; servers are asked about what has arrived and about what is left of each shard in work
         self._scoring = ThreadPoolExecutor(2 * (self._lag + 1) if served else 1, thread_name_prefix="scoring ahead")
         self._opened: dict[str, list[Scorer]] = {}
+        self._provisional, self._arrived = list[Scorer](), threading.Event()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._chat: SharedChat | None = None
         self._said: list[str] = []
@@ -162,14 +168,16 @@ class Ahead:
         assert self._chat
         return StepChat(self._chat, closed)
 
-    def _scorer(self, role: str, listener: Progress | None, part: bool = False) -> Scorer:
+    def _scorer(
+        self, role: str, listener: Progress | None, part: bool = False, ended: threading.Event | None = None
+    ) -> Scorer:
         if given := self._replaced.get("scorer"):
             scorer: Scorer = getattr(given, role)()
-            return self._models.scorer(role, lambda progress: scorer, listener)
+            return self._models.scorer(role, lambda progress: scorer, listener, ended=ended)
         scoring = self._config.scoring
         model = scoring.small if role == "small" else scoring.large
         opened = functools.partial(open_scorer, model, scoring, self._lake)
-        return self._models.scorer(role, opened, listener, self._served, part)
+        return self._models.scorer(role, opened, listener, self._served, part, ended)
 
     def _embedder(self) -> Embedder:
         if given := self._replaced.get("embedder"):
@@ -281,10 +289,20 @@ class Ahead:
             judging.made(some)
             early.made(seed_id, some)
 
+        async def foresee(some: Sequence[Candidate]) -> None:
+            await self._foresee(some, seeds, judging)
+            if not self._both_loaded():
+                early.end()
+
+        self._arrived.clear()
         at_once = 1 if self._served else stages.seeds_at_once(self._config)
         planned = list(dict.fromkeys(row.seed_id for row in plan))
-        early = EarlyScoring(score, planned, at_once or len(planned) or 1, self._served)
-        if IFD_SCORES.name not in work.assets_to_make or at_once is None or self._config.scoring.keep_loaded == "one":
+        if at_once:
+            early = EarlyScoring(score, planned, at_once, sys.maxsize if self._served else 1)
+        else:
+            early = EarlyScoring(foresee, planned, 1, _FORESEEN_AT_ONCE, chat.has_room)
+        useful = at_once or self._judges_each(work)
+        if IFD_SCORES.name not in work.assets_to_make or not useful or self._config.scoring.keep_loaded == "one":
             early.end()
         if IFD_SCORES.name in work.assets_to_make and not self._served:
             self._scoring.submit(self._open_scorers, work.shard)
@@ -292,6 +310,31 @@ class Ahead:
             return await candidates_by_seed(stages.generator(self._config, chat), plan, seeds, made)
         finally:
             early.end()
+            self._arrived.set()
+
+    async def _foresee(self, some: Sequence[Candidate], seeds: Sequence[Seed], judging: EarlyJudging) -> None:
+        """Ask the judge about those of whom it is certain, by scores that nobody keeps; once the shard's last candidate has arrived
+        they are computed no further."""
+        tell = judging.scored_elsewhere()
+
+        def score() -> None:
+            self._provisional = self._provisional or [
+                self._scorer(role, None, True, self._arrived) for role in ("small", "large")
+            ]
+            settled = recorded_in(self._lake.numerics)
+            dtype = settled.dtype if settled else self._config.scoring.dtype
+
+            def scored(row: IfdScore) -> None:
+                if certainly_judged(row, dtype, self._config.judge.skip_nonpositive_gap):
+                    tell(row)
+
+            stages.score(self._config, some, seeds, self._provisional[0], self._provisional[1], scored)
+
+        await asyncio.get_running_loop().run_in_executor(self._scoring, score)
+
+    def _judges_each(self, work: Upcoming) -> bool:
+        """Whether a candidate can be judged by its own score alone."""
+        return JUDGE_VERDICTS.name in work.assets_to_make and self._config.scoring.calibration == "none"
 
     async def _score(
         self,
@@ -302,19 +345,14 @@ class Ahead:
         part: bool = False,
     ) -> list[IfdScore]:
         """``part`` of the shard's candidates, or all of them; what is scored is judged."""
-        loop = asyncio.get_running_loop()
-
-        def scored(row: IfdScore) -> None:
-            with suppress(RuntimeError):  # the run has ended, and its loop with it
-                loop.call_soon_threadsafe(judging.scored, row)
+        tell = judging.scored_elsewhere() if self._judges_each(work) else None
 
         def score() -> list[IfdScore]:
             opened = None if part else self._opened.pop(work.shard, None)
             models = opened or [self._scorer(role, None, part) for role in ("small", "large")]
-            tell = JUDGE_VERDICTS.name in work.assets_to_make and self._config.scoring.calibration == "none"
-            return stages.score(self._config, candidates, seeds, models[0], models[1], scored if tell else None)
+            return stages.score(self._config, candidates, seeds, models[0], models[1], tell)
 
-        return await loop.run_in_executor(self._scoring, score)
+        return await asyncio.get_running_loop().run_in_executor(self._scoring, score)
 
     def _both_loaded(self) -> bool:
         scoring = self._config.scoring

@@ -22,6 +22,7 @@ from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.scoring_weights import changed_since
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import would_hold
+from star_pipeline.adapters.shard_state import drawn_unlearnt
 from star_pipeline.adapters.snapshots import stale_tables
 from star_pipeline.adapters.stores.keeper import kept_in
 from star_pipeline.adapters.stores.paths import StorePath
@@ -170,7 +171,7 @@ def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[D
         return
     others: list[str] = []
     seeds = would_hold(lake, given, settings.seed_rules, say=others.append)
-    update = update_catalog(lake.catalog_rows(), seeds, settings.sampling.shard_size)
+    update = update_catalog(lake.catalog_rows(), seeds, settings.shard_sizes)
     others += [line] if (line := passed_over(lake.seeds)) else []
     beside = ", those of --seeds counted in (looked at, not taken in)" if given else f" in {len(files):,} files"
     told = [f"{update.duplicates:,} duplicates", f"{update.added:,} new to the lake"]
@@ -178,6 +179,8 @@ def _seeds(settings: StarConfig, lake: Lake, given: Sequence[str]) -> Iterator[D
     told += [f"{len(update.rejected):,} bad rows left out"] if update.rejected else []
     told += others
     yield True, f"{update.records:,} records{beside}, {', '.join(told)}"
+    if found := drawn_unlearnt(lake, update.entries, settings.evolution.lag):
+        yield True, found.text
 
 
 def _dataset(lake: Lake) -> Iterator[Diagnosis]:

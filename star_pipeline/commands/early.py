@@ -3,10 +3,16 @@
 ``EarlyScoring`` begins with each group of seeds over whose candidates batches are formed (``stages.seeds_at_once``) when they are all
 there; models on servers are asked about one text at a time, and of them every seed is a group. Of the second model each batch is told
 when it is done. ``EarlyJudging`` begins with a candidate when it has its score. A calibrated gap is among the whole shard.
+
+Without a lag batches in this process are formed over a whole shard, and nothing that is kept can be computed before its last candidate.
+But who is judged is as good as certain by any batches (``core.planning.certain``): so while the last candidates are awaited, and nothing
+else waits to be asked, the others are scored provisionally, a few seeds at a time, and the judge is asked about them. The scores are
+thrown away, the replies are not.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.core.equations.generation import Generator, gather_all
@@ -35,16 +41,17 @@ async def candidates_by_seed(
 
 class EarlyScoring:
     """Scores groups of ``seeds_at_once`` seeds that have arrived while the last were scored, until it is ended: who scores the whole
-    shard does the rest. ``together``: all that have arrived in one call of ``score``, else each group in one of its own."""
+    shard does the rest. Of the groups that have arrived, ``most`` in one call of ``score``, and only while ``may`` says so."""
 
     def __init__(
         self,
         score: Callable[[Sequence[Candidate]], Awaitable[object]],
         seed_ids: Sequence[str],
         seeds_at_once: int,
-        together: bool,
+        most: int = 1,
+        may: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._score, self._together = score, together
+        self._score, self._most, self._may = score, most, may
         groups = [seed_ids[begin : begin + seeds_at_once] for begin in range(0, len(seed_ids), seeds_at_once)]
         self._group_of = {seed_id: group for group in groups for seed_id in group}
         self._made: dict[str, Sequence[Candidate]] = {}
@@ -60,16 +67,15 @@ class EarlyScoring:
         self._made[seed_id] = candidates
         if all(other in self._made for other in group):
             self._ready.append([candidate for other in group for candidate in self._made.pop(other)])
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._drain())
+        if self._ready and (self._task is None or self._task.done()) and self._may():
+            self._task = asyncio.create_task(self._drain())
 
     def end(self) -> None:
         self._ended, self._ready = True, []
 
     async def _drain(self) -> None:
         while self._ready and not self._ended:
-            count = len(self._ready) if self._together else 1
-            some, self._ready = self._ready[:count], self._ready[count:]
+            some, self._ready = self._ready[: self._most], self._ready[self._most :]
             try:
                 await self._score([candidate for group in some for candidate in group])
             except Exception:  # who scores the whole shard meets it too, and raises it
@@ -98,6 +104,16 @@ class EarlyJudging:
         made = self._made[score.seed_id]
         verdict = self._judge.verdict(made[score.candidate_id], [*made.values()], self._seeds[score.seed_id], score)
         self._tasks.append(asyncio.create_task(verdict))
+
+    def scored_elsewhere(self) -> Callable[[IfdScore], None]:
+        """``scored``, for another thread than the loop's, which it is asked for in."""
+        loop = asyncio.get_running_loop()
+
+        def tell(score: IfdScore) -> None:
+            with suppress(RuntimeError):  # the run has ended, and its loop with it
+                loop.call_soon_threadsafe(self.scored, score)
+
+        return tell
 
     async def done(self) -> None:
         await gather_all(self._tasks)

@@ -15,6 +15,7 @@ from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.llm.prices import max_tokens, price, prompt_bound
 from star_pipeline.adapters.model_size import model_size
 from star_pipeline.adapters.seed_intake import would_hold
+from star_pipeline.adapters.shard_state import drawn_unlearnt
 from star_pipeline.commands.estimate_lines import agents_table, priced, print_study
 from star_pipeline.commands.study_estimate import estimate_study
 from star_pipeline.config import StarConfig, load_config
@@ -37,6 +38,7 @@ from star_pipeline.core.planning.dry_run import (
     scoring_work,
 )
 from star_pipeline.core.planning.study_estimate import StudyEstimate
+from star_pipeline.core.planning.unlearnt import Unlearnt
 from star_pipeline.core.ports import ChatReply, ChatRequest
 from star_pipeline.core.rates import rate
 from star_pipeline.core.records import Candidate, PlanRow, Seed
@@ -89,6 +91,7 @@ class _Estimator:
         self._settings, self._lake = settings, lake
         self._assumptions: list[str] = []
         self._live = 0
+        self._unlearnt: Unlearnt | None = None
         with reading_journal(settings, lake) as journal:
             self._ledger = journal.ledger()
         self._prices = {name: price(agent) for name, agent in settings.agents.items()}
@@ -147,6 +150,7 @@ class _Estimator:
             budget_usd=self._settings.budget.usd,
             assumptions=tuple(sorted(self._assumptions)),
             study=study,
+            unlearnt=self._unlearnt,
         )
 
     def _untouched(self, paths: Sequence[str]) -> tuple[_Sample, int]:
@@ -155,10 +159,11 @@ class _Estimator:
         starter = settings.seeds.starter and not lake.catalog_shards()
         seeds = would_hold(lake, paths, settings.seed_rules, starter, self._assumptions.append)
         update = update_catalog(
-            lake.catalog_rows(), seeds, settings.sampling.shard_size, lambda key, members: sample.add(members)
+            lake.catalog_rows(), seeds, settings.shard_sizes, lambda key, members: sample.add(members)
         )
         if not update.entries:
             raise SeedError(f"{lake.seeds}: no seed files; name some with --seeds FILE")
+        self._unlearnt = drawn_unlearnt(lake, update.entries, settings.evolution.lag)
         live = {entry.shard for entry in update.entries if entry.live}
         self._live = sum(entry.live for entry in update.entries)
         waiting = [
@@ -353,6 +358,8 @@ def print_estimate(estimate: RunEstimate, form: str) -> None:
         return
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)
     console.print(f"{estimate.seeds_to_do:,} seeds in {estimate.shards_to_do:,} shards to do")
+    if estimate.unlearnt:
+        console.print(estimate.unlearnt.text, soft_wrap=True)
     console.print(agents_table(estimate.agents, estimate.usd, estimate.most_usd))
     flops = ", ".join(
         f"{role} {value:.3g} FLOPs" if isinstance(value, float) else f"{role} unknown ({value})"

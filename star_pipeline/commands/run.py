@@ -24,7 +24,7 @@ from star_pipeline.adapters.scoring import present_weights
 from star_pipeline.adapters.scoring_weights import RESCORE_TAG, changed_since, settle_weights
 from star_pipeline.adapters.seed_files import passed_over, seed_files
 from star_pipeline.adapters.seed_intake import taking_in
-from star_pipeline.adapters.shard_state import has_output, plan_is_outdated
+from star_pipeline.adapters.shard_state import drawn_unlearnt, has_output, plan_is_outdated
 from star_pipeline.adapters.snapshots import REFOLD_TAG, follows
 from star_pipeline.adapters.study_files import studied_since
 from star_pipeline.commands.ahead import COSTLY, Ahead, Upcoming
@@ -121,6 +121,8 @@ def run_pipeline(
             shards = sorted({entry.shard for entry in update.entries})
             work.make_again(again or {}, shards)
             work.take_in(update, shards)
+            if (unlearnt := drawn_unlearnt(lake, update.entries, settings.evolution.lag)) and unlearnt.is_much:
+                progress.note(unlearnt.text)
             with contextlib.closing(work):
                 worked = [shard for place, shard in enumerate(shards) if work.shard(place)]
             work.look_at_weights()

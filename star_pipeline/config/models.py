@@ -22,6 +22,7 @@ from star_pipeline.core.equations.generation import AgentPrompts, ResponseMode
 from star_pipeline.core.equations.judging import JudgeRules
 from star_pipeline.core.equations.prompts import SHIPPED, PromptLibrary
 from star_pipeline.core.equations.sampling import SamplingRules, Weighting
+from star_pipeline.core.intake.catalog import ShardSizes
 from star_pipeline.core.intake.formats import SeedField
 from star_pipeline.core.intake.seeds import SeedRules, Turns
 from star_pipeline.core.publishing.rows import KeepRules
@@ -84,6 +85,13 @@ class SamplingConfig(Section):
     seed: int = Field(0, description="the run's random seed")
     shard_size: int = Field(
         64, ge=1, le=100_000, description="seeds a shard: one Dagster partition, one iteration of the loop"
+    )
+    first_shard_size: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="seeds of each of the first 1 + evolution.lag shards, which are drawn before anything is learnt; the next 1 + lag have "
+        "twice as many, and so on up to shard_size; null: all have shard_size",
     )
     response_mode: ResponseMode = Field("answer", description="refine: show the seed's own response as a draft")
 
@@ -267,6 +275,10 @@ class StarConfig(Section):
         return max(1, min(1 + self.evolution.lag, *limits)) if limits else 1 + self.evolution.lag
 
     @property
+    def shard_sizes(self) -> ShardSizes:
+        return ShardSizes(self.sampling.shard_size, self.sampling.first_shard_size, self.evolution.lag)
+
+    @property
     def sampling_rules(self) -> SamplingRules:
         return SamplingRules(
             sampled=self.pairs.sampled_pairs,
@@ -341,6 +353,7 @@ class StarConfig(Section):
                 "ui": True,
                 "study": True,
                 "judge": self.judge.later_defaults,
+                "sampling": {"first_shard_size": self.sampling.first_shard_size is None},
                 "scoring": dict.fromkeys(WHERE, True) | {"small": IDLE, "large": IDLE},
             },
         )

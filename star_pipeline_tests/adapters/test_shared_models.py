@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from star_pipeline.adapters.fakes import HashScorer
+from star_pipeline.adapters.once import Abandoned
 from star_pipeline.adapters.shared_models import SharedModels
 from star_pipeline.core.ports import ScoringSample
 from star_pipeline_tests.commands.test_run import Notes
@@ -53,6 +54,29 @@ def test_nothing_is_computed_twice_whoever_comes_first(order, text_by_text):
     groups = [1] * 6 if text_by_text else [3, 2, 1]
     begins = itertools.accumulate(groups, initial=0)
     assert {tuple(SAMPLES[b : b + size]) for b, size in zip(begins, groups, strict=False)} == {*filter(None, grouped)}
+
+
+def test_what_is_provisional_ends_after_its_batch_is_not_kept_and_keeps_nobody_else_from_the_whole():
+    models, ended, asked = SharedModels(Notes(), 3), threading.Event(), []
+
+    def opened(relay):
+        class InBatches(HashScorer):
+            def losses(self, samples, kept_chars, heard=None, groups=None):
+                for sample in samples:
+                    asked.append(sample)
+                    relay.advance()
+                return super().losses(samples, kept_chars, heard)
+
+        return InBatches("small")
+
+    provisional = models.scorer("small", opened, part=True, ended=ended)
+    assert provisional.losses(SAMPLES, KEPT) == HashScorer("small").losses(SAMPLES, KEPT)
+    ended.set()
+    with pytest.raises(Abandoned):
+        provisional.losses(SAMPLES, KEPT)
+    assert asked == [*SAMPLES, SAMPLES[0]]
+    assert models.scorer("small", opened).losses(SAMPLES, KEPT) == HashScorer("small").losses(SAMPLES, KEPT)
+    assert len(asked) == 13
 
 
 def test_nothing_is_computed_twice_where_all_ask_at_once():

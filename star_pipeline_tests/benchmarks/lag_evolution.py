@@ -4,7 +4,8 @@
 
 No LLM and no model: pairs have a quality of their own, and another one for each kind of instruction, which a candidate's pi follows with
 noise. Plans, folds and memory are the pipeline's own functions (Eq. 3 and 8, and an exact search). Beside each lag stands its difference
-from lag 0 over the same runs, with its interval, and at the end what drawing by equal probabilities without memory gives.
+from lag 0: run by run, and as if its runs were others than those of lag 0; and what is to be expected, lag / shards times what evolution
+has gained over equal chances by the last quarter of the shards. At the end: what equal chances without memory give.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from star_pipeline.core.equations.evolution import (
 from star_pipeline.core.equations.sampling import SamplingRules, plan_shard
 from star_pipeline.core.intervals import mean
 from star_pipeline.core.records import CompositeScore, MemoryEntry, Pair, PlanRow, Seed
+from star_pipeline_tests.benchmarks.two_means import independent
 
 KINDS = ("poem verse rhyme stanza", "sum digits add total", "code loop function bug", "letter polite reply office")
 AGENTS = ("a", "b", "c", "d")
@@ -31,8 +33,8 @@ PAIRS = tuple(Pair(j, k) for j in ("keep", *AGENTS[:2]) for k in AGENTS)
 BASE = Pair("keep", "z")
 
 
-def simulate(run: int, lag: int, shards: int, size: int, rate: float, memory: int) -> float:
-    """The mean pi of the best candidate of each seed."""
+def simulate(run: int, lag: int, shards: int, size: int, rate: float, memory: int) -> list[float]:
+    """The pi of the best candidate of each seed."""
     draw = random.Random(run)
     quality = {pair.pair_id: draw.uniform(0.1, 0.6) for pair in PAIRS}
     liking = {(pair.pair_id, kind): draw.gauss(0, 0.15) for pair in PAIRS for kind in KINDS}
@@ -52,7 +54,7 @@ def simulate(run: int, lag: int, shards: int, size: int, rate: float, memory: in
         snapshots.append(snapshot_of(fold_shard(snapshots[-1], inputs, EvolutionRules(rate, 0.005))))
         entries = list(_remember(number, seeds, scores, best))
         bank.replace_shard(f"{number}", entries, embedder.embed([entry.instruction for entry in entries]))
-    return statistics.fmean(best)
+    return best
 
 
 def _score(row: PlanRow, mean: float, noise: random.Random) -> CompositeScore:
@@ -84,22 +86,31 @@ def main() -> None:
     parser.add_argument("--lags", type=int, nargs="+", default=[0, 1, 2, 4])
     options = parser.parse_args()
 
-    def runs(lag: int, rate: float, memory: int) -> list[float]:
+    def runs(lag: int, rate: float, memory: int) -> list[list[float]]:
         return [simulate(run, lag, options.shards, options.size, rate, memory) for run in range(options.runs)]
 
-    first = runs(0, options.rate, 1)
-    spread = statistics.stdev(first)
+    last = options.shards * options.size // 4
+    whole, uniform = runs(0, options.rate, 1), runs(0, 0.0, 0)
+    first = [statistics.fmean(run) for run in whole]
+    gain = statistics.fmean(pi for run in whole for pi in run[-last:]) - statistics.fmean(
+        pi for run in uniform for pi in run[-last:]
+    )
     for lag in options.lags:
-        found = first if lag == 0 else runs(lag, options.rate, 1)
+        found = first if lag == 0 else [statistics.fmean(run) for run in runs(lag, options.rate, 1)]
         apart = [one - other for one, other in zip(found, first, strict=True)]
         said = f"lag {lag}: mean selected pi {statistics.fmean(found):.4f}"
         if lag and (between := mean(apart)):
+            alone = independent(found, first)
             said += (
                 f"; from lag 0, run by run, {between.figure:+.4f}, 95% interval {between.low:+.4f} to {between.high:+.4f}, "
-                f"lower in {sum(one < 0 for one in apart)} of {len(apart)}; two runs differ by {spread:.4f} (standard deviation)"
+                f"lower in {sum(one < 0 for one in apart)} of {len(apart)}; as of independent runs {alone.low:+.4f} to {alone.high:+.4f}; "
+                f"expected {-lag / options.shards * gain:+.4f}"
             )
         print(said, flush=True)
-    print(f"uniform: mean selected pi {statistics.fmean(runs(0, 0.0, 0)):.4f}")
+    print(
+        f"two runs of lag 0 differ by {statistics.stdev(first):.4f} (standard deviation); uniform: mean selected pi "
+        f"{statistics.fmean(pi for run in uniform for pi in run):.4f}, in the last quarter lag 0 has {gain:.4f} more"
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.cli import app
-from star_pipeline.commands.estimate import run_estimate
+from star_pipeline.commands.doctor import _seeds as seeds_checked
+from star_pipeline.commands.estimate import print_estimate, run_estimate
 from star_pipeline.commands.run import RunFailed, run_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.core import tables
@@ -182,6 +183,21 @@ def test_many_untouched_seeds_are_sampled_and_scaled(side, monkeypatch):
     assert told.seeds_to_do == 100
     assert sum(line.calls for line in told.agents) == pytest.approx(sum(line.calls for line in whole.agents), rel=0.05)
     assert any("untouched seeds, evenly spread" in text for text in told.assumptions)
+
+
+def test_it_tells_what_a_lag_has_drawn_before_anything_is_learnt_and_small_first_shards_lower_it(side, capsys):
+    assert side.estimate(side.seeds).unlearnt is None
+    sampling = {"pairs_per_seed": 4, "from_memory": 0, "shard_size": 6}
+    shown = []
+    for first in (None, 2):
+        side.configure(evolution={"lag": 1}, sampling={**sampling, "first_shard_size": first})
+        told = side.estimate(side.seeds)
+        print_estimate(told, "text")
+        shown.append((told.shards_to_do, told.unlearnt.shards, told.unlearnt.seeds))
+        assert told.unlearnt.text in capsys.readouterr().out
+        checked = [text for _, text in seeds_checked(load_config(str(side.config)), side.lake, [str(side.seeds)])]
+        assert checked[-1] == told.unlearnt.text
+    assert shown == [(2, 2, 12), (4, 2, 4)]
 
 
 def test_without_a_price_or_a_limit_of_tokens_the_usd_are_unknown_and_not_zero(side):

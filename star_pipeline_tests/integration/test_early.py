@@ -43,8 +43,8 @@ class Told:
         return answer(asked)
 
 
-def small_model(folder):
-    return save_gpt_neox(folder / "model", [json.dumps(row) for row in seed_rows(40)], seed=3, hidden=32, layers=2)
+def small_model(folder, name="model", seed=3):
+    return save_gpt_neox(folder / name, [json.dumps(row) for row in seed_rows(40)], seed=seed, hidden=32, layers=2)
 
 
 def run(config, lake, scorer, ahead, rows=ROWS):
@@ -73,21 +73,28 @@ def test_models_on_servers_score_and_the_judge_judges_while_candidates_are_still
     assert differences(*lakes) == []
 
 
-def test_with_a_lag_models_in_this_process_score_groups_of_seeds_and_the_judge_judges_while_candidates_are_still_made(
-    tmp_path,
+@pytest.mark.parametrize(
+    ("lag", "judge"), [(1, JUDGE), (0, JUDGE), (0, {"agent": "j"})], ids=["lag 1", "lag 0", "lag 0, some are skipped"]
+)
+def test_models_in_this_process_score_some_seeds_and_the_judge_judges_while_candidates_are_still_made(
+    tmp_path, lag, judge
 ):
-    folder, told = small_model(tmp_path), Told(SEEDS_AT_ONCE + 1)
+    """With a lag groups of seeds, which are kept; without one provisionally, and the tables have what whole shards gave."""
+    small, large, told = small_model(tmp_path), small_model(tmp_path, "large", 4), Told(SEEDS_AT_ONCE + 1)
     with chat_server(told) as server:
-        scoring = {"small": str(folder), "large": str(folder), "template": "plain", "max_length": 200}
+        scoring = {"small": str(small), "large": str(large), "template": "plain", "max_length": 200}
         sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": SEEDS_AT_ONCE + 2}
-        config = settings_of(tmp_path, server, "config", 1, judge=JUDGE, scoring=scoring, sampling=sampling)
-        lakes = []
+        config = settings_of(tmp_path, server, "config", lag, judge=judge, scoring=scoring, sampling=sampling)
+        lakes, asked = [], []
         for name, ahead in (("after", False), ("early", True)):
             told.waits = ahead
             told.judged.clear()
+            server.requests.clear()
             lakes.append(Lake.at(tmp_path / name))
             run(config, lakes[-1], {}, ahead, seed_rows(SEEDS_AT_ONCE + 2))
+            asked.append(Counter(json.dumps([one["model"], one["messages"]]) for one in server.requests))
     assert told.in_time
+    assert asked[1] == asked[0]
     assert differences(*lakes) == []
 
 
@@ -122,7 +129,8 @@ def test_the_judge_judges_while_the_second_model_in_this_process_still_scores(tm
             parts = {"settings": SettingsResource(config=str(config)), "progress": ProgressResource()}
             scoring = Scoring(lake=LakeResource(root=str(lakes[-1].root)), **parts)
             run(config, lakes[-1], {"scorer": scoring}, ahead)
-    assert waited == [True]
+    assert waited
+    assert all(waited)
     assert differences(*lakes) == []
 
 

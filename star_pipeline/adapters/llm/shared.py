@@ -58,6 +58,10 @@ class _Turns:
         finally:
             self._release()
 
+    def waits(self, rank: Rank) -> bool:
+        """Whether one of this rank or a lower one waits."""
+        return any(other <= rank and not mine.done() for other, _, mine in self._waiting)
+
     def _release(self) -> None:
         self._free += 1
         while self._free and self._waiting:
@@ -113,6 +117,10 @@ class SharedChat:
             task = self._under_way[key] = asyncio.create_task(self._send(key, request, rank))
             task.add_done_callback(lambda done: self._over(key, done))
         return await asyncio.shield(task)
+
+    def has_room(self, rank: Rank) -> bool:
+        """In the loop: whether nothing of this rank or a lower one waits for its turn, with whichever agent."""
+        return not any(turns.waits(rank) for turns in self._turns.values())
 
     def halt(self) -> None:
         """In the loop: withdraw what was asked ahead and is not on its way yet; what is, arrives in the journal."""
@@ -207,5 +215,9 @@ class AheadChat:
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         return await self._shared.ahead(request, (self._place, _STAGES.get(request.stage, 0)))
+
+    def has_room(self) -> bool:
+        """Whether all of the shard's requests so far are on their way: what more there is to ask keeps none of them waiting."""
+        return self._shared.has_room((self._place, _STAGES["judge"]))
 
     async def aclose(self) -> None: ...

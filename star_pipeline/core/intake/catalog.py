@@ -35,16 +35,32 @@ class CatalogUpdate:
         return sum(entry.live for entry in self.entries)
 
 
+@dataclass(frozen=True)
+class ShardSizes:
+    """How many seeds a shard takes: ``usual``; with ``first``, so many have each of the first 1 + ``lag`` shards, which are drawn before
+    anything is learnt, the next ones twice as many, and so on up to the usual number."""
+
+    usual: int
+    first: int | None = None
+    lag: int = 0
+
+    def of(self, number: int) -> int:
+        """Of the shard of this number, from 1."""
+        if self.first is None:
+            return self.usual
+        return min(self.usual, self.first << min((number - 1) // (1 + self.lag), self.usual.bit_length()))
+
+
 def update_catalog(
     previous: Sequence[CatalogEntry],
     seeds: Iterable[Seed | RejectedRow],
-    shard_size: int,
+    sizes: ShardSizes,
     new_shard: NewShard = lambda key, members: None,
 ) -> CatalogUpdate:
     """Compare the files' seeds with the catalogue.
 
     A record known by its content stays where it is, wherever its file has gone; one that came back is live again; the
-    rest fill new shards of ``shard_size`` in the files' order, each handed to ``new_shard`` as soon as it is full, so that
+    rest fill new shards of ``sizes`` in the files' order, each handed to ``new_shard`` as soon as it is full, so that
     the seeds of one shard at most are held in memory. An edited record is a new one beside a removed one.
     """
     known = {entry.seed_id for entry in previous}
@@ -76,7 +92,7 @@ def update_catalog(
         places[seed.seed_id] = (seed.source, seed.source_row)
         if seed.seed_id not in known:
             filling.append(seed)
-            if len(filling) == shard_size:
+            if len(filling) == sizes.of(number + len(keys) + 1):
                 close_shard()
     if filling:
         close_shard()

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from star_pipeline.core.planning.unlearnt import Unlearnt
+
 if TYPE_CHECKING:
     from star_pipeline.core.planning.study_estimate import StudyEstimate
 
@@ -42,7 +44,8 @@ class AgentEstimate:
 @dataclass(frozen=True)
 class RunEstimate:
     """``flops`` by role (small, large); a reason in place of the number where a model's size cannot be had. ``study`` comes after the
-    run and beside its cost; None where none is configured."""
+    run and beside its cost; None where none is configured. ``unlearnt``: what of the lake is drawn before anything is learnt, where a
+    lag makes that more than the first shard."""
 
     seeds_to_do: int
     shards_to_do: int
@@ -54,6 +57,7 @@ class RunEstimate:
     budget_usd: float | None
     assumptions: tuple[str, ...] = field(default=())
     study: "StudyEstimate | None" = None
+    unlearnt: Unlearnt | None = None
 
     @property
     def usd(self) -> float | None:

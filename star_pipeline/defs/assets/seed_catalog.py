@@ -63,7 +63,7 @@ def scan_seed_files(lake: Lake, settings: StarConfig, given: Mapping[str, GivenF
 
     _forget_orphans(lake)
     try:
-        update = update_catalog(lake.catalog_rows(), reading.seeds(), settings.sampling.shard_size, write_manifest)
+        update = update_catalog(lake.catalog_rows(), reading.seeds(), settings.shard_sizes, write_manifest)
     except BaseException:
         _forget_orphans(lake)
         raise

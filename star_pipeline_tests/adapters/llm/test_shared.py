@@ -49,6 +49,27 @@ def step(chat, *requests):
     return asyncio.run(all_of_them())
 
 
+def test_there_is_room_when_nothing_of_a_shard_or_of_earlier_ones_waits_for_its_turn(tmp_path):
+    released = threading.Event()
+
+    def script(asked):
+        released.wait()
+        return "words"
+
+    async def room():
+        while len(server.requests) < 1:
+            await asyncio.sleep(0.01)
+        return [AheadChat(chat, place).has_room() for place in (1, 2, 3)]
+
+    with chat_server(script) as server, shared(tmp_path, a=agent(server, max_concurrency=1)) as chat:
+        assert AheadChat(chat, 1).has_room()
+        asked = ahead(chat, 2, *(request(purpose=f"{n}", sample=n) for n in range(9)))
+        found = chat.start(room()).result()
+        released.set()
+        asked.result()
+        assert (found, AheadChat(chat, 2).has_room()) == ([True, False, False], True)
+
+
 def test_what_was_asked_ahead_is_not_asked_again_and_is_booked_on_the_first_step_that_needs_it(tmp_path):
     with chat_server(lambda asked: "words") as server, shared(tmp_path, a=agent(server)) as chat:
         later, earlier = request(purpose="shard 2"), request(purpose="shard 1")

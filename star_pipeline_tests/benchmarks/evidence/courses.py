@@ -28,7 +28,8 @@ SAME = 1 - 1e-5
 @dataclass(frozen=True)
 class Arm:
     """How pairs are drawn. ``kind``: eq8, thompson (the product's), ucb, gaussian (not built; ``rate`` is their one knob), coins
-    (Thompson sampling that takes every draw for one of 0 or 1; not built)."""
+    (Thompson sampling that takes every draw for one of 0 or 1; not built). ``first``: so many seeds have each of the first 1 + lag
+    shards, the next ones twice as many, and so on up to the setting's (not built); 0: all shards are of one size."""
 
     name: str
     kind: str
@@ -39,6 +40,7 @@ class Arm:
     lag: int = 0
     domains: int = 1
     cost_weight: float = 0.0
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def seeds_of(setting: Setting, matrix: Matrix, run: int) -> Numbers:
     if setting.once:
         return draw.permutation(len(matrix.pi))[: setting.seeds].astype(np.int64)
     return draw.integers(len(matrix.pi), size=setting.seeds)
+
+
+def shards_of(arm: Arm, setting: Setting, seeds: int) -> list[range]:
+    """The seeds of each shard, by their places in the run's order."""
+    found: list[range] = []
+    while not found or found[-1].stop < seeds:
+        begin, size = found[-1].stop if found else 0, setting.shard
+        if arm.first:
+            size = min(size, arm.first << len(found) // (1 + arm.lag))
+        found.append(range(begin, min(begin + size, seeds)))
+    return found
 
 
 class _Other:
@@ -133,9 +146,9 @@ def run_course(arm: Arm, setting: Setting, matrix: Matrix, vectors: Vectors | No
     other = _Other(arm, matrix.pairs, run) if arm.kind in ("ucb", "gaussian", "coins") else None
     selected, usd, draws, moves = np.zeros(len(order)), np.zeros(len(order)), 0, []
     drawn_pairs, picked = np.zeros(len(matrix.pairs), np.int64), np.full(len(order), -1)
-    for number, start in enumerate(range(0, len(order), setting.shard)):
+    for number, shard in enumerate(shards_of(arm, setting, len(order))):
         for domain in range(arm.domains):
-            places = [n for n in range(start, min(start + setting.shard, len(order))) if groups[order[n]] == domain]
+            places = [n for n in shard if groups[order[n]] == domain]
             snapshot = history[domain][max(0, number - arm.lag)]
             seeds = [Seed(f"{n}", "f", n, None, (), matrix.instructions[order[n]], "r") for n in places]
             near: list[list[Neighbour]] = [[] for _ in seeds]

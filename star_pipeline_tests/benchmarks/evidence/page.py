@@ -10,6 +10,7 @@ from pathlib import Path
 
 from star_pipeline.core.aliases import JsonObject
 from star_pipeline.core.intervals import Estimate, mean
+from star_pipeline_tests.benchmarks.two_means import independent
 
 ARMS = (
     "uniform",
@@ -26,13 +27,14 @@ ARMS = (
 
 
 class Runs:
-    """What was measured, by study, arm, M and seeds."""
+    """What was measured, by study, arm, M and seeds, in shards of ``shard`` seeds."""
 
-    def __init__(self, rows: Iterable[JsonObject]) -> None:
+    def __init__(self, rows: Iterable[JsonObject], shard: int = 64) -> None:
         self._rows: dict[tuple[str, str, int, int], dict[int, JsonObject]] = {}
         for row in rows:
             key = row["study"], row["arm"], row["pairs_per_seed"], row["seeds"]
-            self._rows.setdefault(key, {})[row["run"]] = row
+            if row.get("shard", 64) == shard:
+                self._rows.setdefault(key, {})[row["run"]] = row
 
     def of(
         self, study: str, arm: str, pairs: int, seeds: int, what: str = "selected", times: float = 1.0
@@ -43,6 +45,10 @@ class Runs:
         """How much more the arm has than another, run by run."""
         one, other = (self._rows.get((study, name, pairs, seeds), {}) for name in (arm, beside))
         return mean([one[run]["selected"] - other[run]["selected"] for run in sorted(one.keys() & other.keys())])
+
+    def selected(self, study: str, arm: str, pairs: int, seeds: int, what: str = "selected") -> list[float]:
+        """Of each run."""
+        return [row[what] for row in self._rows.get((study, arm, pairs, seeds), {}).values()]
 
     def best_found(self, study: str, arm: str, pairs: int, seeds: int) -> str:
         """In how many runs the most probable pair at the end is one of the best fixed set's, found with hindsight."""
@@ -114,13 +120,6 @@ def tables(runs: Runs) -> dict[str, str]:
             for way in ("similarity", "probability")
         ],
     )
-    found["LAG"] = table(
-        "arm | lag 2 | lag 8",
-        [
-            [arm, *(shown(runs.apart("lag", f"{arm}, lag {lag}", f"{arm}, lag 0", 3, small), "+") for lag in (2, 8))]
-            for arm in ("eq8 0.05", "thompson", "ucb")
-        ],
-    )
     found["GAPS"] = table(
         "arm | mean selected π | from thompson",
         [
@@ -140,12 +139,36 @@ def tables(runs: Runs) -> dict[str, str]:
     return found
 
 
+def lag_table(rows: Iterable[JsonObject]) -> str:
+    """What a lag costs, by the number of shards. *Expected*: lag / shards times what lag 0 has more than equal chances in the last quarter
+    of the seeds."""
+    kept, lines = list(rows), []
+    for seeds, shard in ((779, 64), (779, 32), (779, 16), (3_200, 64), (16_000, 64)):
+        runs, shards = Runs(kept, shard), -(-seeds // shard)
+        for arm in ("eq8 0.05", "thompson"):
+            beside = f"{arm}, lag 0"
+            late, blind = (runs.of("lag", name, 3, seeds, "last_quarter") for name in (beside, "uniform"))
+            for lag in (2, 8):
+                name = f"{arm}, lag {lag}"
+                if not (late and blind and runs.of("lag", name, 3, seeds)):
+                    continue
+                apart = runs.apart("lag", name, beside, 3, seeds)
+                alone = independent(runs.selected("lag", name, 3, seeds), runs.selected("lag", beside, 3, seeds))
+                expected = f"{-lag / shards * (late.figure - blind.figure):+.4f}".replace("-", "−")
+                small = runs.apart("lag", f"{name}, small shards first", beside, 3, seeds)
+                line = [f"{seeds:,} / {shard} = {shards}", name, shown(apart, "+"), shown(alone, "+"), expected]
+                lines.append([*line, shown(small, "+")])
+    head = "seeds / shard size = shards | arm | from lag 0, run by run | as of independent runs | expected | small shards first"
+    return table(head, lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lines = (options.out / "runs.jsonl").read_text("utf-8").splitlines()
-    for name, text in tables(Runs(json.loads(line) for line in lines if line.endswith("}}"))).items():
+    rows = [json.loads(line) for line in lines if line.endswith("}}")]
+    for name, text in {**tables(Runs(rows)), "LAG": lag_table(rows)}.items():
         print(f"\n{name}\n\n{text}")
 
 

@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +65,9 @@ def studies() -> Iterator[Comparison]:
     for count, runs in ((2, 12), (3, 12), (5, 12)):
         arms = (UNIFORM, DEFAULT, *RATES, scaled(LARGE), THOMPSON, OTHERS[1])
         yield Comparison("size", Setting(count, LARGE), arms, runs, "thompson")
-    lagged = tuple(
-        Arm(f"{arm.name}, lag {lag}", arm.kind, arm.rate, lag=lag)
-        for arm in (BEST, THOMPSON, OTHERS[1])
-        for lag in (0, 2, 8)
-    )
-    yield Comparison("lag", Setting(3, SMALL), lagged, 20, "thompson, lag 0")
+    yield Comparison("lag", Setting(3, SMALL), (UNIFORM, *lagged((BEST, THOMPSON, OTHERS[1]))), 20, "thompson, lag 0")
+    for setting in (Setting(3, SMALL, shard=32), Setting(3, SMALL, shard=16), Setting(3, 3_200), Setting(3, LARGE)):
+        yield Comparison("lag", setting, (UNIFORM, *lagged((BEST, THOMPSON))), 20, "thompson, lag 0")
     arms = tuple(
         Arm(f"{arm.name}, {weight} per USD", arm.kind, arm.rate, cost_weight=weight)
         for arm in (BEST, THOMPSON)
@@ -92,6 +89,15 @@ def studies() -> Iterator[Comparison]:
     for base in ("vicuna-7b-v1.5", "phi-2"):
         arms = (UNIFORM, DEFAULT, BEST, THOMPSON, OTHERS[1])
         yield Comparison(f"base {base}", Setting(3, SMALL), arms, 20, "thompson", f"judge, base {base}", base)
+
+
+def lagged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """With lags 0, 2 and 8, and where there is one with small shards first, too."""
+    return tuple(
+        replace(arm, name=f"{arm.name}, lag {lag}" + (", small shards first" if first else ""), lag=lag, first=first)
+        for arm in arms
+        for lag, first in ((0, 0), (2, 0), (2, 8), (8, 0), (8, 8))
+    )
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -134,11 +140,12 @@ def main(given: Sequence[str] | None = None) -> None:
         print(told(comparison, done), flush=True)
 
 
-Key = tuple[str, str, int, int, int]
+Key = tuple[str, str, int, int, int, int]
 
 
 def key_of(comparison: Comparison, arm: str, run: int) -> Key:
-    return comparison.study, arm, comparison.setting.pairs_per_seed, comparison.setting.seeds, run
+    setting = comparison.setting
+    return comparison.study, arm, setting.pairs_per_seed, setting.seeds, setting.shard, run
 
 
 def known_runs(folder: Path) -> dict[Key, JsonObject]:
@@ -149,7 +156,10 @@ def known_runs(folder: Path) -> dict[Key, JsonObject]:
     lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}}")]
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     rows = [json.loads(line) for line in lines]
-    return {(row["study"], row["arm"], row["pairs_per_seed"], row["seeds"], row["run"]): row for row in rows}
+    return {
+        (row["study"], row["arm"], row["pairs_per_seed"], row["seeds"], row.get("shard", 64), row["run"]): row
+        for row in rows
+    }
 
 
 def one_run(comparison: Comparison, arm: Arm, matrix: Matrix, vectors: Values | None, run: int) -> JsonObject:
@@ -162,7 +172,8 @@ def one_run(comparison: Comparison, arm: Arm, matrix: Matrix, vectors: Values | 
     )
     top = int(np.argmax(outcome.moves[-1]))
     return {
-        "study": comparison.study, "arm": arm.name, "pairs_per_seed": setting.pairs_per_seed, "seeds": setting.seeds, "run": run,
+        "study": comparison.study, "arm": arm.name, "pairs_per_seed": setting.pairs_per_seed, "seeds": setting.seeds,
+        "shard": setting.shard, "run": run,
         "selected": float(outcome.selected.mean()), "usd": float(outcome.usd.mean()), "calls": outcome.calls, "oracle": oracle,
         "oracle_pairs": best, "last_quarter": float(outcome.selected[-(setting.seeds // 4) :].mean()), "top": matrix.pairs[top],
         "top_probability": float(outcome.moves[-1][top]),
@@ -179,8 +190,8 @@ def told(comparison: Comparison, done: dict[Key, JsonObject]) -> str:
     }
     beside = np.array([row["selected"] for row in runs[comparison.against]])
     lines = [
-        f"\n**{comparison.study}**: M = {setting.pairs_per_seed}, {setting.seeds:,} seeds, {comparison.runs} runs, "
-        f"reward {comparison.reward}\n",
+        f"\n**{comparison.study}**: M = {setting.pairs_per_seed}, {setting.seeds:,} seeds in shards of {setting.shard}, "
+        f"{comparison.runs} runs, reward {comparison.reward}\n",
         f"| arm | mean selected π | from {comparison.against} | regret | most probable pair, in runs | USD a 1,000 seeds |",
         "|---|---|---|---|---|---|",
     ]

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from star_pipeline.core.equations.evolution import Snapshot
 from star_pipeline.core.equations.sampling import SamplingRules, plan_shard
-from star_pipeline.core.planning.certain import certain_rewriters, certain_rows
-from star_pipeline.core.records import SEED, Pair, Seed
+from star_pipeline.core.planning.certain import certain_rewriters, certain_rows, certainly_judged
+from star_pipeline.core.records import SEED, IfdScore, Pair, Seed
 
 AGENTS = ("a", "b", "c")
 PAIRS = [Pair(j, k) for j in ("keep", *AGENTS) for k in AGENTS]
@@ -52,3 +53,20 @@ def test_where_all_pairs_are_drawn_all_is_certain(drawn):
     plan = plan_shard(SEEDS, snapshot, [[] for _ in SEEDS], rules)
     asked = {(row.seed_id, row.pair_id) for row in certain_rows(SEEDS, rules)}
     assert asked == {(row.seed_id, row.pair_id) for row in plan}
+
+
+@pytest.mark.parametrize(
+    ("gap", "dtype", "skip", "expected"),
+    [
+        (0.003, "float32", True, True),
+        (0.001, "float32", True, False),  # by other batches it may be nothing
+        (0.003, "bfloat16", True, False),
+        (0.003, "auto", True, False),  # nobody knows yet
+        (0.1, "bfloat16", True, True),
+        (-0.1, "bfloat16", False, True),
+        (-0.1, "float32", True, False),
+        (None, "float32", False, False),
+    ],
+)
+def test_the_judge_is_certain_to_be_asked_where_no_rounding_can_take_the_gap_away(gap, dtype, skip, expected):
+    assert certainly_judged(IfdScore("c", "s", "ok", False, gap=gap), dtype, skip) is expected
