@@ -57,7 +57,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are processors: a third of the tests' time is waiting, for servers, daemons and what is killed."""
+    """One process more than there are processors: those with a daemon wait for a third to a half of their time."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
