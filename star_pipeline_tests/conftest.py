@@ -1,5 +1,6 @@
 """What several tests need: a lake run by fakes, tiny models, the public data where it is there."""
 
+import gc
 import json
 import os
 from collections import Counter
@@ -27,6 +28,8 @@ from star_pipeline_tests.s3_server import bucket, s3
 __all__ = ["bucket", "postgres", "postgres_url", "s3"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
+# models as small as the tests' gain nothing from a second thread, which costs a fifth more processor time, and there are other tests
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -41,6 +44,21 @@ CONFIG = {
     "judge": {"agent": "b"},
     "evolution": {"rate": 0.05},
 }
+
+
+gc.disable()  # while modules are loaded, of which nothing can be given back
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays, and is not gone through at every collection."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: those with a daemon wait for a third to a half of their time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

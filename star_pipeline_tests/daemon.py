@@ -16,15 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
 from star_pipeline.config import load_config
+from star_pipeline.instance.home import DAGSTER_YAML
 from star_pipeline_tests.elsewhere import kill
 
 FAKES = "star_pipeline_tests.fake_definitions"
+EAGER = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
+"""An environment in which the daemon looks every second, and not every five, for runs to try again."""
+
+
+def impatient(settings: str) -> bytes:
+    """Dagster's settings, with a daemon that looks for killed runs every second: a test waits for nothing else meanwhile."""
+    made = yaml.safe_load(settings)
+    made["run_monitoring"]["poll_interval_seconds"] = 1
+    return yaml.safe_dump(made).encode()
 
 
 def free_port() -> int:
@@ -194,16 +205,24 @@ class Daemon:
 
 @contextlib.contextmanager
 def dagster_ui(
-    lake: Lake, config: Path, log: Path, module: str = FAKES, command: list[str] | None = None
+    lake: Lake, config: Path, log: Path, module: str = FAKES, command: list[str] | None = None, eager: bool = False
 ) -> Iterator[Daemon]:
-    """Webserver and daemon on the lake while the block runs: ``command``, or what ``dev`` becomes on the definitions of ``module``."""
+    """Webserver and daemon on the lake while the block runs: ``command``, or what ``dev`` becomes on the definitions of ``module``.
+
+    ``eager``: what was killed is noticed and tried again within seconds, and not as the shipped settings have it.
+    """
     port = free_port()
+    if eager:
+        lake.prepare()
+        lake.write_bytes(lake.dagster_home / "dagster.yaml", impatient(DAGSTER_YAML))
     if command is None:
         prepare_instance(lake, load_config(str(config)))
         command = dg_dev("127.0.0.1", port, module)
     else:
         command = [*command, "--port", str(port)]
-    service = Service(command, log, env=environment(str(config), lake), start_new_session=True)
+    service = Service(
+        command, log, env={**environment(str(config), lake), **(EAGER if eager else {})}, start_new_session=True
+    )
     daemon = Daemon(port, module, [service])
     try:
         daemon.until("definitions", daemon.loaded)

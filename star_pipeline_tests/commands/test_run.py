@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -91,6 +92,22 @@ def side(tmp_path):
     return made
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of the same lake, run once: three shards, done and published."""
+    made = Lakeside(tmp_path_factory.mktemp("done"))
+    made.seeds(seed_rows(12))
+    made.run()
+    return made.config.parent
+
+
+@pytest.fixture
+def finished(done, tmp_path):
+    """A copy of it, to do with as one likes."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    return Lakeside(tmp_path)
+
+
 def test_a_second_run_is_idle_and_asks_nothing(side):
     assert side.run().shards == ("000001-seeds", "000002-seeds", "000003-seeds")
     assert side.asked > 30
@@ -99,20 +116,19 @@ def test_a_second_run_is_idle_and_asks_nothing(side):
     assert (side.asked, side.files()) == (0, before)
 
 
-def test_a_lost_table_is_made_again_from_there_and_later_snapshots_are_refolded_without_a_call(side):
-    side.run()
-    side.lake.table(tables.COMPOSITE_SCORES, "000001-seeds").unlink()
-    assert side.run().shards == ("000001-seeds",)
-    assert side.asked == 0
+def test_a_lost_table_is_made_again_from_there_and_later_snapshots_are_refolded_without_a_call(finished):
+    finished.lake.table(tables.COMPOSITE_SCORES, "000001-seeds").unlink()
+    assert finished.run().shards == ("000001-seeds",)
+    assert finished.asked == 0
     # other verdicts in shard 1 change its snapshot, so the later ones are folded anew
-    side.lake.table(tables.JUDGE_VERDICTS, "000001-seeds").unlink()
-    outcome = side.run(prefers_a)
-    assert outcome.shards == side_shards(side)
-    assert [said for said in side.notes.said if "the snapshot before" in said] == [
+    finished.lake.table(tables.JUDGE_VERDICTS, "000001-seeds").unlink()
+    outcome = finished.run(prefers_a)
+    assert outcome.shards == side_shards(finished)
+    assert [said for said in finished.notes.said if "the snapshot before" in said] == [
         f"shard {shard} ({n} of 3): agent_pair_probabilities, the snapshot before has changed"
-        for n, shard in enumerate(side_shards(side)[1:], 2)
+        for n, shard in enumerate(side_shards(finished)[1:], 2)
     ]
-    chain = [side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, shard)[0] for shard in side_shards(side)]
+    chain = [finished.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, shard)[0] for shard in side_shards(finished)]
     assert [row.parent_snapshot_id for row in chain[1:]] == [row.snapshot_id for row in chain[:-1]]
 
 
@@ -120,41 +136,34 @@ def side_shards(side):
     return tuple(side.lake.catalog_shards())
 
 
-def test_a_lost_dagster_instance_costs_nothing(side):
-    side.run()
-    before = side.files()
-    import shutil
-
-    shutil.rmtree(str(side.lake.dagster_home))
-    side.run()
-    assert side.asked == 0
-    assert side.files() == before
-    with open_instance(side.lake) as instance:
-        assert instance.get_materialized_partitions(dg.AssetKey("candidates")) == set(side_shards(side))
+def test_a_lost_dagster_instance_costs_nothing(finished):
+    before = finished.files()
+    shutil.rmtree(str(finished.lake.dagster_home))
+    finished.run()
+    assert finished.asked == 0
+    assert finished.files() == before
+    with open_instance(finished.lake) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("candidates")) == set(side_shards(finished))
 
 
-def test_a_lost_memory_bank_is_filled_again_without_a_call(side):
-    side.run()
-    import shutil
-
-    shutil.rmtree(str(side.lake.memory_bank))
-    side.run()
-    assert side.asked == 0
+def test_a_lost_memory_bank_is_filled_again_without_a_call(finished):
+    shutil.rmtree(str(finished.lake.memory_bank))
+    finished.run()
+    assert finished.asked == 0
     best = sum(
         row.selection == "best"
-        for shard in side_shards(side)
-        for row in side.lake.read_table(tables.COMPOSITE_SCORES, shard)
+        for shard in side_shards(finished)
+        for row in finished.lake.read_table(tables.COMPOSITE_SCORES, shard)
     )
     embedding = "sentence-transformers/all-MiniLM-L6-v2"
-    assert len(LanceMemoryBank(str(side.lake.memory_bank), embedding).nearest([[0.1] * 64], 100, 99)[0]) == best
+    assert len(LanceMemoryBank(str(finished.lake.memory_bank), embedding).nearest([[0.1] * 64], 100, 99)[0]) == best
 
 
-def test_manifests_that_no_catalogue_knows_do_not_stand_in_the_way(side):
-    side.run()
-    orphan = side.lake.table(tables.SHARD_MANIFEST, "000004-zzz")
-    orphan.write_bytes(side.lake.table(tables.SHARD_MANIFEST, "000001-seeds").read_bytes())
-    side.seeds(seed_rows(2, offset=50), "more.json")
-    assert side.run().shards == ("000004-more",)
+def test_manifests_that_no_catalogue_knows_do_not_stand_in_the_way(finished):
+    orphan = finished.lake.table(tables.SHARD_MANIFEST, "000004-zzz")
+    orphan.write_bytes(finished.lake.table(tables.SHARD_MANIFEST, "000001-seeds").read_bytes())
+    finished.seeds(seed_rows(2, offset=50), "more.json")
+    assert finished.run().shards == ("000004-more",)
     assert not orphan.exists()
 
 
@@ -190,16 +199,15 @@ def test_a_plan_that_nobody_paid_for_is_drawn_again_by_another_configuration(sid
     assert {row.response_agent for row in side.lake.read_table(tables.SAMPLING_PLAN, "000001-seeds")} == {"a", "seed"}
 
 
-def test_a_paid_plan_stays_when_the_pairs_change_and_the_new_pair_enters_at_its_share(side):
-    side.run()
-    before = side.files()
-    side.seeds(seed_rows(2, offset=50), "more.json")
-    side.configure(pairs={"sampled": ["keep+a", "b+a", "a+b", "b+b", "a+a"], "base": ["keep+b"]})
-    assert side.run().shards == ("000004-more",)
+def test_a_paid_plan_stays_when_the_pairs_change_and_the_new_pair_enters_at_its_share(finished):
+    before = finished.files()
+    finished.seeds(seed_rows(2, offset=50), "more.json")
+    finished.configure(pairs={"sampled": ["keep+a", "b+a", "a+b", "b+b", "a+a"], "base": ["keep+b"]})
+    assert finished.run().shards == ("000004-more",)
     assert {
-        name: content for name, content in side.files().items() if "000004" not in name and name.count("/") == 2
+        name: content for name, content in finished.files().items() if "000004" not in name and name.count("/") == 2
     }.items() <= before.items()
-    plan = side.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, "000004-more")
+    plan = finished.lake.read_table(tables.AGENT_PAIR_PROBABILITIES, "000004-more")
     assert {row.pair_id: row.probability_before for row in plan}["a+a"] == pytest.approx(1 / 5)
 
 
@@ -251,46 +259,46 @@ def test_a_shard_is_judged_again_when_asked_and_later_snapshots_follow_without_a
     assert side.run().idle
 
 
-def test_a_paid_plan_is_drawn_anew_only_when_told(side):
-    side.run()
-    side.configure(pairs={"sampled": ["keep+a", "a+a"], "base": ["keep+b"]})
-    assert side.run().idle
-    side.run(resample=["000003-seeds"])
-    drawn = {row.pair_id for row in side.lake.read_table(tables.SAMPLING_PLAN, "000003-seeds") if row.origin != "base"}
+def test_a_paid_plan_is_drawn_anew_only_when_told(finished):
+    finished.configure(pairs={"sampled": ["keep+a", "a+a"], "base": ["keep+b"]})
+    assert finished.run().idle
+    finished.run(resample=["000003-seeds"])
+    drawn = {
+        row.pair_id for row in finished.lake.read_table(tables.SAMPLING_PLAN, "000003-seeds") if row.origin != "base"
+    }
     assert drawn <= {"keep+a", "a+a", "seed"}
-    assert "keep+a" not in {row.origin for row in side.lake.read_table(tables.SAMPLING_PLAN, "000002-seeds")}
-    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+    assert "keep+a" not in {row.origin for row in finished.lake.read_table(tables.SAMPLING_PLAN, "000002-seeds")}
+    assert len(finished.lake.read_table(tables.STAR_DATASET)) == 12
 
 
-def test_all_shards_are_scored_again_without_generating(side):
-    side.run()
-    plans = {name: content for name, content in side.files().items() if "candidates" in name or "sampling_plan" in name}
+def test_all_shards_are_scored_again_without_generating(finished):
+    plans = {
+        name: content for name, content in finished.files().items() if "candidates" in name or "sampling_plan" in name
+    }
     kinds = set()
-    side.run(lambda request: kinds.add(request.template) or say(request), rescore=["all"])
+    finished.run(lambda request: kinds.add(request.template) or say(request), rescore=["all"])
     assert kinds <= {"judge_answers", "judge_samples"}
-    assert plans.items() <= side.files().items()
+    assert plans.items() <= finished.files().items()
 
 
-def test_a_shard_that_is_not_there_cannot_be_made_again(side):
-    side.run()
+def test_a_shard_that_is_not_there_cannot_be_made_again(finished):
     with pytest.raises(ConfigError, match=r"--rejudge 7: no such shard; expected one of 000001-seeds, .* or all"):
-        side.run(rejudge=["7"])
+        finished.run(rejudge=["7"])
 
 
-def test_a_damaged_table_stops_the_shard_before_anything_wrong_is_written(side):
-    side.run()
+def test_a_damaged_table_stops_the_shard_before_anything_wrong_is_written(finished):
     shard = "000002-seeds"
-    table = side.lake.read_arrow(tables.CANDIDATES, shard)
-    side.lake.write_table(tables.CANDIDATES, table.slice(1), shard)
-    side.lake.table(tables.COMPOSITE_SCORES, shard).unlink()
+    table = finished.lake.read_arrow(tables.CANDIDATES, shard)
+    finished.lake.write_table(tables.CANDIDATES, table.slice(1), shard)
+    finished.lake.table(tables.COMPOSITE_SCORES, shard).unlink()
     lost = table.column("candidate_id")[0].as_py()
     with pytest.raises(
         RunFailed,
         match=rf"composite_scores: candidates: 1 of \d+ candidates are missing \({lost}\); .*star-pipeline run",
     ):
-        side.run()
-    assert not side.lake.has_table(tables.COMPOSITE_SCORES, shard)
-    with open_instance(side.lake) as instance:
+        finished.run()
+    assert not finished.lake.has_table(tables.COMPOSITE_SCORES, shard)
+    with open_instance(finished.lake) as instance:
         [failed] = [
             record.evaluation
             for record in instance.event_log_storage.get_asset_check_execution_history(
@@ -299,9 +307,9 @@ def test_a_damaged_table_stops_the_shard_before_anything_wrong_is_written(side):
         ]
     assert (failed.passed, failed.blocking, failed.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
     # the remedy that the line names
-    side.lake.table(tables.CANDIDATES, shard).unlink()
-    side.run()
-    assert len(side.lake.read_table(tables.STAR_DATASET)) == 12
+    finished.lake.table(tables.CANDIDATES, shard).unlink()
+    finished.run()
+    assert len(finished.lake.read_table(tables.STAR_DATASET)) == 12
 
 
 def test_odd_shares_are_warnings_in_one_line_each_and_nothing_stops(side):
@@ -386,25 +394,23 @@ def test_a_data_set_from_which_everything_is_left_out_is_empty_and_said(side):
     assert "12 left out" in summary_of(side, outcome)
 
 
-def test_an_inspection_file_of_another_version_or_none_of_ours_is_made_again(side):
-    side.run()
-    path = side.lake.local(side.lake.inspection)
+def test_an_inspection_file_of_another_version_or_none_of_ours_is_made_again(finished):
+    path = finished.lake.local(finished.lake.inspection)
     with duckdb.connect(path) as database:
         database.execute("CREATE OR REPLACE MACRO layout() AS 'another'")
-    assert (side.run().published, side.asked) == (True, 0)
+    assert (finished.run().published, finished.asked) == (True, 0)
     Path(path).write_bytes(b"half")
-    assert (side.run().published, side.asked) == (True, 0)
-    assert not side.run().published
+    assert (finished.run().published, finished.asked) == (True, 0)
+    assert not finished.run().published
     with duckdb.connect(path, read_only=True) as database:
         assert database.execute("SELECT count(*) FROM pair_leaderboard").fetchone()[0] > 0
 
 
-def test_a_data_set_that_is_not_what_its_manifest_names_is_published_again(side):
-    side.run()
-    files = {path: path.read_bytes() for path in Path(str(side.lake.root), "star_dataset").iterdir()}
+def test_a_data_set_that_is_not_what_its_manifest_names_is_published_again(finished):
+    files = {path: path.read_bytes() for path in Path(str(finished.lake.root), "star_dataset").iterdir()}
     assert {path.name for path in files} == {"star_dataset.parquet", "README.md", "manifest.json"}
     for path in files:
         path.write_bytes(b"half")
-        outcome = side.run()
-        assert (outcome.published, side.asked) == (True, 0)
+        outcome = finished.run()
+        assert (outcome.published, finished.asked) == (True, 0)
         assert {path: path.read_bytes() for path in files} == files

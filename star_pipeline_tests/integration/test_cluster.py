@@ -19,7 +19,7 @@ from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance.home import CLUSTER_YAML
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import fake_resources, seed_rows
-from star_pipeline_tests.daemon import FAKES, Daemon, Service, code_server, free_port
+from star_pipeline_tests.daemon import EAGER, FAKES, Daemon, Service, code_server, free_port, impatient
 from star_pipeline_tests.elsewhere import ShardsElsewhere, kill, require_namespaces, started_here
 from star_pipeline_tests.integration.test_daemon import answers, configuration, put_seeds
 from star_pipeline_tests.llm_server import chat_server
@@ -33,8 +33,7 @@ def settings():
     """The shipped settings, with a launcher that starts runs elsewhere, and a daemon that looks more often."""
     made = yaml.safe_load(CLUSTER_YAML)
     made["run_launcher"] = {"module": ShardsElsewhere.__module__, "class": ShardsElsewhere.__name__}
-    made["run_monitoring"]["poll_interval_seconds"] = 1
-    return yaml.safe_dump(made).encode()
+    return impatient(yaml.safe_dump(made))
 
 
 @contextlib.contextmanager
@@ -80,7 +79,7 @@ def backfill(tmp_path_factory, postgres):
         run_pipeline(str(config), calm, [], SilentProgress(), {name: fakes[name] for name in ("scorer", "embedder")})
         lake.write_bytes(lake.dagster_home / "dagster.yaml", settings())
         more = {"STAR_DATABASE": postgres.database(), "PYTHONPATH": str(ROOT)}
-        with processes(folder, {**environment(str(config), lake), **more}) as (daemon, own):
+        with processes(folder, {**environment(str(config), lake), **EAGER, **more}) as (daemon, own):
             assert daemon.finish(daemon.launch("take_in_seeds"), 240) == "SUCCESS"
             picked = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
             first = lake.catalog_shards()[0]

@@ -70,7 +70,7 @@ def evening(tmp_path_factory):
         config, lake = configuration(folder, server.url), Lake.at(folder / "lake")
         calm, edit = undisturbed(folder, config, server)
         put_seeds(lake, FIRST)
-        with dagster_ui(lake, config, folder / "log") as daemon:
+        with dagster_ui(lake, config, folder / "log", eager=True) as daemon:
 
             def shard(key):
                 return [run for run in daemon.runs() if run["partition"] == key]
@@ -184,7 +184,7 @@ def overlapping(tmp_path_factory):
         run_pipeline(str(config), calm, [], SilentProgress(), models, ahead=False)
         needed = questions(server.requests)
         server.requests.clear()
-        with dagster_ui(lake, config, folder / "log") as daemon:
+        with dagster_ui(lake, config, folder / "log", eager=True) as daemon:
             assert daemon.finish(daemon.launch("take_in_seeds")) == "SUCCESS"
             backfill = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
 
