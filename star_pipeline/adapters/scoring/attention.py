@@ -334,7 +334,7 @@ def _recent(device: torch.device) -> bool:
         _varlen()
     except ImportError:
         return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def register(name: str) -> None:
