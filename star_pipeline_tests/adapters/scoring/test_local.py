@@ -240,6 +240,17 @@ def test_auto_is_decided_once_and_a_device_that_is_not_there_is_said():
             settle("auto", "auto", Numerics("bfloat16", "cuda", 3))
 
 
+def test_layers_are_compiled_on_a_gpu_alone_and_a_lake_keeps_how_they_were_run():
+    def layers(device, recorded=None, compiled=True):
+        return settle("bfloat16", device, recorded, here=False, compiled=compiled).layers
+
+    assert [layers("cuda"), layers("cuda", compiled=False), layers("cpu")] == ["compiled", "eager", "eager"]
+    for kept in ("compiled", "eager"):
+        assert {layers("cuda", Numerics("bfloat16", "cuda", 1, layers=kept), asked) for asked in (True, False)} == {
+            kept
+        }
+
+
 def test_equal_passes_are_computed_once(folder):
     counted = Counted()
     twice = [SAMPLES[0], SAMPLES[0], ScoringSample(None, (), "Another prompt", SAMPLES[0].response)]
