@@ -4,11 +4,23 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from star_pipeline.adapters.progress import SilentProgress
-from star_pipeline_tests.benchmarks.evidence import lent, parts, real_models, regret, tuned
+from star_pipeline.core.equations import calibration
+from star_pipeline_tests.benchmarks.evidence import (
+    gaps,
+    parts,
+    prepared,
+    real_models,
+    regret,
+    selected,
+    tuned,
+    tuned_tables,
+    whole_tape,
+)
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.recorded import read, verdict
 from star_pipeline_tests.tiny_models import save_gpt_neox
@@ -69,7 +81,7 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     assert not any(text[:40] in scores for text in texts)  # numbers alone
     assert re.search(r"\| judge \| [3-6] \| all \| 4 \| \d+ \| [\d.]+ \| [-+][\d.]+ \(", said)
 
-    found = parts.scored(tape, tmp_path / "out/scores.jsonl")
+    found = gaps.scored(tape, tmp_path / "out/scores.jsonl")
     for row in rows:  # π_llm and π_dual of the simulation are the product's
         at = found.rows[(found.rows["seed"] == row["seed"]) & (found.rows["pair"] == row["pair"])].iloc[0]
         assert row["pi_llm"] is None or at["judged"] == row["pi_llm"]
@@ -98,6 +110,8 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     for row, other in both:  # as the product's run has them
         assert other["gap"] == pytest.approx(row["gap"], abs=1e-4, nan_ok=True)
         assert row["pi_llm"] is None or other["pi_llm"] == row["pi_llm"]
+    selected.main(["--tape", str(tape), "--out", str(out), "--settings", str(tmp_path / "tuned.yaml")])
+    assert re.search(r"from random .*\n\|[-|]+\n\| judge \|", capsys.readouterr().out)  # what it is measured by
     files = sorted((out / "trained").glob("*.json"))
     made = [file.stat().st_mtime_ns for file in files]
     assert len(re.findall(r"small less large", told)) == 2
@@ -108,28 +122,32 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     assert not any(text[:40] in file.read_text() for file in files for text in texts)
 
 
-@pytest.mark.slow
-def test_gaps_of_few_answers_are_lent_by_length_alone_and_the_parts_go_on_where_they_were_stopped(
-    tape, tmp_path, capsys
-):
-    rows = [row for row in map(json.loads, tape.read_text().splitlines()) if len(row["answers"]) == 13][:4]
+def test_what_length_alone_explains_is_told_apart_from_what_is_left(tape):
     draw = np.random.default_rng(0)
-    for name, asked in zip(("small", "large"), lent.ASKED, strict=True):
-        with (tmp_path / name).open("w") as file:
-            for row in rows:
-                for llm in row["answers"]:
-                    for way in ("alone", asked):
-                        told = {"kind": "answer", "group": row["instruction"], "name": llm, "win": 0.5, "way": way}
-                        file.write(json.dumps({**told, "losses": list(draw.random(5))}) + "\n")
-    given = [tmp_path / "small", tmp_path / "large"]
-    scored = lent.scored_answers(tape, *given)
-    matrix, lengths = read(tape), np.array([[10.0, 200.0, np.nan]])
-    found = lent.lent(matrix, lengths, scored, 0)
+    rows = pd.DataFrame({
+        "seed": np.repeat([f"{n}" for n in range(60)], 11), "n_tokens": draw.integers(1, 400, 660), "odds": draw.random(660)
+    })  # fmt: skip  # one table
+    rows["short"], rows["good"] = -rows["n_tokens"], rows["odds"]
+    alike = gaps.each(rows, ("short", "n_tokens"))
+    assert alike == pytest.approx([-1.0] * 60)
+    assert gaps.within(alike - gaps.placebo(rows, "short", "n_tokens")).figure == pytest.approx(0, abs=0.02)
+    assert gaps.within(gaps.placebo(rows, "good", "odds")).figure == pytest.approx(0, abs=0.02)
+    assert np.isnan(gaps.each(rows.assign(same=1.0), ("same", "odds"))).all()
 
-    assert [found[rule][0, 2] for rule in ("none", "rank")] == [0, 0]  # no answer, no gap
-    assert all(0 <= value <= 1 for rule in found for value in found[rule].ravel())
 
-    options = ["--tape", str(tape), "--lent", *map(str, given), "--out", str(tmp_path), "--runs", "1", "--seeds", "64"]
+def test_parts_go_on_where_they_were_stopped_and_the_judge_alone_sees_what_it_is_measured_by(tape, tmp_path, capsys):
+    rows = prepared.usable([json.loads(line) for line in tape.read_text().splitlines()], 60)[:24]
+    draw, file = np.random.default_rng(0), tmp_path / "scores.jsonl"
+    told = [
+        {
+            "seed": whole_tape.name_of(row), "pair": f"keep+{name}", "slot": slot, "truncated": False, "shard": f"{n // 12}",
+            "n_tokens": int(draw.integers(1, 99)), "ifd_small": draw.random(), "ifd_large": draw.random(), "nll_given": 1.0,
+        }
+        for n, row in enumerate(rows) for slot, name in enumerate(whole_tape.NAMES)
+    ]  # fmt: skip  # a line an answer
+    file.write_text("\n".join(json.dumps({**row, "gap": row["ifd_small"] - row["ifd_large"]}) for row in told))
+    np.save(tmp_path / f"instructions-{len(rows)}.npy", draw.normal(size=(len(rows), 8)))
+    options = ["--tape", str(tape), "--scores", str(file), "--out", str(tmp_path), "--runs", "1", "--seeds", "64"]
     parts.main(options)
     first, kept = capsys.readouterr().out, tmp_path / "parts.jsonl"
     lines = kept.read_text().splitlines()
@@ -138,5 +156,45 @@ def test_gaps_of_few_answers_are_lent_by_length_alone_and_the_parts_go_on_where_
     assert capsys.readouterr().out == first
     assert sorted(kept.read_text().splitlines()) == sorted(lines)
     by_way = {row["way"]: row for row in map(json.loads, lines)}
-    assert by_way["without gap"]["pi"] == by_way["without gap"]["pi_llm"]  # the judge alone sees what it is measured by
-    assert by_way["without judge, rank"]["pi_llm"] < by_way["without gap"]["pi_llm"]
+    assert by_way["without gap"]["pi"] == by_way["without gap"]["pi_llm"]
+    for rule in gaps.RULES:
+        assert by_way[f"without judge, {rule}"]["pi_llm"] < by_way["without gap"]["pi_llm"]
+
+    found = gaps.scored(tape, file)
+    for rule in gaps.RULES:  # shard by shard, as the product calibrates
+        shard = found.rows[found.rows["shard"] == "1"]
+        expected = calibration.ranked_gaps(
+            list(shard["ifd_small"]), list(shard["ifd_large"]), list(shard["n_tokens"]), rule
+        )
+        raw = shard["ifd_small"] - shard["ifd_large"]
+        assert list(shard[f"gap {rule}"]) == pytest.approx(list(raw if rule == "none" else expected))
+
+
+def test_tables_tell_every_pair_of_arms_over_questions_and_over_training_seeds():
+    draw = np.random.default_rng(0)
+    base, jobs, found = draw.random(40), [], {}
+    apart = {
+        "even": (0.0, 0.0, 0.0),
+        "better": (-0.1, -0.11, -0.09),
+        "either way": (0.3, -0.1, 0.15),
+        "half": (0.2, 0.2),
+    }
+    for arm, by_seed in apart.items():
+        for seed in range(3):
+            name = f"{arm} {seed}"
+            jobs.append(
+                {"study": "selection", "arm": arm, "target": "small", "seed": seed, "trained": name, "characters": 70}
+            )
+            if seed < len(by_seed):
+                losses = base + by_seed[seed] + draw.normal(0, 0.01, 40)
+                rows = [[f"q{n}", "tape" if n < 20 else "other", value, 9] for n, value in enumerate(losses)]
+                found[name] = {"rows": 7, "taught_tokens": 20, "losses": rows}
+    said = "\n".join(tuned_tables.tables(jobs, found))
+    assert "3 training seeds; not trained with all of them, and left out: half" in said
+    assert "| better | 7 | 20 | 70 | 40 |" in said
+    row = next(line for line in said.splitlines() if line.startswith("| better less even "))
+    difference, by_seed, _, _, _, shown = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert [float(word) for word in re.findall(r"[\d.]+", difference)] == pytest.approx([0.1] * 3, abs=0.01)
+    assert [float(word) for word in re.findall(r"[\d.]+", by_seed)] == pytest.approx([0.125, 0.075], abs=0.01)
+    assert shown == "yes"
+    assert re.search(r"\| either way less even \| \+0.1.* \| seeds disagree \|", said)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,21 @@ import numpy as np
 from star_pipeline.core.aliases import JsonMapping, JsonObject
 from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.core.study.records import StudyLoss
-from star_pipeline.core.study.results import ALL, study_results
-from star_pipeline.core.study.statistics import Interval, Matrix, Observation, compare, detectable, matrix
+from star_pipeline.core.study.statistics import (
+    Interval,
+    Matrix,
+    Observation,
+    compare,
+    detectable,
+    holm,
+    matrix,
+    student_t,
+)
 from star_pipeline_tests.benchmarks.evidence.page import table
 
-BASELINES = {"selection": "seeds", "parts": "whole", "difficulty": "low"}
-BESIDE = {"selection": ("random", "judge"), "parts": (), "difficulty": ("middle",)}
-"""Other arms that differences are told from."""
+STUDIES: Mapping[str, tuple[str, ...]] = {"selection": (), "parts": ("random", "judge"), "difficulty": ()}
+"""And the arms of ``selection`` that each is told beside: of the same instructions, and trained in the same way."""
+LEVEL = 0.05
 
 
 def read(out: Path) -> tuple[list[JsonObject], dict[str, JsonObject]]:
@@ -40,22 +49,33 @@ def tell(out: Path) -> None:
 
 def tables(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> Iterator[str]:
     yield rates(jobs, found)
-    for study, baseline in BASELINES.items():
+    for study, beside in STUDIES.items():
         of = [job for job in jobs if job["study"] == study]
         for target in dict.fromkeys(job["target"] for job in of):
-            mine = even([job for job in of if job["target"] == target], found)
-            if mine:
-                yield f"**{study}, {target}**, {len({job['seed'] for job in mine})} training seeds"
-                for base in (name for name in (baseline, *BESIDE[study]) if any(job["arm"] == name for job in mine)):
-                    yield arms_table(mine, jobs, found, base)
+            more = [
+                job for job in jobs if job["study"] == "selection" and job["arm"] in beside and job["target"] == target
+            ]
+            wanted = [job for job in of if job["target"] == target] + more
+            if mine := even(wanted, found):
+                lacking = sorted({job["arm"] for job in wanted} - {job["arm"] for job in mine})
+                left = f"; not trained with all of them, and left out: {', '.join(lacking)}" if lacking else ""
+                yield f"**{study}, {target}**, {len({job['seed'] for job in mine})} training seeds{left}"
+                seen = Seen(mine, jobs, found)
+                yield arms_table(mine, found, seen)
+                yield pairs_table(seen)
     if text := crossed([job for job in jobs if job["study"] == "difficulty"], found):
         yield text
 
 
 def even(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> list[JsonMapping]:
-    """Those of the training seeds with which every arm was trained."""
-    lacking = {job["seed"] for job in jobs if job["trained"] not in found}
-    return [job for job in jobs if job["seed"] not in lacking]
+    """The arms that were trained with the same seeds: with so many of the first seeds as leave most trainings to compare."""
+    seeds, arms = (list(dict.fromkeys(job[name] for job in jobs)) for name in ("seed", "arm"))
+    there = {(job["arm"], job["seed"]) for job in jobs if job["trained"] in found}
+    ways = [
+        ([arm for arm in arms if all((arm, seed) in there for seed in seeds[:n])], n) for n in range(1, len(seeds) + 1)
+    ]
+    those, count = max(ways, key=lambda way: (len(way[0]) * way[1], way[1]), default=([], 0))
+    return [job for job in jobs if job["arm"] in those and job["seed"] in seeds[:count]]
 
 
 def losses(job: JsonMapping, told: JsonMapping) -> list[StudyLoss]:
@@ -67,44 +87,88 @@ def losses(job: JsonMapping, told: JsonMapping) -> list[StudyLoss]:
 
 def rates(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> str:
     """Which learning rate was tried with what result."""
-    lines = []
+    lines: list[list[str]] = []
+    before: dict[str, float] = {}
     for job in jobs:
         if job["study"] == "rates" and job["trained"] in found:
-            values = [row[2] for row in found[job["trained"]]["losses"] if row[2] is not None]
-            lines.append([job["target"], job["arm"], str(job["rate"] or ""), f"{np.mean(values):.4f}"])
-    return table("target | arm | learning rate | held-out loss", lines)
+            values = {row[0]: row[2] for row in found[job["trained"]]["losses"] if row[2] is not None}
+            if job["arm"] == UNTUNED:
+                before = values
+            apart = student_t(np.array([values[name] - before[name] for name in values if name in before]))
+            own = "" if job["arm"] == UNTUNED else interval(apart.mean, apart.low, apart.high)
+            figure = float(np.mean(list(values.values())))
+            lines.append([job["target"], job["arm"], str(job["rate"] or ""), f"{len(values)}", f"{figure:.4f}", own])
+    return table("target | arm | learning rate | questions | held-out loss | from untuned", lines) + (
+        "\n\nThe rate with the lowest loss is every arm's: it was chosen on these same questions, by the arm random with one training seed."
+    )
 
 
-def arms_table(
-    mine: Sequence[JsonMapping], jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping], baseline: str
-) -> str:
-    """Each arm's loss, and how much more it is than the baseline's: over questions, over training seeds, and by part."""
-    target = mine[0]["target"]
-    rows = [row for job in mine for row in losses(job, found[job["trained"]])]
-    for job in jobs:
-        if job["arm"] == UNTUNED and job["target"] == target and job["trained"] in found:
-            for seed in {other["seed"] for other in mine}:
-                rows += losses({**job, "seed": seed}, found[job["trained"]])
-    arms = list(dict.fromkeys(job["arm"] for job in mine))
-    results = study_results(arms, baseline, rows)
-    by = {(row.arm, row.part): row for row in results}
-    split = sorted({row.part for row in results} - {ALL})
+class Seen:
+    """Losses by (question, training seed) of each arm, the untuned target's the same with every seed."""
+
+    def __init__(
+        self, mine: Sequence[JsonMapping], jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]
+    ) -> None:
+        target, seeds = mine[0]["target"], sorted({job["seed"] for job in mine})
+        before = [job for job in jobs if job["arm"] == UNTUNED and job["target"] == target and job["trained"] in found]
+        every = [*({**job, "seed": seed} for job in before[:1] for seed in seeds), *mine]
+        rows = [row for job in every for row in losses(job, found[job["trained"]]) if row.nll is not None]
+        part_of = {row.question: row.source for row in rows}
+        names = list(part_of)
+        self.parts = np.array([part_of[name] for name in names])
+        seen = [Observation(row.arm, row.seed, row.question, row.nll or 0.0) for row in rows]
+        self.values = {arm: matrix(seen, arm, names, seeds) for arm in dict.fromkeys(job["arm"] for job in every)}
+
+
+def arms_table(mine: Sequence[JsonMapping], found: Mapping[str, JsonMapping], seen: Seen) -> str:
+    """What each arm was taught, and its loss with the interval over questions."""
     lines = []
-    for arm in [*arms, *([UNTUNED] if (UNTUNED, ALL) in by else [])]:
-        of = by[arm, ALL]
-        facts = [found[job["trained"]] for job in mine if job["arm"] == arm]
+    for arm, values in seen.values.items():
+        of = [job for job in mine if job["arm"] == arm]
+        facts = [found[job["trained"]] for job in of]
+        loss = student_t(np.nanmean(values, axis=1))
+        ends = "" if loss.low is None or loss.high is None else f" ({loss.low:.4f} to {loss.high:.4f})"
         lines.append([
             arm, f"{facts[0]['rows']:,}" if facts else "", f"{np.mean([f['taught_tokens'] for f in facts]):,.0f}" if facts else "",
-            f"{of.n}", f"{of.figure:.4f}", interval(of.difference, of.low, of.high),
-            "" if of.seeds_low is None or of.seeds_high is None else f"{of.seeds_low:+.4f} to {of.seeds_high:+.4f}".replace("-", "−"),
-            *(interval(by[arm, part].difference, by[arm, part].low, by[arm, part].high) for part in split),
-            "" if of.detectable is None else f"{of.detectable:.4f}", of.shown or "",
+            f"{np.mean([job['characters'] for job in of]):,.0f}" if facts else "", f"{loss.n}", f"{loss.mean:.4f}{ends}",
         ])  # fmt: skip  # a row
-    head = (
-        f"arm | rows | taught tokens | questions | loss | from {baseline} | by training seed | {' | '.join(split)} | "
-        "detectable | shown"
-    )
-    return table(head, lines)
+    return table("arm | rows | taught tokens | characters | questions | loss", lines)
+
+
+def pairs_table(seen: Seen) -> str:
+    """How much more loss each arm has than each other one: over questions, over training seeds, by part. *shown*: p below 0.05 after
+    Holm's correction over all rows, and the interval over training seeds off 0 on the same side."""
+    split = sorted(set(seen.parts))
+    rows, ps = [], []
+    for one, other in combinations(reversed(list(seen.values)), 2):
+        apart = seen.values[one] - seen.values[other]
+        told = compare(apart)
+        if told is None:
+            continue
+        over = told.questions
+        of = [compare(apart[seen.parts == part]) for part in split]
+        rows.append(
+            (one, other, told, [interval(c.questions.mean, c.questions.low, c.questions.high) if c else "" for c in of])
+        )
+        ps.append(over.p)
+    lines = []
+    for (one, other, told, by_part), p in zip(rows, holm(ps), strict=True):
+        over, seeds = told.questions, told.seeds
+        alike = seeds is None or seeds.low is None or seeds.high is None or not seeds.low <= 0 <= seeds.high
+        shown = (
+            "no"
+            if p is None or p >= LEVEL
+            else "yes"
+            if alike and seeds
+            else "for these models"
+            if alike
+            else "seeds disagree"
+        )
+        lines.append([
+            f"{one} less {other}", interval(over.mean, over.low, over.high), ends(seeds), *by_part,
+            f"{detectable(over.sd, over.n) or 0:.4f}", shown,
+        ])  # fmt: skip  # a row
+    return table(f"loss | difference | by training seed | {' | '.join(split)} | detectable | shown", lines)
 
 
 def interval(figure: float | None, low: float | None, high: float | None) -> str:
