@@ -10,6 +10,7 @@ needs no model: it reads OUT alone. ``--until`` begins no training later than so
 
 import argparse
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ from star_pipeline.core.study.arms import Arms, Asked
 from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.core.study.records import Question
 from star_pipeline_tests.benchmarks.evidence import prepared, tuned_tables, whole_tape
+from star_pipeline_tests.benchmarks.evidence.gaps import RULES
 from star_pipeline_tests.benchmarks.evidence.recorded import embedded
 from star_pipeline_tests.benchmarks.evidence.tuned_sets import (
     PARTS_WITHOUT_SCORES,
@@ -77,6 +79,7 @@ def trained(place: Place, job: Job) -> str:
         made = tune(source, samples, folder / "model", how, form, job.seed, SilentProgress(), job.trained)
         told |= {key: value for key, value in asdict(made).items() if key not in ("folder", "rows")}
         source = str(folder / "model")
+    tuned_at = time.monotonic()
     scoring = config.scoring.model_copy(update={"dtype": place.measure, "keep_loaded": "one"})
     lake = Lake.at(place.scratch / "numerics")
     lake.prepare()
@@ -85,6 +88,7 @@ def trained(place: Place, job: Job) -> str:
         lake, SilentProgress(),
     )  # fmt: skip  # one call
     told |= {
+        "measured_seconds": time.monotonic() - tuned_at,
         "all_seconds": time.monotonic() - began,
         "losses": [[row.question, Path(row.source).stem, row.nll, row.n_tokens] for row in losses],
     }
@@ -94,7 +98,8 @@ def trained(place: Place, job: Job) -> str:
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(told), "utf-8")
     unfinished.replace(file)
-    return f"{job.study}, {job.target}, {job.arm}, seed {job.seed}, rate {job.rate or '-'}: {told['all_seconds']:.0f} s"
+    return f"{job.study}, {job.target}, {job.arm}, seed {job.seed}, rate {job.rate or '-'}: {told['all_seconds']:.0f} s, " \
+           f"{told.get('seconds', 0):.0f} of them tuning, {told['measured_seconds']:.0f} measuring"  # fmt: skip  # one line
 
 
 def asked_of(config: StarConfig) -> list[Question]:
@@ -102,29 +107,50 @@ def asked_of(config: StarConfig) -> list[Question]:
     return read_questions(config.study.evaluate.held_out, config.seed_fields, answered=True)
 
 
-def carried_out(place: Place, jobs: Iterable[Job], processes: int, until: float) -> None:
-    """All of them that are not done, in their order, a few at a time. One that fails is told, and does not keep the others."""
-    left = list({job.trained: job for job in jobs if not place.result(job).exists()}.values())
-    (place.out / "trained").mkdir(exist_ok=True)
-    if processes == 1 or len(left) < 2:
-        for job in left:
-            if time.monotonic() < until:
-                print(trained(place, job), flush=True)
-        return
-    failed = 0
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        waiting, running = iter(left), set[Future[str]]()
+def warm(cores: int) -> None:
+    """What a worker does once: the imports take longer than a small training."""
+    import torch
+    import trl
+
+    torch.set_num_threads(cores)
+    _ = trl.SFTTrainer, trl.SFTConfig  # they are imported when they are asked for
+
+
+class Workers:
+    """Some processes, kept for all trainings; none where one at a time is wanted."""
+
+    def __init__(self, processes: int) -> None:
+        cores = max(1, len(os.sched_getaffinity(0)) // processes)
+        self.processes = processes
+        self._pool = (
+            ProcessPoolExecutor(processes, get_context("spawn"), warm, (cores,)) if processes > 1 else None
+        )  # fmt: skip  # one construction
+
+    def carried_out(self, place: Place, jobs: Iterable[Job], until: float = float("inf")) -> None:
+        """All of them that are not done, in their order, a few at a time. One that fails is told, and does not keep the others."""
+        left = list({job.trained: job for job in jobs if not place.result(job).exists()}.values())
+        (place.out / "trained").mkdir(exist_ok=True)
+        if self._pool is None:
+            for job in left:
+                if time.monotonic() < until:
+                    print(trained(place, job), flush=True)
+            return
+        failed, waiting, running = 0, iter(left), set[Future[str]]()
         while True:
-            while len(running) < processes and time.monotonic() < until and (job := next(waiting, None)):
-                running.add(pool.submit(trained, place, job))
+            while len(running) < self.processes and time.monotonic() < until and (job := next(waiting, None)):
+                running.add(self._pool.submit(trained, place, job))
             if not running:
                 break
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 failed += future.exception() is not None
                 print(future.exception() or future.result(), flush=True)
-    if failed:
-        print(f"{failed} trainings failed; they are tried again when this is called again", flush=True)
+        if failed:
+            print(f"{failed} trainings failed; they are tried again when this is called again", flush=True)
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.shutdown()
 
 
 def untrained(target: str) -> Job:
@@ -134,7 +160,10 @@ def untrained(target: str) -> Job:
 class Study:
     """What is trained, of the tape and the scores that there are."""
 
-    def __init__(self, options: argparse.Namespace, place: Place, sizes: JsonMapping, tuned: JsonMapping) -> None:
+    def __init__(
+        self, options: argparse.Namespace, place: Place, sizes: JsonMapping, tuned: JsonMapping, workers: Workers
+    ) -> None:
+        self._workers = workers
         rows = prepared.usable(
             [json.loads(line) for line in options.tape.read_text("utf-8").splitlines()], sizes["longest"]
         )
@@ -173,14 +202,14 @@ class Study:
         """What needs neither scores nor the large model: the rates first."""
         plain, seeds = whole_tape.options(self.tape, None, "none", self._kept), self._tuned["seeds"]
         made = [
-            *selection(self.tape, plain, plain, WITHOUT_SCORES, seeds),
+            *selection({"none": plain}, WITHOUT_SCORES, seeds),
             *parts(plain, self._vectors(), seeds, PARTS_WITHOUT_SCORES),
         ]
         yield from self._rates("small", plain)
         yield from self._at_rates(sorted(made, key=lambda job: seeds.index(job.seed)))
 
     def _rates(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> Iterator[Job]:
-        (random, *_) = selection(self.tape, plain, plain, ["random"], self._tuned["seeds"][:1])
+        (random, *_) = selection({"none": plain}, ["random"], self._tuned["seeds"][:1])
         yield untrained(target)
         for rate in self._tuned["rates"]:
             yield replace(random, study=RATES, target=target).at(rate)
@@ -195,7 +224,7 @@ class Study:
             yield job.at(rates[job.target])
 
     def _best_rate(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> float:
-        carried_out(self.place, self._rates(target, plain), self._tuned["processes"], float("inf"))
+        self._workers.carried_out(self.place, self._rates(target, plain))
         found = {}
         for job in self._rates(target, plain):
             if not self.place.result(job).exists():
@@ -211,18 +240,19 @@ class Study:
         return min(found, key=lambda rate: found[rate])
 
     def jobs(self) -> Iterator[Job]:
-        """All trainings, a training seed after the other, so that what is stopped has the same seeds of every arm."""
+        """All trainings: what is asked first with all training seeds, then the next, each group a training seed after the other, so that
+        what is stopped has the same seeds of every arm of a group."""
         scores = whole_tape.read_scores(self.tape, self.place.out)
-        plain, ranked = (whole_tape.options(self.tape, scores, rule, self._kept) for rule in ("none", "rank"))
-        seeds = self._tuned["seeds"]
+        given = {rule: whole_tape.options(self.tape, scores, rule, self._kept) for rule in RULES}
+        plain, seeds, targets = given["none"], self._tuned["seeds"], self._tuned["targets"]
         made = [
-            *selection(self.tape, plain, ranked, self._tuned["arms"], seeds),
-            *difficulty(plain, seeds, self._tuned["targets"]),
-            *parts(plain, self._vectors(), seeds),
-        ]
-        yield from self._rates("small", plain)
-        yield from self._rates("large", plain) if "large" in self._tuned["targets"] else ()
-        yield from self._at_rates(sorted(made, key=lambda job: seeds.index(job.seed)))
+            *(selection(given, arms, seeds) for arms in (self._tuned["arms"], self._tuned["more_arms"])),
+            parts(plain, self._vectors(), seeds), difficulty(plain, seeds, targets),
+        ]  # fmt: skip  # a group a line
+        for target in dict.fromkeys(("small", *targets)):
+            yield from self._rates(target, plain)
+        for group in made:
+            yield from self._at_rates(sorted(group, key=lambda job: seeds.index(job.seed)))
 
 
 def main(given: Sequence[str] | None = None, progress: Progress | None = None) -> None:
@@ -248,7 +278,8 @@ def main(given: Sequence[str] | None = None, progress: Progress | None = None) -
         place = Place(
             options.out, options.scratch or options.out / "scratch", str(config), models, wanted["tuned"]["measure"]
         )
-        study = Study(options, place, wanted["sizes"], wanted["tuned"])
+        workers = Workers(wanted["tuned"]["processes"])
+        study = Study(options, place, wanted["sizes"], wanted["tuned"], workers)
         if options.part in ("scores", "all"):
             study.score(progress or LineProgress(20))
         if options.part != "scores":
@@ -256,7 +287,8 @@ def main(given: Sequence[str] | None = None, progress: Progress | None = None) -
             (options.out / f"jobs-{options.part}.json").write_text(
                 json.dumps([described(job) for job in jobs]), "utf-8"
             )
-            carried_out(place, jobs, wanted["tuned"]["processes"], until)
+            workers.carried_out(place, jobs, until)
+        workers.close()
     if options.part not in ("scores", "early"):
         tuned_tables.tell(options.out)
 

@@ -17,7 +17,7 @@ from star_pipeline.core.records import IfdScore
 from star_pipeline.core.study.arms import SeedOptions, chosen
 from star_pipeline_tests.benchmarks.evidence.courses import Arm, Setting, run_course, seeds_of
 from star_pipeline_tests.benchmarks.evidence.recorded import Matrix
-from star_pipeline_tests.benchmarks.evidence.whole_tape import NAMES, Tape
+from star_pipeline_tests.benchmarks.evidence.whole_tape import NAMES
 
 Taught = tuple[tuple[str, str], ...]
 """(instruction, answer) of each row."""
@@ -49,13 +49,11 @@ class Job:
         return identity.digest("tuned", self.target, self.seed, self.rate, [list(row) for row in self.rows], length=16)
 
 
-def selection(
-    tape: Tape, plain: Sequence[SeedOptions], ranked: Sequence[SeedOptions], arms: Sequence[str], seeds: Sequence[int]
-) -> Iterator[Job]:
-    """``star rank`` is what Eq. 1 selects with gaps of ranks; all else is the study's, without calibration."""
+def selection(given: Mapping[str, Sequence[SeedOptions]], arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Job]:
+    """The study's arms by calibration (``given``): ``star rank`` is what Eq. 1 selects with gaps of ranks, ``star`` with raw ones."""
     for arm in arms:
-        rule, of = (arm.removesuffix(" rank"), ranked) if arm.endswith(" rank") else (arm, plain)
-        rows = [chosen(rule, given, 0) for given in of]  # type: ignore[arg-type]  # a rule's name
+        rule, _, calibration = arm.partition(" ")
+        rows = [chosen(rule, of, 0) for of in given[calibration or "none"]]  # type: ignore[arg-type]  # a rule's name
         taught = tuple((row.instruction, row.response) for row in rows)
         for seed in seeds:
             yield Job("selection", arm, "small", seed, taught)
