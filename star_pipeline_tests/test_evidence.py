@@ -92,7 +92,14 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
 
     wanted = yaml.safe_load(tuned.SETTINGS.read_text())  # the whole tape by the shorter way, with the same models
     wanted["sizes"] |= {"seeds": 3, "held_out": 2, "fastchat": 2, "longest": 40}
-    wanted["tuned"] |= {"arms": ["seeds", "star rank"], "more_arms": [], "seeds": [0], "rates": [1e-3], "measure": "float32", "processes": 1}
+    wanted["tuned"] |= {
+        "arms": ["seeds", "star rank"],
+        "more_arms": [],
+        "seeds": [0],
+        "rates": [1e-3],
+        "measure": "float32",
+        "processes": 1,
+    }
     wanted["pipeline"]["scoring"] |= {"max_length": 128, "device": "cpu"}
     wanted["pipeline"]["study"]["tune"] |= {"max_length": 112, "epochs": 1, "device": "cpu"}
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(wanted))
