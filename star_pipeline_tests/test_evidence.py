@@ -95,6 +95,7 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     wanted["tuned"] |= {
         "arms": ["seeds", "star rank"],
         "more_arms": [],
+        "parts": ["whole", "without judge"],
         "seeds": [0],
         "rates": [1e-3],
         "measure": "float32",

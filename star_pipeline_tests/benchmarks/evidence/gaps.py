@@ -99,17 +99,17 @@ def of_answers(questions: Sequence[JsonObject], names: Sequence[str], value: Cal
 
 def grouped(rows: pd.DataFrame, columns: Sequence[str], statistic: Callable[[Values], float]) -> Estimate | None:
     """A statistic of rows (answers, columns) with its interval over seeds."""
-    groups = [of[list(columns)].to_numpy(float).ravel() for _, of in rows.groupby("seed", sort=False)]
+    groups = [of[list(columns)].to_numpy(float).ravel().tolist() for _, of in rows.groupby("seed", sort=False)]
     return bootstrap(groups, lambda parts: statistic(np.concatenate(parts).reshape(-1, len(columns))))
 
 
 def ranked(values: Values) -> float:
     """Spearman's correlation of two columns."""
-    return spearman(values[:, 0], values[:, 1])
+    return spearman(list(values[:, 0]), list(values[:, 1]))
 
 
 def pearson(values: Values) -> float:
-    return float(np.corrcoef(values.T)[0, 1]) if values.std(axis=0).all() else float("nan")
+    return float(np.corrcoef(values[:, 0], values[:, 1])[0, 1]) if np.all(values.std(axis=0)) else float("nan")
 
 
 def each(rows: pd.DataFrame, columns: tuple[str, str], statistic: Callable[[Values], float] = ranked) -> Values:

@@ -9,7 +9,7 @@ questions leave open. Arms are compared run by run. A line a run goes to OUT/par
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def told(rows: Sequence[JsonObject]) -> Iterator[str]:
                 "Mistral-7B, % | Phi-2, %", lines)  # fmt: skip
 
 
-def around(values: Sequence[float]) -> Estimate | None:
+def around(values: Iterable[float]) -> Estimate | None:
     """The mean, and what 95% of the runs lie within: each run has a bootstrap sample of the questions."""
     found = [float(value) for value in values]
     if not found:

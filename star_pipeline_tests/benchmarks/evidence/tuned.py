@@ -31,7 +31,7 @@ from star_pipeline.core.aliases import JsonMapping, JsonObject, Vectors
 from star_pipeline.core.ports import Progress, ScoringSample
 from star_pipeline.core.publishing.overlap import Overlaps
 from star_pipeline.core.study.answers import Subject
-from star_pipeline.core.study.arms import Arms, Asked
+from star_pipeline.core.study.arms import Arms, Asked, SeedOptions
 from star_pipeline.core.study.names import UNTUNED
 from star_pipeline.core.study.records import Question
 from star_pipeline_tests.benchmarks.evidence import prepared, tuned_tables, whole_tape
@@ -137,8 +137,8 @@ class Workers:
             return
         failed, waiting, running = 0, iter(left), set[Future[str]]()
         while True:
-            while len(running) < self.processes and time.monotonic() < until and (job := next(waiting, None)):
-                running.add(self._pool.submit(trained, place, job))
+            while len(running) < self.processes and time.monotonic() < until and (following := next(waiting, None)):
+                running.add(self._pool.submit(trained, place, following))
             if not running:
                 break
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -169,6 +169,7 @@ class Study:
         )
         self.tape, self.place, self._tuned = whole_tape.Tape(rows, prepared.SEEDS_BY), place, tuned
         self.config = load_config(place.config)
+        self._chosen: dict[str, float] = {}
         self._kept = self._without_overlaps(sizes["seeds"])
 
     def _vectors(self) -> Vectors:
@@ -198,32 +199,29 @@ class Study:
         (self.place.out / "scores.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
         print(f"{len(lines):,} answers scored", flush=True)
 
-    def early(self) -> Iterator[Job]:
-        """What needs neither scores nor the large model: the rates first."""
+    def early(self) -> Iterator[Iterator[Job]]:
+        """What needs neither scores nor the large model."""
         plain, seeds = whole_tape.options(self.tape, None, "none", self._kept), self._tuned["seeds"]
-        made = [
-            *selection({"none": plain}, WITHOUT_SCORES, seeds),
-            *parts(plain, self._vectors(), seeds, PARTS_WITHOUT_SCORES),
-        ]
-        yield from self._rates("small", plain)
-        yield from self._at_rates(sorted(made, key=lambda job: seeds.index(job.seed)))
+        yield self._at_rates([
+            *selection({"none": plain}, WITHOUT_SCORES, seeds), *parts(plain, self._vectors(), seeds, PARTS_WITHOUT_SCORES)
+        ])  # fmt: skip  # one list
 
-    def _rates(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> Iterator[Job]:
+    def _rates(self, target: str, plain: Sequence[SeedOptions]) -> Iterator[Job]:
         (random, *_) = selection({"none": plain}, ["random"], self._tuned["seeds"][:1])
         yield untrained(target)
         for rate in self._tuned["rates"]:
             yield replace(random, study=RATES, target=target).at(rate)
 
     def _at_rates(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """Each with its target's rate: trained before, since it is asked for when the first of them is."""
-        rates: dict[str, float] = {}
-        plain = whole_tape.options(self.tape, None, "none", self._kept)
-        for job in jobs:
-            if job.target not in rates:
-                rates[job.target] = self._best_rate(job.target, plain)
-            yield job.at(rates[job.target])
+        """A training seed after the other, each with its target's rate; those of a target's rates before its first."""
+        plain, seeds = whole_tape.options(self.tape, None, "none", self._kept), self._tuned["seeds"]
+        for job in sorted(jobs, key=lambda job: seeds.index(job.seed)):
+            if job.target not in self._chosen:
+                self._chosen[job.target] = self._best_rate(job.target, plain)
+                yield from self._rates(job.target, plain)
+            yield job.at(self._chosen[job.target])
 
-    def _best_rate(self, target: str, plain: Sequence[whole_tape.SeedOptions]) -> float:
+    def _best_rate(self, target: str, plain: Sequence[SeedOptions]) -> float:
         self._workers.carried_out(self.place, self._rates(target, plain))
         found = {}
         for job in self._rates(target, plain):
@@ -239,20 +237,18 @@ class Study:
                 found[job.rate] = sum(values) / len(values)
         return min(found, key=lambda rate: found[rate])
 
-    def jobs(self) -> Iterator[Job]:
-        """All trainings: what is asked first with all training seeds, then the next, each group a training seed after the other, so that
-        what is stopped has the same seeds of every arm of a group."""
+    def groups(self) -> Iterator[Iterator[Job]]:
+        """All trainings: a group after the other, and in each a training seed after the other, so that what is stopped has the same seeds
+        of every arm of a group. What a group's targets need, their rates, is trained when the group is asked for."""
         scores = whole_tape.read_scores(self.tape, self.place.out)
-        given = {rule: whole_tape.options(self.tape, scores, rule, self._kept) for rule in RULES}
-        plain, seeds, targets = given["none"], self._tuned["seeds"], self._tuned["targets"]
-        made = [
-            *(selection(given, arms, seeds) for arms in (self._tuned["arms"], self._tuned["more_arms"])),
-            parts(plain, self._vectors(), seeds), difficulty(plain, seeds, targets),
-        ]  # fmt: skip  # a group a line
-        for target in dict.fromkeys(("small", *targets)):
-            yield from self._rates(target, plain)
-        for group in made:
-            yield from self._at_rates(sorted(group, key=lambda job: seeds.index(job.seed)))
+        given: dict[str, list[SeedOptions]] = {
+            rule: whole_tape.options(self.tape, scores, rule, self._kept) for rule in RULES
+        }
+        plain, seeds = given["none"], self._tuned["seeds"]
+        for arms in (self._tuned["arms"], self._tuned["more_arms"]):
+            yield self._at_rates(selection(given, arms, seeds))
+        yield self._at_rates(parts(plain, self._vectors(), seeds, self._tuned["parts"]))
+        yield self._at_rates(difficulty(plain, seeds, self._tuned["targets"]))
 
 
 def main(given: Sequence[str] | None = None, progress: Progress | None = None) -> None:
@@ -283,11 +279,12 @@ def main(given: Sequence[str] | None = None, progress: Progress | None = None) -
         if options.part in ("scores", "all"):
             study.score(progress or LineProgress(20))
         if options.part != "scores":
-            jobs = list(study.early() if options.part == "early" else study.jobs())
-            (options.out / f"jobs-{options.part}.json").write_text(
-                json.dumps([described(job) for job in jobs]), "utf-8"
-            )
-            workers.carried_out(place, jobs, until)
+            told: list[JsonObject] = []
+            for group in study.early() if options.part == "early" else study.groups():
+                jobs = list(group) if time.monotonic() < until else []
+                told += [described(job) for job in jobs]
+                (options.out / f"jobs-{options.part}.json").write_text(json.dumps(told), "utf-8")
+                workers.carried_out(place, jobs, until)
         workers.close()
     if options.part not in ("scores", "early"):
         tuned_tables.tell(options.out)
