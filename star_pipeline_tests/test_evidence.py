@@ -86,16 +86,13 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         at = found.rows[(found.rows["seed"] == row["seed"]) & (found.rows["pair"] == row["pair"])].iloc[0]
         assert row["pi_llm"] is None or at["judged"] == row["pi_llm"]
         assert at["rank"] == pytest.approx(row["pi_dual"], nan_ok=True)
-    given = ["--tape", str(tape), "--scores", str(tmp_path / "out/scores.jsonl"), "--out", str(tmp_path / "out")]
-    parts.main([*given, "--runs", "1", "--seeds", "64"])
-    assert "without judge" in capsys.readouterr().out
 
     wanted = yaml.safe_load(tuned.SETTINGS.read_text())  # the whole tape by the shorter way, with the same models
     wanted["sizes"] |= {"seeds": 3, "held_out": 2, "fastchat": 2, "longest": 40}
     wanted["tuned"] |= {
         "arms": ["seeds", "star rank"],
         "more_arms": [],
-        "parts": ["whole", "without judge"],
+        "parts": ["without judge"],
         "seeds": [0],
         "rates": [1e-3],
         "measure": "float32",
