@@ -58,7 +58,7 @@ def test_all_pairs_a_seed_is_the_best_there_is_and_verdicts_need_a_margin(tape):
 def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(tape, shared_data, tmp_path, capsys):
     """With tiny models in the real ones' place, which no test can bring along: all but the sizes is real_models.yaml's."""
     wanted = yaml.safe_load(real_models.SETTINGS.read_text())
-    wanted["sizes"] |= {"seeds": 4, "held_out": 3, "fastchat": 3, "longest": 40}
+    wanted["sizes"] |= {"seeds": 4, "held_out": 3, "fastchat": 3, "longest": 32}
     wanted["pipeline"]["sampling"]["shard_size"] = 2
     wanted["pipeline"]["study"] |= {"arms": ["seeds", "judge"], "seeds": [0]}
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(wanted))
@@ -88,7 +88,7 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         assert at["rank"] == pytest.approx(row["pi_dual"], nan_ok=True)
 
     wanted = yaml.safe_load(tuned.SETTINGS.read_text())  # the whole tape by the shorter way, with the same models
-    wanted["sizes"] |= {"seeds": 3, "held_out": 2, "fastchat": 2, "longest": 40}
+    wanted["sizes"] |= {"seeds": 3, "held_out": 2, "fastchat": 2, "longest": 32}
     wanted["tuned"] |= {
         "arms": ["seeds", "star rank"],
         "more_arms": [],
@@ -99,7 +99,8 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         "processes": 1,
     }
     wanted["pipeline"]["scoring"] |= {"max_length": 128, "device": "cpu"}
-    wanted["pipeline"]["study"]["tune"] |= {"max_length": 112, "epochs": 1, "device": "cpu"}
+    batches = {"batch_size": 1, "device_batch_size": 1}  # more updates than the one whose rate is still 0
+    wanted["pipeline"]["study"]["tune"] |= {"max_length": 112, "epochs": 1, "device": "cpu", **batches}
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(wanted))
     out = tmp_path / "tuned"
     given = ["--tape", str(tape), "--fastchat", str(shared_data("fastchat")), "--out", str(out)]
@@ -119,6 +120,12 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     assert re.search(r"from random .*\n\|[-|]+\n\| judge \|", capsys.readouterr().out)  # what it is measured by
     files = sorted((out / "trained").glob("*.json"))
     made = [file.stat().st_mtime_ns for file in files]
+    means = {
+        (row["target"], row["arm"]): np.mean([loss[2] for loss in row["losses"] if loss[2] is not None])
+        for row in map(json.loads, (file.read_text() for file in files))
+    }
+    for (target, arm), value in means.items():
+        assert (value != means[target, "untuned"]) == (arm != "untuned")
     assert len(re.findall(r"small less large", told)) == 2
     assert re.search(r"\| without judge \| [1-3] \|", told)
     tuned.main([*given, "--part", "train"], SilentProgress())
