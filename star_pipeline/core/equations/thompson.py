@@ -81,12 +81,15 @@ def _masses(draws: float, reward: float) -> tuple[Values, Values]:
 
 
 _EDGES = np.arange(CELLS + 1) / CELLS
+_NOTHING = 1e-300
+"""Chances below it are none: a slope between two of them would be infinite."""
 
 
 def quality(tally: Tally, u: float, of_a_draw: float = 1.0) -> float:
     """The quality below which a share ``u`` of the distribution lies, less the handicap: with u uniform in [0, 1) a draw from it."""
-    known = _masses(of_a_draw * tally.draws, of_a_draw * tally.reward)
-    return float(np.interp(u, known[1], _EDGES)) - tally.handicap
+    cumulative = _masses(of_a_draw * tally.draws, of_a_draw * tally.reward)[1]
+    cumulative[cumulative < _NOTHING] = 0.0
+    return float(np.interp(u, cumulative, _EDGES)) - tally.handicap
 
 
 def chances(tallies: Mapping[str, Tally], floor: float = 0.0) -> dict[str, float]:
