@@ -135,9 +135,8 @@ def losses(args: argparse.Namespace) -> None:
         model = causal_lm.load(str(args.model), numerics.dtype, "cuda" if numerics.device == "cuda" else "cpu")
         for members in model.plan(passes, args.batch_tokens):
             begun = model.begin(passes, members)
-            each = None if begun is None else begun.by_token()
-            assert each is not None, "memory did not suffice: lower --batch-tokens"
-            for number, values in each.items():
+            assert begun is not None, "memory did not suffice: lower --batch-tokens"
+            for number, values in begun.by_token().items():
                 item, way, _ = todo[number]
                 row = {"kind": item.kind, "group": item.group, "name": item.name, "win": item.win, "way": way}
                 out.write(json.dumps({**row, "losses": [round(value, 5) for value in values]}) + "\n")

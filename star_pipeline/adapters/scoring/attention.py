@@ -262,9 +262,8 @@ def _by_rows(
     import torch
 
     attend = torch.nn.functional.scaled_dot_product_attention
-    if (
-        shared := query.shape[1] // key.shape[1]
-    ) > 1:  # with a mask, torch has no kernel for it that would not keep all scores
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1:  # with a mask, torch has no kernel for shared keys that would not keep all scores
         key, value = (each.repeat_interleave(shared, dim=1) for each in (key, value))
     out = torch.empty((query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device)
     for row in layout.padded(window):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _BLOCK = 4096
@@ -15,7 +15,7 @@ _BLOCK = 4096
 
 def row_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """-log softmax of each row of float32 ``logits`` (rows, vocabulary) at ``targets`` (rows,), in nats, float32 (rows,)."""
-    return _compute()(logits, targets)
+    return _compute(logits.device)(logits, targets)
 
 
 def _plainly(logits: Tensor, targets: Tensor) -> Tensor:
@@ -26,17 +26,20 @@ def _plainly(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @cache
-def _compute() -> Callable[[Tensor, Tensor], Tensor]:
+def _compute(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """The kernel below where Triton and its compiler are there and it gives what torch gives."""
     import torch
 
-    with contextlib.suppress(Exception):  # no Triton, no C compiler, a GPU that it does not know
+    try:
         once = _with_triton()
-        trial = torch.randn((3, _BLOCK + 7), device="cuda", generator=torch.Generator("cuda").manual_seed(0)) * 10
-        targets = torch.tensor([0, _BLOCK, _BLOCK + 6], device="cuda")
-        if torch.allclose(once(trial, targets), _plainly(trial, targets), rtol=1e-5, atol=1e-5):
-            return once
-    return _plainly
+        trial = torch.randn((3, _BLOCK + 7), device=device, generator=torch.Generator(device).manual_seed(0)) * 10
+        targets = torch.tensor([0, _BLOCK, _BLOCK + 6], device=device)
+        agrees = torch.allclose(once(trial, targets), _plainly(trial, targets), rtol=1e-5, atol=1e-5)
+    except torch.OutOfMemoryError:
+        raise  # with fewer tokens at once it is asked again
+    except Exception:  # no Triton, no C compiler, a device that it does not know
+        return _plainly
+    return once if agrees else _plainly
 
 
 def _with_triton() -> Callable[[Tensor, Tensor], Tensor]:

@@ -203,9 +203,10 @@ class PassBuilder:
 
     def _spans(self, text: str) -> _Spans:
         """Of one response, when it is to be cut: for all, this takes as long as tokenising does."""
-        if text != self._cut_last[0]:
-            self._cut_last = text, self._find_spans(text)
-        return self._cut_last[1]
+        last = self._cut_last
+        if text != last[0]:
+            last = self._cut_last = text, self._find_spans(text)
+        return last[1]
 
     def _find_spans(self, text: str) -> _Spans:
         tokenizer = self._tokenizer.tokenizer
