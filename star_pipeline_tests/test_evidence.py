@@ -95,6 +95,8 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
         "parts": ["without judge"],
         "seeds": [0],
         "rates": [1e-3],
+        "vocabulary": "used",
+        "instructions_apart": 2,
         "measure": "float32",
         "processes": 1,
     }
@@ -127,7 +129,10 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     for (target, arm), value in means.items():
         assert (value != means[target, "untuned"]) == (arm != "untuned")
     assert len(re.findall(r"small less large", told)) == 2
-    assert re.search(r"\| without judge \| [1-3] \|", told)
+    assert re.search(r"\| without judge \| [12] \|", told)
+    for name in ("small", "large"):
+        whole = re.search(rf"{name}: (\d+) of (\d+) tokens kept", told)
+        assert whole and int(whole[1]) < int(whole[2])
     tuned.main([*given, "--part", "train"], SilentProgress())
     assert [file.stat().st_mtime_ns for file in sorted((out / "trained").glob("*.json"))] == made
     assert told.endswith(capsys.readouterr().out.partition("\n|")[2][-200:])

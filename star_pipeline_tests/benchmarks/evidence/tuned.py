@@ -5,7 +5,8 @@
 
 Sizes and settings are tuned.yaml's; it takes a GPU where there is one. ``early`` tunes what needs no scores (and ``--large``). Each
 training leaves OUT/trained/NAME.json, with the held-out loss of each question, and no weights: a part that was stopped goes on. ``tables``
-needs no model: it reads OUT alone. ``--until`` begins no training later than so many seconds after the start.
+needs no model: it reads OUT alone. ``--until`` begins no training later than so many seconds after the start. tuned_cpu.yaml
+(``--settings``) is what a machine without a GPU tunes in two hours.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from star_pipeline.core.study.records import Question
 from star_pipeline_tests.benchmarks.evidence import prepared, tuned_tables, whole_tape
 from star_pipeline_tests.benchmarks.evidence.gaps import RULES
 from star_pipeline_tests.benchmarks.evidence.recorded import embedded
+from star_pipeline_tests.benchmarks.evidence.trimmed import trimmed as with_its_own_vocabulary
 from star_pipeline_tests.benchmarks.evidence.tuned_sets import (
     PARTS_WITHOUT_SCORES,
     WITHOUT_SCORES,
@@ -172,6 +174,20 @@ class Study:
         self._chosen: dict[str, float] = {}
         self._kept = self._without_overlaps(sizes["seeds"])
 
+    def with_own_vocabulary(self) -> "Study":
+        """The same study of models that know no other tokens than those of its texts."""
+        given = whole_tape.options(self.tape, None, "none", self._kept)
+        texts = [(of.seed.instruction, of.seed.response) for of in given]
+        texts += [(of.seed.instruction, one.candidate.response or "") for of in given for one in of.options]
+        texts += [(one.turns[0], (one.references or ("",))[0]) for one in asked_of(self.config)]
+        samples, scoring = [ScoringSample(None, (), *text) for text in texts], self.config.scoring
+        models = {
+            name: with_its_own_vocabulary(source, samples, Form.of(source, scoring), scoring.max_length, self.place.out / "trimmed")
+            for name, source in self.place.models.items()
+        }  # fmt: skip  # one call
+        self.place = replace(self.place, models=models)
+        return self
+
     def _vectors(self) -> Vectors:
         """Of the instructions to train on."""
         everything = whole_tape.options(self.tape, None, "none", range(len(self.tape.rows)))
@@ -209,8 +225,8 @@ class Study:
     def _rates(self, target: str, plain: Sequence[SeedOptions]) -> Iterator[Job]:
         (random, *_) = selection({"none": plain}, ["random"], self._tuned["seeds"][:1])
         yield untrained(target)
-        for rate in self._tuned["rates"]:
-            yield replace(random, study=RATES, target=target).at(rate)
+        for rate in self._tuned["rates"] if len(self._tuned["rates"]) > 1 else ():
+            yield self._share(replace(random, study=RATES, target=target)).at(rate)
 
     def _at_rates(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """A training seed after the other, each with its target's rate; those of a target's rates before its first."""
@@ -219,10 +235,20 @@ class Study:
             if job.target not in self._chosen:
                 self._chosen[job.target] = self._best_rate(job.target, plain)
                 yield from self._rates(job.target, plain)
-            yield job.at(self._chosen[job.target])
+            yield self._share(job).at(self._chosen[job.target])
+
+    def _share(self, job: Job) -> Job:
+        """The rows of the job's training seed: all, or as many as each has, none of them another's."""
+        count = self._tuned.get("instructions_apart")
+        if not count:
+            return job
+        place = self._tuned["seeds"].index(job.seed) * count
+        return replace(job, rows=job.rows[place : place + count])
 
     def _best_rate(self, target: str, plain: Sequence[SeedOptions]) -> float:
         self._workers.carried_out(self.place, self._rates(target, plain))
+        if len(self._tuned["rates"]) == 1:
+            return float(self._tuned["rates"][0])
         found = {}
         for job in self._rates(target, plain):
             if not self.place.result(job).exists():
@@ -248,7 +274,7 @@ class Study:
         for arms in (self._tuned["arms"], self._tuned["more_arms"]):
             yield self._at_rates(selection(given, arms, seeds))
         yield self._at_rates(parts(plain, self._vectors(), seeds, self._tuned["parts"]))
-        yield self._at_rates(difficulty(plain, seeds, self._tuned["targets"]))
+        yield self._at_rates(difficulty(plain, seeds, self._tuned["targets"], self._tuned["levels"]))
 
 
 def main(given: Sequence[str] | None = None, progress: Progress | None = None) -> None:
@@ -276,6 +302,8 @@ def main(given: Sequence[str] | None = None, progress: Progress | None = None) -
         )
         workers = Workers(wanted["tuned"]["processes"])
         study = Study(options, place, wanted["sizes"], wanted["tuned"], workers)
+        if wanted["tuned"].get("vocabulary") == "used":
+            place = study.with_own_vocabulary().place
         if options.part in ("scores", "all"):
             study.score(progress or LineProgress(20))
         if options.part != "scores":

@@ -106,16 +106,18 @@ def parts(
             yield Job("parts", name, "small", seed, tuple(rows[place] for place in sorted(rows)))
 
 
-def difficulty(plain: Sequence[SeedOptions], seeds: Sequence[int], targets: Sequence[str]) -> Iterator[Job]:
+def difficulty(
+    plain: Sequence[SeedOptions], seeds: Sequence[int], targets: Sequence[str], levels: Sequence[str] = LEVELS
+) -> Iterator[Job]:
     places = difficulties([option.ifd for given in plain for option in given.options])
     count = len(NAMES)
     ranks = [places[start : start + count] for start in range(0, len(places), count)]
-    for number, level in enumerate(LEVELS):
+    for level in levels:
         taught = []
         for given, rank in zip(plain, ranks, strict=True):
             order = np.argsort(rank, kind="stable")
             there = [int(place) for place in order if not np.isnan(rank[place])]
-            picked = there[(0, len(there) // 2, -1)[number]] if there else 0
+            picked = there[{LEVELS[0]: 0, LEVELS[1]: len(there) // 2, LEVELS[2]: -1}[level]] if there else 0
             taught.append((given.seed.instruction, given.options[picked].candidate.response or ""))
         for target in targets:
             for seed in seeds:

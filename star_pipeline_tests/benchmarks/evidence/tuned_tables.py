@@ -200,7 +200,7 @@ def crossed(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> st
         return matrix(seen[target], arm, questions, seeds)
 
     lines = []
-    for arm in ("middle", "high"):
+    for arm in dict.fromkeys(job["arm"] for job in both if job["arm"] != "low"):
         apart = {target: of(target, arm) - of(target, "low") for target in seen}
         for name, values in (*apart.items(), ("small less large", apart["small"] - apart["large"])):
             told = compare(values)
