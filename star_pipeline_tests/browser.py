@@ -34,7 +34,7 @@ class Page:
 
     def call(self, method: str, **parameters: Any) -> Any:
         """A method of the debugging protocol; events that come meanwhile are noted."""
-        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), 60))
+        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), 300))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> Any:
         number = next(self._ids)
@@ -64,7 +64,7 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 30) -> None:
+    def wait_for(self, condition: str, seconds: float = 120) -> None:
         """Until the script ``condition`` holds, looked at in each of the browser's frames."""
         began = f"const began = performance.now(), wait = () => ({condition}) ? done(true)"
         rest = f": performance.now() - began > {seconds * 1000} ? done(false) : setTimeout(wait, 20); wait()"
@@ -94,7 +94,7 @@ def opened(path: Path, width: int = 1400, height: int = 900, fragment: str = "")
         session = None
         try:
             port = Path(folder, "DevToolsActivePort")
-            until = time.monotonic() + 60
+            until = time.monotonic() + 180
             while not (port.exists() and len(port.read_text().splitlines()) == 2):
                 assert browser.poll() is None, "the browser ended"
                 assert time.monotonic() < until, "the browser does not start"
@@ -103,9 +103,13 @@ def opened(path: Path, width: int = 1400, height: int = 900, fragment: str = "")
 
             async def connect() -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
                 made = aiohttp.ClientSession()
-                async with made.get(address) as reply:
-                    [target] = [one for one in await reply.json(content_type=None) if one["type"] == "page"]
-                return made, await made.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0)
+                while True:  # it answers before its first page is there
+                    async with made.get(address) as reply:
+                        pages = [one for one in await reply.json(content_type=None) if one["type"] == "page"]
+                    if pages or time.monotonic() > until:
+                        break
+                    await asyncio.sleep(0.05)
+                return made, await made.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
 
             session, socket = loop.run_until_complete(connect())
             page = Page(socket, loop)
@@ -121,5 +125,5 @@ def opened(path: Path, width: int = 1400, height: int = 900, fragment: str = "")
             if session:
                 loop.run_until_complete(session.close())
             browser.terminate()
-            browser.wait(30)
+            browser.wait(120)
             loop.close()

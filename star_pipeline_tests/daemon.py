@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
 from star_pipeline.config import load_config
 from star_pipeline.instance.home import DAGSTER_YAML
 from star_pipeline_tests.elsewhere import kill
+from star_pipeline_tests.ports import free_port
 
 FAKES = "star_pipeline_tests.fake_definitions"
 EAGER = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
@@ -36,12 +36,6 @@ def impatient(settings: str) -> bytes:
     made = yaml.safe_load(settings)
     made["run_monitoring"]["poll_interval_seconds"] = 1
     return yaml.safe_dump(made).encode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:

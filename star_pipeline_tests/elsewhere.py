@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,11 +47,28 @@ def on(host: str, command: Sequence[str]) -> list[str]:
 
 def kill(process: psutil.Process) -> None:
     """As a machine dies: the process and all that it started at once; returns when they are gone."""
-    dying = [process, *process.children(recursive=True)]
+    dying: list[psutil.Process] = []
+    found = [process]
+    while found:
+        dying += found
+        for each in found:  # who stands still starts no other one before it is killed
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+        found = [each for each in process.children(recursive=True) if each not in dying]
     for each in dying:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(dying, timeout=30)
+    until = time.monotonic() + 60
+    while any(map(_lives, dying)) and time.monotonic() < until:
+        time.sleep(0.005)
+    psutil.wait_procs(dying, timeout=0)  # those that are our own are not left as zombies
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Elsewhere(RunLauncher, ConfigurableClass):

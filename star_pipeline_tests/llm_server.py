@@ -70,7 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
             page = self.server.pages.get(self.path, Reply(status=404))
             self._send(page.status, page.text.encode(), page.headers)
             return
-        self.server.listed += 1
+        with self.server.guard:
+            self.server.listed += 1
         if self.server.sends_on:
             self._send(302, b"", {"Location": self.server.sends_on})
             return

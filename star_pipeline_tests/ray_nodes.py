@@ -18,6 +18,7 @@ import psutil
 
 _MEMORY = 80_000_000
 """Bytes of a node's object store, the least that Ray takes: batches are small."""
+_START_S = 180.0
 
 
 class RayNodes:
@@ -33,7 +34,7 @@ class RayNodes:
         self.nodes: list[Any] = [self._cluster.head_node]
         for _ in range(count - 1):
             self.add(wait=False)
-        self._cluster.wait_for_nodes()
+        self._cluster.wait_for_nodes(_START_S)
         self._session = self._cluster.head_node.get_session_dir_path()
         signal.signal(signal.SIGTERM, before)
 
@@ -46,10 +47,12 @@ class RayNodes:
         kept = dict(os.environ)
         os.environ.update(environment or {})
         try:
-            self.nodes.append(self._cluster.add_node(wait=wait, **_node(self._cpus)))
+            self.nodes.append(self._cluster.add_node(wait=False, **_node(self._cpus)))
         finally:
             os.environ.clear()
             os.environ.update(kept)
+        if wait:
+            self._cluster._wait_for_node(self.nodes[-1], _START_S)
         return self.nodes[-1]
 
     def kill(self, node: Any) -> None:
