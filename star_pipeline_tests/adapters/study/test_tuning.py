@@ -135,7 +135,7 @@ def test_what_is_tuned_is_not_tuned_again_and_nothing_is_left_beside_it(tuned):
 
 
 KILLED = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from star_pipeline.adapters.progress import SilentProgress
 from star_pipeline.adapters.study.form import Form
@@ -148,7 +148,8 @@ class Slow(SilentProgress):
     def advance(self, count=1):
         self.done += count
         print(self.done, flush=True)
-        time.sleep(0.05)
+        if self.done == 18:
+            sys.stdin.readline()  # until it is killed, which takes its time on a busy machine
 
 base, folder, settings = sys.argv[1:]
 tune(base, rows(), Path(folder), TuneConfig(**json.loads(settings)), Form("alpaca"), 0, Slow(), checkpoint_every_s=0)
@@ -165,6 +166,7 @@ def test_a_training_that_is_killed_ends_with_the_weights_of_one_that_is_not(base
         [sys.executable, "-c", KILLED, str(base), str(folder), settings],
         cwd=root,
         env={**os.environ, "PYTHONPATH": root},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
