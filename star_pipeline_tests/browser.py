@@ -119,7 +119,13 @@ def opened(path: Path, width: int = 1400, height: int = 900, fragment: str = "")
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
             page.call("Page.navigate", url=path.as_uri() + fragment)
-            page.wait_for("document.readyState !== 'loading' && location.protocol === 'file:'")
+            while True:
+                try:
+                    page.wait_for("document.readyState !== 'loading' && location.protocol === 'file:'")
+                    break
+                except AssertionError:  # the question may have met the page that is left
+                    if time.monotonic() > until:
+                        raise
             yield page
         finally:
             if session:
