@@ -112,7 +112,7 @@ class Daemon:
         assert not answer.get("errors"), answer["errors"]
         return dict(answer["data"])
 
-    def until(self, what: str, found: Callable[[], Any], patience: float = 120.0) -> Any:
+    def until(self, what: str, found: Callable[[], Any], patience: float = 300.0) -> Any:
         """What ``found`` answers as soon as that is true; an AssertionError that names ``what`` where it does not become so."""
         return until(what, found, patience, self.services)
 
@@ -146,7 +146,7 @@ class Daemon:
         assert "run" in answer, answer
         return str(answer["run"]["runId"])
 
-    def finish(self, run_id: str, patience: float = 120.0) -> str:
+    def finish(self, run_id: str, patience: float = 300.0) -> str:
         """Wait until the run has ended; returns its status."""
         ended = ("SUCCESS", "FAILURE", "CANCELED")
         query = "query($r: ID!) { runOrError(runId: $r) { ... on Run { status } } }"
@@ -163,7 +163,7 @@ class Daemon:
         params = {"assetSelection": [{"path": [name]} for name in assets], "partitionNames": list(partitions)}
         return str(self.ask(query, p=params)["launchPartitionBackfill"]["backfillId"])
 
-    def finish_backfill(self, backfill_id: str, patience: float = 300.0) -> str:
+    def finish_backfill(self, backfill_id: str, patience: float = 600.0) -> str:
         query = (
             "query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill { status } } }"
         )
@@ -224,7 +224,7 @@ def dagster_ui(
     finally:
         service.process.send_signal(signal.SIGTERM)
         try:
-            service.process.wait(timeout=30)
+            service.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(service.process.pid, signal.SIGKILL)
             service.process.wait()

@@ -110,7 +110,7 @@ class _Server:
 
     def close(self) -> None:
         self.socket.close()
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 def _adopt_orphans(on: bool) -> None:

@@ -301,7 +301,7 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it():
         "import importlib.util as u; find = u.find_spec; u.find_spec = lambda name: None if name == 'trl' else find(name)\n"
         "need('trl', 'tuning')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert 'tuning needs the package trl, which is not installed; pip install "star-pipeline[study]"' in done.stderr
 
 
@@ -336,5 +336,5 @@ def test_what_a_study_needs_is_loaded_when_it_is_needed():
         "import sys; import star_pipeline.adapters.study.stages; "
         "print([name for name in ('torch', 'transformers', 'trl', 'peft', 'lm_eval', 'nltk') if name in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert said.stdout == "[]\n"
