@@ -47,14 +47,7 @@ def on(host: str, command: Sequence[str]) -> list[str]:
 
 def kill(process: psutil.Process) -> None:
     """As a machine dies: the process and all that it started at once; returns when they are gone."""
-    dying: list[psutil.Process] = []
-    found = [process]
-    while found:
-        dying += found
-        for each in found:  # who stands still starts no other one before it is killed
-            with suppress(psutil.NoSuchProcess):
-                each.suspend()
-        found = [each for each in process.children(recursive=True) if each not in dying]
+    dying = [process, *process.children(recursive=True)]
     for each in dying:
         with suppress(psutil.NoSuchProcess):
             each.kill()
