@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -51,17 +50,7 @@ def kill(process: psutil.Process) -> None:
     for each in dying:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    until = time.monotonic() + 60
-    while any(map(_lives, dying)) and time.monotonic() < until:
-        time.sleep(0.005)
-    psutil.wait_procs(dying, timeout=0)  # those that are our own are not left as zombies
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    psutil.wait_procs(dying, timeout=30)
 
 
 class Elsewhere(RunLauncher, ConfigurableClass):
