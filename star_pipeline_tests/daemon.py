@@ -83,7 +83,7 @@ def until(
 
 @contextlib.contextmanager
 def code_server(
-    target: Sequence[str], host: str, port: int, log: Path, patience: float = 180.0, **options: Any
+    target: Sequence[str], host: str, port: int, log: Path, patience: float = 600.0, **options: Any
 ) -> Iterator[Service]:
     """``dagster api grpc`` on a target such as ``-m MODULE``; the block begins when it answers, as webserver and daemon need it."""
     dagster = str(Path(sys.executable).with_name("dagster"))
@@ -107,12 +107,12 @@ class Daemon:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=300) as response:
             answer = json.load(response)
         assert not answer.get("errors"), answer["errors"]
         return dict(answer["data"])
 
-    def until(self, what: str, found: Callable[[], Any], patience: float = 300.0) -> Any:
+    def until(self, what: str, found: Callable[[], Any], patience: float = 600.0) -> Any:
         """What ``found`` answers as soon as that is true; an AssertionError that names ``what`` where it does not become so."""
         return until(what, found, patience, self.services)
 
@@ -146,7 +146,7 @@ class Daemon:
         assert "run" in answer, answer
         return str(answer["run"]["runId"])
 
-    def finish(self, run_id: str, patience: float = 300.0) -> str:
+    def finish(self, run_id: str, patience: float = 600.0) -> str:
         """Wait until the run has ended; returns its status."""
         ended = ("SUCCESS", "FAILURE", "CANCELED")
         query = "query($r: ID!) { runOrError(runId: $r) { ... on Run { status } } }"
@@ -163,7 +163,7 @@ class Daemon:
         params = {"assetSelection": [{"path": [name]} for name in assets], "partitionNames": list(partitions)}
         return str(self.ask(query, p=params)["launchPartitionBackfill"]["backfillId"])
 
-    def finish_backfill(self, backfill_id: str, patience: float = 600.0) -> str:
+    def finish_backfill(self, backfill_id: str, patience: float = 900.0) -> str:
         query = (
             "query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill { status } } }"
         )
@@ -189,11 +189,13 @@ class Daemon:
     def runs(self) -> list[dict[str, Any]]:
         """All runs, oldest start first; ``partition`` is the shard or None."""
         query = """{ runsOrError { ... on Runs { results {
-            runId jobName status startTime endTime assetSelection { path } tags { key value } } } } }"""
+            runId jobName status startTime endTime assetSelection { path } tags { key value }
+            stats { ... on RunStatsSnapshot { launchTime } } } } } }"""
         found = self.ask(query)["runsOrError"]["results"]
         for run in found:
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
             run["tags"], run["partition"] = tags, tags.get("dagster/partition")
+            run["launchTime"] = run.pop("stats").get("launchTime")
         return sorted(found, key=lambda run: run["startTime"] or float("inf"))
 
 

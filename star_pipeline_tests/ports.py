@@ -1,31 +1,46 @@
-"""Ports of loopback for servers that are told theirs before they start."""
+"""Ports for servers that are told theirs before they bind it, or that end and come back at the same one."""
 
-import contextlib
-import itertools
 import os
+import random
 import socket
+import tempfile
 from pathlib import Path
 
-_FIRST, _EACH = 10_000, 100
-_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_number = itertools.count()
+from filelock import FileLock, Timeout
 
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has by now, and that the system gives to no connection: they stay free until their server binds them, also
-    where it starts again. Processes at work at the same time look for them in different places."""
-    end = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else 32_768
-    begin = _FIRST + os.getpid() % ((end - _FIRST) // _EACH) * _EACH
-    found: list[int] = []
-    for number in itertools.islice(_number, 10 * _EACH):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", begin + number % _EACH))
-            found.append(begin + number % _EACH)
-        if len(found) == count:
-            return found
-    raise OSError(f"no {count} free ports from {begin} to {begin + _EACH - 1}")
+_LEAST = 10_000
+_TAKEN: list[FileLock] = []
+"""Held until this process ends."""
 
 
 def free_port() -> int:
-    [found] = free_ports(1)
-    return found
+    """A port of loopback that nobody takes meanwhile: no other test does, in whichever process, and the system hands it to no client.
+
+    A port that the system chose may be the next connection's own as soon as it is let go, and is lost to a server that starts anew.
+    """
+    folder = Path(tempfile.gettempdir(), f"star-pipeline-ports-{os.getuid() if hasattr(os, 'getuid') else 0}")
+    folder.mkdir(exist_ok=True)
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(_LEAST, _first_of_clients())
+        lock = FileLock(folder / str(port))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:  # of a service of the machine
+                lock.release()
+                continue
+        _TAKEN.append(lock)
+        return port
+
+
+def _first_of_clients() -> int:
+    """The first port that a connection without one of its own may be given."""
+    try:
+        return max(_LEAST + 5000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    except (OSError, ValueError):
+        return 32_768

@@ -21,7 +21,7 @@ from star_pipeline_tests.elsewhere import kill
 from star_pipeline_tests.ports import free_port
 
 USER = "postgres"
-_START_S, _STOP_S, _CONNECT_S = 120.0, 60.0, 60
+_START_S, _STOP_S = 300.0, 60.0
 
 
 def missing() -> str:
@@ -49,7 +49,7 @@ class PostgresServer:
         if self._who is not None:
             os.chown(self.folder, self._who, pwd.getpwuid(self._who).pw_gid)
         self.data, self.log = self.folder / "data", self.folder / "server.log"
-        self.port: int = free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         made = self._run("initdb", "-D", self.data, "-U", USER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
         if made.wait(_START_S):
@@ -107,8 +107,10 @@ class PostgresServer:
         """As a machine dies: every process of it at once, nothing is tidied up; returns when they are gone."""
         if self._process is None:
             return
-        with suppress(psutil.NoSuchProcess):  # each is in a process group of its own
-            kill(psutil.Process(self._process.pid))
+        with suppress(psutil.NoSuchProcess):
+            kill(
+                psutil.Process(self._process.pid)
+            )  # all are gone by then: a server does not start while one holds its memory
         self._process.wait()
         self._process = None
 
@@ -133,7 +135,7 @@ class PostgresServer:
 
     @contextmanager
     def _connected(self, psycopg2: Any, database: str) -> Iterator[Any]:
-        connection = psycopg2.connect(self.url(database), connect_timeout=_CONNECT_S, application_name="the test")
+        connection = psycopg2.connect(self.url(database), connect_timeout=60, application_name="the test")
         try:
             connection.autocommit = True
             yield connection

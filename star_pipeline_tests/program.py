@@ -40,7 +40,7 @@ def star(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command's exit code and what it said, once it has ended."""
     with started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         try:
-            said = process.communicate(timeout=300)
+            said = process.communicate(timeout=900)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -77,6 +77,7 @@ class _Server:
     """The process that has everything loaded, and the socket to it."""
 
     _mine: "_Server | None" = None
+    _one_at_a_time = threading.Lock()
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -90,11 +91,16 @@ class _Server:
 
     @classmethod
     def of_this_process(cls) -> "_Server":
-        if cls._mine is None:
-            cls._mine = cls()
-        return cls._mine
+        with cls._one_at_a_time:
+            if cls._mine is None:
+                cls._mine = cls()
+            return cls._mine
 
     def fork(self, wanted: str, fds: Sequence[int]) -> int:
+        with self._one_at_a_time:
+            return self._fork(wanted, fds)
+
+    def _fork(self, wanted: str, fds: Sequence[int]) -> int:
         _adopt_orphans(True)
         try:
             size = len(wanted.encode())

@@ -88,8 +88,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
                 time.sleep(draw.uniform(0, 3.0 if number % 3 == 2 else 0.1))
                 if run.poll() is None:
                     os.kill(run.pid, signal.SIGKILL)
-            while server.active:
-                time.sleep(0.01)
+            server.settle()
             lost.append(len(server.requests) - _replies(shaken) - sum(lost))
         done = star("run", *options, "--lake", shaken.root)
         assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ from star_pipeline_tests.tiny_models import save_gpt_neox
 pytestmark = pytest.mark.slow
 ROWS = seed_rows(4)
 SEEDS_AT_ONCE = 8
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 JUDGE = {"agent": "j", "skip_nonpositive_gap": False}
 
 
