@@ -10,16 +10,23 @@ import atexit
 import ctypes
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+import pytest
+
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_STOPS_AFTER = "STAR_TESTS_STOPS_AFTER"
 _LOADED = (
     "star_pipeline.cli",
     *(f"star_pipeline.commands.{name}" for name in ("doctor", "export", "query", "report", "run", "score", "study")),
@@ -51,6 +58,20 @@ def started(*arguments: Any, **options: Any) -> "subprocess.Popen[Any]":
     """The command at work; ``options`` are those of ``Popen`` (text unless said otherwise)."""
     kind = Forked if sys.platform == "linux" else subprocess.Popen  # elsewhere no process can adopt another
     return kind(command(*arguments), **{"text": True, **options})
+
+
+def stopped_after(path: str, *arguments: Any, **options: Any) -> "subprocess.Popen[Any]":
+    """The command in the midst of its work, however late we look: it stops (SIGSTOP) once it has put a file in place whose path matches.
+
+    Where it ends before that, AssertionError.
+    """
+    if sys.platform != "linux":
+        pytest.skip("what is to stop a command by itself is known to forked ones alone")
+    process = started(*arguments, **{**options, "env": {**(options.get("env") or os.environ), _STOPS_AFTER: path}})
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, f"it ended with code {process.returncode} before it put {path} in place"
+        time.sleep(0.01)
+    return process
 
 
 class Forked(subprocess.Popen[Any]):
@@ -162,6 +183,20 @@ def serve(number: int) -> None:
     _become(json.loads(wanted), list(fds))
 
 
+def _stop_after(path: str) -> None:
+    there = False
+
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal there, path
+        if there:  # it is told before it is done: the next event comes after it
+            there, path = False, ""
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif path and event == "os.rename" and re.search(path, os.fsdecode(args[1])):
+            there = True
+
+    sys.addaudithook(note)
+
+
 def _become(wanted: dict[str, Any], fds: list[int]) -> None:
     for fd, place in zip(fds, (0, 1, 2), strict=True):
         os.dup2(fd, place)
@@ -173,6 +208,8 @@ def _become(wanted: dict[str, Any], fds: list[int]) -> None:
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.argv = wanted["arguments"]
+    if path := os.environ.pop(_STOPS_AFTER, ""):
+        _stop_after(path)
     from star_pipeline.cli import main
 
     code: Any = 0
