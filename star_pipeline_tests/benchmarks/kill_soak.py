@@ -53,7 +53,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
 
     ``models`` holds the scoring models ``small`` and ``large``.
     """
-    from star_pipeline_tests.integration.test_run_against_a_server import configuration, scripted
+    from star_pipeline_tests.integration.test_run_against_a_server import configuration, same_numerics, scripted
 
     (folder / "seeds.json").write_text(json.dumps(seed_rows(seeds)))
 
@@ -75,6 +75,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
         options = ("--config", config, "--seeds", folder / "seeds.json")
         done = star("run", *options, "--lake", calm.root)
         assert done.returncode == 0, done.stderr
+        same_numerics(calm, shaken)
         undisturbed = len(server.requests)
         server.requests.clear()
         lost: list[int] = []

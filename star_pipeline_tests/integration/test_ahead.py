@@ -60,14 +60,10 @@ class Waits:
             self.in_time = (not self.enough or self.reached.wait(PATIENCE_S)) and self.in_time
         else:
             with self.guard:
-                self.asked += 1
-                if self.asked >= self.enough:
+                self.asked += bool(self.enough)
+                if self.asked > self.enough:
                     self.reached.set()
         return some_fail(asked)
-
-    def ask_anew(self, enough):
-        self.enough, self.asked = enough, 0
-        self.reached.clear()
 
 
 def questions(requests):
@@ -89,9 +85,10 @@ def both(tmp_path_factory):
         lakes, requests = [], []
         for name, ahead in (("after", False), ("ahead", True)):
             server.requests.clear()
+            if ahead:
+                script.enough = 1.5 * [asked["model"] for asked in requests[0]].index("j")
             lakes.append(run(folder, config, name, rows, ahead))
             requests.append(list(server.requests))
-            script.ask_anew(1.5 * [asked["model"] for asked in requests[0]].index("j"))
     return lakes, requests, script
 
 

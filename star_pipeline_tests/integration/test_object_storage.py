@@ -15,7 +15,13 @@ from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
-from star_pipeline_tests.integration.test_run_against_a_server import STARTER, agents_at, configuration, scripted
+from star_pipeline_tests.integration.test_run_against_a_server import (
+    STARTER,
+    agents_at,
+    configuration,
+    same_numerics,
+    scripted,
+)
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import star, started
 from star_pipeline_tests.s3_server import behind, use_bucket
@@ -64,6 +70,7 @@ def lakes(s3, tmp_path_factory):
         alone = Counter(map(_question, server.requests))
         server.requests.clear()
 
+        same_numerics(Lake.at(folder / "lake"), Lake.at(f"{bucket}/a/lake"))
         options = ("--config", config, "--lake", f"{bucket}/a/lake")
         with started("run", *options, *seeds, stderr=-1, stdout=-1) as process:
             when(len(alone) // 4, process.kill)

@@ -14,7 +14,13 @@ from star_pipeline.config import load_config
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
 from star_pipeline.instance import database_of, open_instance
 from star_pipeline_tests.elsewhere import kill, on, require_namespaces
-from star_pipeline_tests.integration.test_run_against_a_server import STARTER, agents_at, configuration, scripted
+from star_pipeline_tests.integration.test_run_against_a_server import (
+    STARTER,
+    agents_at,
+    configuration,
+    same_numerics,
+    scripted,
+)
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import command, star
 from star_pipeline_tests.s3_server import use_bucket
@@ -71,6 +77,7 @@ def taken_over(s3, postgres, tmp_path_factory):
         journal = {"postgres_env": "STAR_DATABASE"}
         config = configuration(folder, server.url, sampling=sampling, agents=agents, journal=journal)
         shared = ("--config", config, "--lake", f"{bucket}/shared/lake")
+        same_numerics(Lake.at(folder / "lake"), Lake.at(f"{bucket}/shared/lake"))
         with guard:
             at = len(alone) * 5 // 8
             first = started = machine("machine-a", folder, "run", *shared, *seeds)
