@@ -26,7 +26,8 @@ LAG = 1
 
 
 def settings_of(folder, server, name, lag, **changes):
-    agents = {agent: {"model": f"hosted_vllm/{agent}", "api_base": server.url, "patience_s": 0} for agent in "abj"}
+    rest = {"api_base": server.url, "patience_s": 0, "timeout_s": 900}  # a reply may be held back for long
+    agents = {agent: {"model": f"hosted_vllm/{agent}", **rest} for agent in "abj"}
     settings = {**CONFIG, "agents": agents, "judge": {"agent": "j"}, "evolution": {"rate": 0.8, "lag": lag}, **changes}
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(settings))

@@ -208,7 +208,7 @@ def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(mod
     (tmp_path / "seeds.json").write_text(json.dumps(seed_rows(8)))
     goes_on = threading.Event()  # the first does not end while the second looks, however long that takes
     with chat_server(lambda asked: goes_on.wait(600) and "late") as server:
-        config = configuration(models, server.url)
+        config = configuration(models, server.url, agents=agents_at(server.url, timeout_s=900))
         options = ("--config", config, "--lake", tmp_path / "lake")
         with subprocess.Popen(
             command("run", *options, "--seeds", tmp_path / "seeds.json"), stderr=subprocess.PIPE, text=True

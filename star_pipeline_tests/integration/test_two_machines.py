@@ -67,7 +67,7 @@ def taken_over(s3, postgres, tmp_path_factory):
         bucket = use_bucket(s3, folder / "workspace", patch)
         patch.setenv("STAR_DATABASE", postgres.database())
         seeds = ("--seeds", folder / "seeds.jsonl")
-        agents = agents_at(server.url, max_concurrency=AT_ONCE)
+        agents = agents_at(server.url, max_concurrency=AT_ONCE, timeout_s=900)
         local = configuration(folder, server.url, sampling=sampling, agents=agents)
         done = star("run", "--config", local, "--lake", folder / "lake", *seeds)
         assert done.returncode == 0, done.stderr
