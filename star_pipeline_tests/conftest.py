@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -35,9 +34,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# how long an example takes is the machine's matter, and on a busy one any may take any time
-hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("busy")
+# how long an example takes, and how long it takes to draw one, is the machine's affair and not the property's
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

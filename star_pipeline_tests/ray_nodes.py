@@ -21,7 +21,6 @@ from star_pipeline_tests.elsewhere import kill
 _PATIENCE_S = 300.0
 _MEMORY = 80_000_000
 """Bytes of a node's object store, the least that Ray takes: batches are small."""
-_START_S = 180.0
 
 
 class RayNodes:
