@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,13 @@ _OPTIONS = (
 )
 
 
+_PATIENCE_S = 300.0
+
+
+async def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession()
+
+
 class Page:
     """One page. ``messages`` are its console's errors and warnings and its exceptions, ``requests`` the URLs that it asked for."""
 
@@ -34,7 +41,7 @@ class Page:
 
     def call(self, method: str, **parameters: Any) -> Any:
         """A method of the debugging protocol; events that come meanwhile are noted."""
-        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), 60))
+        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), _PATIENCE_S))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> Any:
         number = next(self._ids)
@@ -64,11 +71,18 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 30) -> None:
+    def wait_for(self, condition: str, seconds: float = _PATIENCE_S / 2) -> None:
         """Until the script ``condition`` holds, looked at in each of the browser's frames."""
         began = f"const began = performance.now(), wait = () => ({condition}) ? done(true)"
         rest = f": performance.now() - began > {seconds * 1000} ? done(false) : setTimeout(wait, 20); wait()"
         assert self.evaluate(f"new Promise((done) => {{ {began} {rest} }})"), f"never true in the page: {condition}"
+
+    def is_at(self, protocol: str) -> bool:
+        """Whether the HTML of a page of this protocol is read; not so while one page makes way for another, which nobody can be asked."""
+        with suppress(AssertionError):
+            asked = f"document.readyState !== 'loading' && location.protocol === '{protocol}'"
+            return bool(self.evaluate(asked))
+        return False
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
@@ -94,32 +108,41 @@ def opened(path: Path, width: int = 1400, height: int = 900, fragment: str = "")
         session = None
         try:
             port = Path(folder, "DevToolsActivePort")
-            until = time.monotonic() + 60
+            until = time.monotonic() + _PATIENCE_S
             while not (port.exists() and len(port.read_text().splitlines()) == 2):
                 assert browser.poll() is None, "the browser ended"
                 assert time.monotonic() < until, "the browser does not start"
                 time.sleep(0.05)
             address = f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json"
 
-            async def connect() -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
-                made = aiohttp.ClientSession()
-                async with made.get(address) as reply:
-                    [target] = [one for one in await reply.json(content_type=None) if one["type"] == "page"]
-                return made, await made.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0)
+            async def connect(session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+                while True:  # its first page may come after its port
+                    async with session.get(address) as reply:
+                        pages = [one for one in await reply.json(content_type=None) if one["type"] == "page"]
+                    if pages:
+                        return await session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
+                    assert time.monotonic() < until, "the browser opens no page"
+                    await asyncio.sleep(0.05)
 
-            session, socket = loop.run_until_complete(connect())
-            page = Page(socket, loop)
+            session = loop.run_until_complete(_session())
+            page = Page(loop.run_until_complete(connect(session)), loop)
             for domain in ("Page", "Runtime", "Network", "Log"):
                 page.call(f"{domain}.enable")
             page.call(
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
             page.call("Page.navigate", url=path.as_uri() + fragment)
-            page.wait_for("document.readyState !== 'loading' && location.protocol === 'file:'")
+            while not page.is_at("file:"):
+                assert time.monotonic() < until + _PATIENCE_S, "the browser does not open the page"
+                time.sleep(0.02)
             yield page
         finally:
             if session:
                 loop.run_until_complete(session.close())
             browser.terminate()
-            browser.wait(30)
+            try:
+                browser.wait(60)
+            except subprocess.TimeoutExpired:
+                browser.kill()
+                browser.wait()
             loop.close()

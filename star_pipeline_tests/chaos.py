@@ -16,10 +16,8 @@ class Chaos:
     was lost on the way: only what was refused is free. Errors quote the key that was sent.
     """
 
-    def __init__(
-        self, script: Script, seed: int, prices: tuple[float, float], calm: float = 0.6, hang_s: float = 6.0
-    ) -> None:
-        self._script, self._seed, self._prices, self._calm, self._hang_s = script, seed, prices, calm, hang_s
+    def __init__(self, script: Script, seed: int, prices: tuple[float, float], calm: float = 0.6) -> None:
+        self._script, self._seed, self._prices, self._calm = script, seed, prices, calm
         self._asked: Counter[str] = Counter()
         self._guard = threading.Lock()
         self.fates: Counter[str] = Counter()
@@ -33,11 +31,13 @@ class Chaos:
             draw = random.Random(f"{self._seed} {question} {self._asked[question]}")
         said = self._script(asked)
         answer = Reply(said) if isinstance(said, str) else said
-        fates = ["429", "500", "503", "reset", "half", "garbage", "empty", "cut", "late"]
+        fates = ["429", "500", "503", "reset", "half", "garbage", "empty", "cut", "silence"]
         fate = "fine" if draw.random() < self._calm else draw.choices(fates, [6, 6, 3, 4, 3, 4, 3, 3, 1])[0]
         quoted = {"Retry-After": "1"} if fate == "429" else {}
         time.sleep(draw.uniform(0, 0.03))
         with self._guard:
+            if fate == "silence" and self.fates[fate]:
+                fate = "half"  # it is as good as lost, and each silence lasts as long as the client's patience
             self.fates[fate] += 1
         if fate in ("429", "500", "503"):
             echo = f'{{"error": {{"message": "no: {asked["authorization"]}"}}}}'.encode()
@@ -47,12 +47,10 @@ class Chaos:
         if fate == "cut":
             answer = Reply(answer.text[: len(answer.text) // 2] + "…", finish_reason="length")
         self._charge(asked, answer)
-        if fate in ("reset", "half"):
+        if fate in ("reset", "half", "silence"):
             return Reply(breaks=fate)
         if fate == "garbage":
             return Reply(body=b"{oops: " + asked["authorization"].encode())
-        if fate == "late":
-            return Reply(answer.text, delay_s=self._hang_s)
         with self._guard:
             self.answers[question] += 1
         return answer

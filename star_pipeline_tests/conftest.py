@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from star_pipeline.adapters.fakes import HashEmbedder, HashScorer, ScriptedChat
 from star_pipeline.adapters.lake import Lake
@@ -32,6 +33,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a test asks no hub: where there is no network, each name that is no model would be asked for six times, with waits of 23 s between
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# how long an example takes, and how long it takes to draw one, is the machine's affair and not the property's
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

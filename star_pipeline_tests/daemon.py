@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from star_pipeline.commands.dev import dg_dev, environment, prepare_instance
 from star_pipeline.config import load_config
 from star_pipeline.instance.home import DAGSTER_YAML
 from star_pipeline_tests.elsewhere import kill
+from star_pipeline_tests.ports import free_port
 
 FAKES = "star_pipeline_tests.fake_definitions"
 EAGER = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
@@ -36,12 +36,6 @@ def impatient(settings: str) -> bytes:
     made = yaml.safe_load(settings)
     made["run_monitoring"]["poll_interval_seconds"] = 1
     return yaml.safe_dump(made).encode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:
@@ -89,7 +83,7 @@ def until(
 
 @contextlib.contextmanager
 def code_server(
-    target: Sequence[str], host: str, port: int, log: Path, patience: float = 180.0, **options: Any
+    target: Sequence[str], host: str, port: int, log: Path, patience: float = 600.0, **options: Any
 ) -> Iterator[Service]:
     """``dagster api grpc`` on a target such as ``-m MODULE``; the block begins when it answers, as webserver and daemon need it."""
     dagster = str(Path(sys.executable).with_name("dagster"))
@@ -113,12 +107,12 @@ class Daemon:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=300) as response:
             answer = json.load(response)
         assert not answer.get("errors"), answer["errors"]
         return dict(answer["data"])
 
-    def until(self, what: str, found: Callable[[], Any], patience: float = 120.0) -> Any:
+    def until(self, what: str, found: Callable[[], Any], patience: float = 600.0) -> Any:
         """What ``found`` answers as soon as that is true; an AssertionError that names ``what`` where it does not become so."""
         return until(what, found, patience, self.services)
 
@@ -152,7 +146,7 @@ class Daemon:
         assert "run" in answer, answer
         return str(answer["run"]["runId"])
 
-    def finish(self, run_id: str, patience: float = 120.0) -> str:
+    def finish(self, run_id: str, patience: float = 600.0) -> str:
         """Wait until the run has ended; returns its status."""
         ended = ("SUCCESS", "FAILURE", "CANCELED")
         query = "query($r: ID!) { runOrError(runId: $r) { ... on Run { status } } }"
@@ -169,7 +163,7 @@ class Daemon:
         params = {"assetSelection": [{"path": [name]} for name in assets], "partitionNames": list(partitions)}
         return str(self.ask(query, p=params)["launchPartitionBackfill"]["backfillId"])
 
-    def finish_backfill(self, backfill_id: str, patience: float = 300.0) -> str:
+    def finish_backfill(self, backfill_id: str, patience: float = 900.0) -> str:
         query = (
             "query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill { status } } }"
         )
@@ -195,11 +189,13 @@ class Daemon:
     def runs(self) -> list[dict[str, Any]]:
         """All runs, oldest start first; ``partition`` is the shard or None."""
         query = """{ runsOrError { ... on Runs { results {
-            runId jobName status startTime endTime assetSelection { path } tags { key value } } } } }"""
+            runId jobName status startTime endTime assetSelection { path } tags { key value }
+            stats { ... on RunStatsSnapshot { launchTime } } } } } }"""
         found = self.ask(query)["runsOrError"]["results"]
         for run in found:
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
             run["tags"], run["partition"] = tags, tags.get("dagster/partition")
+            run["launchTime"] = run.pop("stats").get("launchTime")
         return sorted(found, key=lambda run: run["startTime"] or float("inf"))
 
 
@@ -230,7 +226,7 @@ def dagster_ui(
     finally:
         service.process.send_signal(signal.SIGTERM)
         try:
-            service.process.wait(timeout=30)
+            service.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(service.process.pid, signal.SIGKILL)
             service.process.wait()

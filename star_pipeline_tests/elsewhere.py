@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,13 +45,37 @@ def on(host: str, command: Sequence[str]) -> list[str]:
     return [*made, sys.executable, "-c", _SET_NAME, host, *command]
 
 
-def kill(process: psutil.Process) -> None:
-    """As a machine dies: the process and all that it started at once; returns when they are gone."""
-    dying = [process, *process.children(recursive=True)]
+def kill(*processes: psutil.Process) -> None:
+    """As a machine dies: the processes and all that they started at once; returns when they are gone, but for their exit codes."""
+    dying: list[psutil.Process] = []
+    # stopped one by one until there is no other: what is started between a look and a kill would live on
+    while found := [each for process in processes for each in _family(process) if each not in dying]:
+        for each in found:
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+        dying += found
     for each in dying:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(dying, timeout=30)
+    until = time.monotonic() + 120
+    while left := [each for each in dying if _lives(each)]:
+        assert time.monotonic() < until, f"killed, and still there: {left}"
+        time.sleep(0.01)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it may still hold a file or memory: a process is called a zombie as soon as its first thread has ended."""
+    with suppress(psutil.NoSuchProcess, FileNotFoundError):
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return process.is_running()
+        return len(os.listdir(f"/proc/{process.pid}/task")) > 1
+    return False
 
 
 class Elsewhere(RunLauncher, ConfigurableClass):
@@ -103,13 +128,15 @@ class ShardsElsewhere(ShardOrder, Elsewhere):
 
 def started_here(daemon: int, run_id: str) -> psutil.Process:
     """The process that the launcher in this daemon started for a run."""
-    [found] = [
-        process
-        for process in psutil.Process(daemon).children()
-        if process.name() == "unshare"
-        and process.status() != psutil.STATUS_ZOMBIE
-        and any(run_id in word for word in process.cmdline())
-    ]
+
+    def is_it(process: psutil.Process) -> bool:
+        try:
+            alive = process.name() == "unshare" and process.status() != psutil.STATUS_ZOMBIE
+            return alive and any(run_id in word for word in process.cmdline())
+        except psutil.NoSuchProcess:  # another one, which has ended just then
+            return False
+
+    [found] = filter(is_it, psutil.Process(daemon).children())
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ class Reply:
     """What the server says: an HTTP status, and for 200 the text and the finish reason; ``body`` replaces the whole.
 
     ``logprobs``: the likeliest first tokens, told to those who ask. ``breaks``: the connection is reset before the reply, or closed
-    after half of it.
+    after half of it, or nothing is said until the client hangs up.
     """
 
     text: str = ""
@@ -26,7 +27,7 @@ class Reply:
     body: bytes | None = None
     delay_s: float = 0.0
     logprobs: dict[str, float] | None = None
-    breaks: Literal["", "reset", "half"] = ""
+    breaks: Literal["", "reset", "half", "silence"] = ""
 
 
 S = TypeVar("S", bound=ThreadingHTTPServer)
@@ -52,6 +53,32 @@ class ChatServer(ThreadingHTTPServer):
         self.key = self.sends_on = ""
         self.pages: dict[str, Reply] = {}
         self.guard = threading.Lock()
+        self._connections: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.guard:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self.guard:
+            self._connections.discard(request)
+
+    def settle(self, patience_s: float = 300.0) -> None:
+        """Wait until all that clients which are gone had sent is among the ``requests``, and nobody is answered any more.
+
+        What a client has sent may still be on its way to here when it is dead. One that lives keeps its connection, and is waited for.
+        """
+        until = time.monotonic() + patience_s
+        # connections are taken in the order in which they came: with this one all that were made before it
+        with socket.create_connection(self.server_address[:2], timeout=patience_s) as last:
+            last.sendall(b"GET /settle HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            while last.recv(1000):
+                pass
+        while self._connections:
+            assert time.monotonic() < until, "somebody still talks with the server"
+            time.sleep(0.01)
 
     @property
     def url(self) -> str:
@@ -70,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
             page = self.server.pages.get(self.path, Reply(status=404))
             self._send(page.status, page.text.encode(), page.headers)
             return
-        self.server.listed += 1
+        with self.server.guard:
+            self.server.listed += 1
         if self.server.sends_on:
             self._send(302, b"", {"Location": self.server.sends_on})
             return
@@ -100,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
         elif reply.breaks == "half":
             self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ')
+            self.close_connection = True
+        elif reply.breaks == "silence":
+            self.rfile.read(1)
             self.close_connection = True
         elif reply.body is not None:
             self._send(reply.status, reply.body, reply.headers)

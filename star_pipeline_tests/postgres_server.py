@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from star_pipeline_tests.elsewhere import kill
+from star_pipeline_tests.ports import free_port
+
 USER = "postgres"
-_START_S, _STOP_S = 30.0, 20.0
+_START_S, _STOP_S = 300.0, 60.0
 
 
 def missing() -> str:
@@ -47,12 +49,10 @@ class PostgresServer:
         if self._who is not None:
             os.chown(self.folder, self._who, pwd.getpwuid(self._who).pw_gid)
         self.data, self.log = self.folder / "data", self.folder / "server.log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         made = self._run("initdb", "-D", self.data, "-U", USER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
-        if made.wait(_START_S * 2):
+        if made.wait(_START_S):
             raise RuntimeError(f"initdb failed: {self.log.read_text('utf-8', 'replace')[-2000:]}")
 
     @property
@@ -104,14 +104,13 @@ class PostgresServer:
         self.kill()
 
     def kill(self) -> None:
-        """As a machine dies: every process of it at once, nothing is tidied up."""
+        """As a machine dies: every process of it at once, nothing is tidied up; returns when they are gone."""
         if self._process is None:
             return
-        with suppress(psutil.NoSuchProcess):  # each is in a process group of its own
-            server = psutil.Process(self._process.pid)
-            for process in (server, *server.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        with suppress(psutil.NoSuchProcess):
+            kill(
+                psutil.Process(self._process.pid)
+            )  # all are gone by then: a server does not start while one holds its memory
         self._process.wait()
         self._process = None
 
@@ -136,7 +135,7 @@ class PostgresServer:
 
     @contextmanager
     def _connected(self, psycopg2: Any, database: str) -> Iterator[Any]:
-        connection = psycopg2.connect(self.url(database), connect_timeout=5, application_name="the test")
+        connection = psycopg2.connect(self.url(database), connect_timeout=60, application_name="the test")
         try:
             connection.autocommit = True
             yield connection

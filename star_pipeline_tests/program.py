@@ -10,16 +10,23 @@ import atexit
 import ctypes
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+import pytest
+
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_STOPS_AFTER = "STAR_TESTS_STOPS_AFTER"
 _LOADED = (
     "star_pipeline.cli",
     *(f"star_pipeline.commands.{name}" for name in ("doctor", "export", "query", "report", "run", "score", "study")),
@@ -40,7 +47,7 @@ def star(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command's exit code and what it said, once it has ended."""
     with started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         try:
-            said = process.communicate(timeout=300)
+            said = process.communicate(timeout=900)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -51,6 +58,20 @@ def started(*arguments: Any, **options: Any) -> "subprocess.Popen[Any]":
     """The command at work; ``options`` are those of ``Popen`` (text unless said otherwise)."""
     kind = Forked if sys.platform == "linux" else subprocess.Popen  # elsewhere no process can adopt another
     return kind(command(*arguments), **{"text": True, **options})
+
+
+def stopped_after(path: str, *arguments: Any, **options: Any) -> "subprocess.Popen[Any]":
+    """The command in the midst of its work, however late we look: it stops (SIGSTOP) once it has put a file in place whose path matches.
+
+    Where it ends before that, AssertionError.
+    """
+    if sys.platform != "linux":
+        pytest.skip("what is to stop a command by itself is known to forked ones alone")
+    process = started(*arguments, **{**options, "env": {**(options.get("env") or os.environ), _STOPS_AFTER: path}})
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, f"it ended with code {process.returncode} before it put {path} in place"
+        time.sleep(0.01)
+    return process
 
 
 class Forked(subprocess.Popen[Any]):
@@ -77,6 +98,7 @@ class _Server:
     """The process that has everything loaded, and the socket to it."""
 
     _mine: "_Server | None" = None
+    _one_at_a_time = threading.Lock()
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -90,11 +112,16 @@ class _Server:
 
     @classmethod
     def of_this_process(cls) -> "_Server":
-        if cls._mine is None:
-            cls._mine = cls()
-        return cls._mine
+        with cls._one_at_a_time:
+            if cls._mine is None:
+                cls._mine = cls()
+            return cls._mine
 
     def fork(self, wanted: str, fds: Sequence[int]) -> int:
+        with self._one_at_a_time:
+            return self._fork(wanted, fds)
+
+    def _fork(self, wanted: str, fds: Sequence[int]) -> int:
         _adopt_orphans(True)
         try:
             size = len(wanted.encode())
@@ -110,7 +137,7 @@ class _Server:
 
     def close(self) -> None:
         self.socket.close()
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 def _adopt_orphans(on: bool) -> None:
@@ -156,6 +183,20 @@ def serve(number: int) -> None:
     _become(json.loads(wanted), list(fds))
 
 
+def _stop_after(path: str) -> None:
+    there = False
+
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal there, path
+        if there:  # it is told before it is done: the next event comes after it
+            there, path = False, ""
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif path and event == "os.rename" and re.search(path, os.fsdecode(args[1])):
+            there = True
+
+    sys.addaudithook(note)
+
+
 def _become(wanted: dict[str, Any], fds: list[int]) -> None:
     for fd, place in zip(fds, (0, 1, 2), strict=True):
         os.dup2(fd, place)
@@ -167,6 +208,8 @@ def _become(wanted: dict[str, Any], fds: list[int]) -> None:
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.argv = wanted["arguments"]
+    if path := os.environ.pop(_STOPS_AFTER, ""):
+        _stop_after(path)
     from star_pipeline.cli import main
 
     code: Any = 0

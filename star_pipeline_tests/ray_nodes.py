@@ -16,6 +16,9 @@ from typing import Any
 
 import psutil
 
+from star_pipeline_tests.elsewhere import kill
+
+_PATIENCE_S = 300.0
 _MEMORY = 80_000_000
 """Bytes of a node's object store, the least that Ray takes: batches are small."""
 
@@ -33,7 +36,7 @@ class RayNodes:
         self.nodes: list[Any] = [self._cluster.head_node]
         for _ in range(count - 1):
             self.add(wait=False)
-        self._cluster.wait_for_nodes()
+        self._cluster.wait_for_nodes(_PATIENCE_S)
         self._session = self._cluster.head_node.get_session_dir_path()
         signal.signal(signal.SIGTERM, before)
 
@@ -46,24 +49,25 @@ class RayNodes:
         kept = dict(os.environ)
         os.environ.update(environment or {})
         try:
-            self.nodes.append(self._cluster.add_node(wait=wait, **_node(self._cpus)))
+            self.nodes.append(self._cluster.add_node(wait=False, **_node(self._cpus)))
         finally:
             os.environ.clear()
             os.environ.update(kept)
+        if wait:
+            self._cluster._wait_for_node(self.nodes[-1], _PATIENCE_S)
         return self.nodes[-1]
 
     def kill(self, node: Any) -> None:
         """As where its machine loses power."""
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        _kill([raylet, *raylet.children(recursive=True)])
+        kill(psutil.Process(node.all_processes["raylet"][0].process.pid))
         self.nodes.remove(node)
 
     def kill_all(self) -> None:
         """The head too."""
-        _kill(self._processes())
+        kill(*self._processes())
 
     def close(self) -> None:
-        _kill(self._processes())
+        kill(*self._processes())
         shutil.rmtree(self._session, ignore_errors=True)
         left = Path("/tmp/ray/ray_current_cluster")
         with suppress(OSError):  # where others would look for a cluster
@@ -75,20 +79,13 @@ class RayNodes:
         there = []
         for pid in ours:
             with suppress(psutil.NoSuchProcess):
-                there += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+                there.append(psutil.Process(pid))
         return there
 
 
 def _node(cpus: int) -> dict[str, Any]:
     plain = {"include_dashboard": False, "include_log_monitor": False}  # processes that nobody here asks anything
     return {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _MEMORY, **plain}
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=10)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,12 +24,14 @@ from pathlib import Path
 
 import pytest
 
+from star_pipeline_tests.ports import free_port
+
 KEY, SECRET, REGION = "star-tests", "star-tests-secret", "us-east-1"
 _PORTS = (
     *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
     *("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc"),
 )
-_UP_S, _DOWN_S = 60.0, 20.0
+_UP_S, _DOWN_S = 300.0, 60.0
 
 
 def weed() -> Path | None:
@@ -50,7 +51,7 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._ports = {name: free_port() for name in _PORTS}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -123,12 +124,12 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         """It may be there already."""
         filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets/{name}/"
-        urllib.request.urlopen(urllib.request.Request(filer, method="POST"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(filer, method="POST"), timeout=_UP_S).close()
 
     def overwrite(self, path: str, data: bytes) -> None:
         """Put an object (``/bucket/key``) whatever is there, past S3."""
         filer = f"http://127.0.0.1:{self._ports['filer.port']}/buckets{path}"
-        urllib.request.urlopen(urllib.request.Request(filer, data=data, method="PUT"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(filer, data=data, method="PUT"), timeout=_UP_S).close()
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -145,12 +146,12 @@ class S3Server:
         """Whether the S3 side answers, and what is put by the filer finds a place."""
         try:
             with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(self.endpoint, timeout=2).close()
+                urllib.request.urlopen(self.endpoint, timeout=20).close()
             probe = f"http://127.0.0.1:{self._ports['filer.port']}/.probe"
             body = b"x" * 4096
-            urllib.request.urlopen(urllib.request.Request(probe, data=body, method="PUT"), timeout=5).close()
+            urllib.request.urlopen(urllib.request.Request(probe, data=body, method="PUT"), timeout=20).close()
             return True
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
 
@@ -184,7 +185,7 @@ def behind(server: S3Server, heard: Callable[[str, str, bytes, Reply], Reply]) -
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = http.client.HTTPConnection(upstream, timeout=20)
+            asked = http.client.HTTPConnection(upstream, timeout=300)
             asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 asked.putheader(name, value)
@@ -240,14 +241,6 @@ def use_bucket(server: S3Server, workspace: Path, monkeypatch: pytest.MonkeyPatc
     for variable, value in {**server.environment, "STAR_WORKSPACE": str(workspace)}.items():
         monkeypatch.setenv(variable, value)
     return f"s3://{name}"
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def main(folder: str) -> None:

@@ -18,7 +18,7 @@ import star_pipeline
 from star_pipeline.config import load_config
 from star_pipeline.instance.console import LOCATION
 from star_pipeline.instance.home import CLUSTER_YAML, DAGSTER_YAML, database_of
-from star_pipeline_tests.daemon import free_port
+from star_pipeline_tests.ports import free_port
 
 PACKAGE = Path(star_pipeline.__file__).parent
 FILES = PACKAGE / "guides" / "cluster"

@@ -103,7 +103,7 @@ def cache(tmp_path_factory):
 def checked(cache, address, names, code=CHECK, offline="0"):
     settings = {"HF_HUB_OFFLINE": offline, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_ETAG_TIMEOUT": "1"}
     command = [sys.executable, "-c", code, *names]
-    run = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=True)
+    run = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=300, check=True)
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 

@@ -133,7 +133,7 @@ def read_while_written(folder, kept_s):
             bank.replace_shard(str(sequence), entries(str(sequence), sequence, "ab"), unit(2))
         there = {version["version"] for version in table_of(folder).list_versions()}
         took = time.monotonic() - began
-        read, _ = reader.communicate("go\n", timeout=60)
+        read, _ = reader.communicate("go\n", timeout=300)
     return took, opened, there, read.split()
 
 

@@ -23,6 +23,13 @@ class Bars(Notes):
         self.steps += count
 
 
+def until(happens):
+    end = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def in_thread(work):
     thread = threading.Thread(target=work)
     thread.start()
@@ -42,7 +49,7 @@ def test_the_second_waits_for_the_first_sees_how_far_it_is_and_computes_nothing(
         relay.advance(4)
         told(0, 1.0)
         half.set()
-        assert go.wait(30)
+        assert go.wait(120)
         relay.advance(6)
         told(1, 2.0)
         return [1.0, 2.0]
@@ -53,10 +60,9 @@ def test_the_second_waits_for_the_first_sees_how_far_it_is_and_computes_nothing(
     first = in_thread(
         lambda: got.append(once.get(["texts"], compute, relay, heard=lambda *part: heard_first.append(part)))
     )
-    assert half.wait(30)
+    assert half.wait(120)
     second = in_thread(lambda: got.append(once.get(["texts"], compute, Relay(Notes(), ended), bars, hear)))
-    while bars.steps < 4 or not heard:
-        time.sleep(0.01)
+    until(lambda: bars.steps == 4 and heard)
     assert heard == [(0, 1.0)]  # at once, though it was told before
     go.set()
     for thread in (first, second):
@@ -71,7 +77,7 @@ def test_where_the_first_fails_who_waits_computes_and_meets_the_error_itself():
 
     def fails(told):
         begun.set()
-        assert go.wait(30)
+        assert go.wait(120)
         raise ValueError("ahead")
 
     def first():
@@ -79,7 +85,7 @@ def test_where_the_first_fails_who_waits_computes_and_meets_the_error_itself():
             once.get(["x"], fails)
 
     ahead = in_thread(first)
-    assert begun.wait(30)
+    assert begun.wait(120)
     waits = in_thread(lambda: got.append(once.get(["x"], lambda told: "computed")))
     time.sleep(0.05)
     go.set()
@@ -119,24 +125,21 @@ def test_what_is_computed_stops_when_the_run_has_ended():
 
 
 def test_a_thread_that_takes_short_turns_lets_others_between_them():
-    lock, turns, stop = FairLock(), [], threading.Event()
+    lock, turns, held = FairLock(), [], threading.Event()
 
-    def busy():
-        while not stop.is_set():
+    def take(name, most):
+        for number in range(5):
             with lock, lock:  # it may be taken again
-                turns.append("busy")
-                time.sleep(0.002)
+                held.set()
+                if number < most:
+                    until(lambda: lock._waiting)  # the other one
+                turns.append(name)
 
-    thread = in_thread(busy)
-    while len(turns) < 3:
-        time.sleep(0.001)
-    for _ in range(5):
-        before = len(turns)
-        with lock:
-            turns.append("other")
-        assert len(turns) - before <= 3
-    stop.set()
+    thread = in_thread(lambda: take("busy", 5))
+    assert held.wait(60)
+    take("other", 4)  # at its last turn nobody waits any more
     thread.join()
+    assert turns == ["busy", "other"] * 5
 
 
 def test_a_wait_that_is_interrupted_gives_its_place_up():
@@ -145,24 +148,30 @@ def test_a_wait_that_is_interrupted_gives_its_place_up():
     def holder():
         with lock:
             held.set()
-            assert go.wait(30)
+            assert go.wait(120)
 
     class Interrupted(Exception): ...
 
     thread = in_thread(holder)
-    assert held.wait(30)
+    assert held.wait(120)
     import signal
 
     def interrupt(*_):
         raise Interrupted
 
+    def interrupt_who_waits():
+        until(lambda: lock._waiting)
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    interrupts = in_thread(interrupt_who_waits)
     try:
         with pytest.raises(Interrupted), lock:
             pass
     finally:
         signal.signal(signal.SIGALRM, before)
+    interrupts.join()
     go.set()
     thread.join()
     with lock:

@@ -36,10 +36,13 @@ def test_the_scheme_is_psycopg2s_however_it_is_written(scheme, postgres, monkeyp
     connection.close()
 
 
-def test_each_trouble_has_its_remedy(postgres, monkeypatch):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = closed.getsockname()[1]
+def test_each_trouble_has_its_remedy(postgres):
+    with socket.socket() as taken:  # where nobody listens, and nobody else can
+        taken.bind(("127.0.0.1", 0))
+        _each_trouble_has_its_remedy(postgres, taken.getsockname()[1])
+
+
+def _each_trouble_has_its_remedy(postgres, nobody):
     cases = {
         f"postgresql://me:secret@127.0.0.1:{nobody}/d": "refused; see that it runs and that .STAR_DATABASE is right",
         postgres.url("nowhere"): 'database "nowhere" does not exist; create it .createdb.',

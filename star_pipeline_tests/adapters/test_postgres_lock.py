@@ -70,7 +70,7 @@ def test_a_second_holder_is_refused_naming_the_first_and_a_killed_one_holds_noth
         assert lock.is_held_by(here, os.getpid(), "study") is False
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-        with lock.hold("run 1234", patience_s=1.0):
+        with lock.hold("run 1234", patience_s=60.0):
             assert lock.holder().owner == "run 1234"
             assert command_at_work(lock) is None  # a run of Dagster's own
         assert lock.holder() is None
@@ -130,5 +130,5 @@ def test_a_server_holds_its_lake_also_as_another_program_until_it_ends(postgres_
         with lock_of(postgres_url, lake).hold("run"):  # it keeps no run out
             pass
         server.stdin.close()
-    lock_of(postgres_url, lake)._take("server", "third", 1.0, "is served by")
+    lock_of(postgres_url, lake)._take("server", "third", 60.0, "is served by")
     lock_of(postgres_url, lake)._let_go("server")

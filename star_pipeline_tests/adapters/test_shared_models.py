@@ -123,7 +123,7 @@ def test_who_waits_for_anothers_computation_hears_of_each_loss_as_it_is_there():
             for number, loss in enumerate(found):
                 heard(number, loss)
                 begun.set()
-                assert go.wait(30) or number
+                assert go.wait(120) or number
             return found
 
     def hear(number, loss):
@@ -132,12 +132,12 @@ def test_who_waits_for_anothers_computation_hears_of_each_loss_as_it_is_there():
 
     step = threading.Thread(target=lambda: models.scorer("large", lambda progress: Slow("large")).losses(SAMPLES, KEPT))
     step.start()
-    assert begun.wait(30)
+    assert begun.wait(120)
     ahead = threading.Thread(
         target=lambda: models.scorer("large", lambda progress: Slow("large")).losses(SAMPLES, KEPT, hear)
     )
     ahead.start()
-    assert early.wait(30), "the step, which came first and tells nobody, has scored one"
+    assert early.wait(120), "the step, which came first and tells nobody, has scored one"
     go.set()
     step.join()
     ahead.join()

@@ -53,7 +53,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
 
     ``models`` holds the scoring models ``small`` and ``large``.
     """
-    from star_pipeline_tests.integration.test_run_against_a_server import configuration, scripted
+    from star_pipeline_tests.integration.test_run_against_a_server import configuration, same_numerics, scripted
 
     (folder / "seeds.json").write_text(json.dumps(seed_rows(seeds)))
 
@@ -75,6 +75,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
         options = ("--config", config, "--seeds", folder / "seeds.json")
         done = star("run", *options, "--lake", calm.root)
         assert done.returncode == 0, done.stderr
+        same_numerics(calm, shaken)
         undisturbed = len(server.requests)
         server.requests.clear()
         lost: list[int] = []
@@ -88,8 +89,7 @@ def soak(folder: Path, models: Path, kills: int, seed: int, lag: int = 0, seeds:
                 time.sleep(draw.uniform(0, 3.0 if number % 3 == 2 else 0.1))
                 if run.poll() is None:
                     os.kill(run.pid, signal.SIGKILL)
-            while server.active:
-                time.sleep(0.01)
+            server.settle()
             lost.append(len(server.requests) - _replies(shaken) - sum(lost))
         done = star("run", *options, "--lake", shaken.root)
         assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +18,7 @@ from star_pipeline.config import load_config
 from star_pipeline.core.equations.ifd_templates import prompt_text
 from star_pipeline.core.tables import IFD_SCORES
 from star_pipeline_tests.adapters.scoring.one_by_one import OneByOne
-from star_pipeline_tests.program import star, started
+from star_pipeline_tests.program import star, stopped_after
 from star_pipeline_tests.tiny_models import save_model
 
 pytestmark = pytest.mark.slow
@@ -52,16 +51,21 @@ def models(tmp_path_factory):
     return folders
 
 
-def score(folder, models, *options, rows=ROWS, source="rows.json", wait=True):
+def score(folder, models, *options, rows=ROWS, source="rows.json", stops_after=""):
+    """Exit code, output and errors; or the command itself, which has stopped once a part of this phase is there."""
     (folder / source).write_text(json.dumps(rows), "utf-8")
     command = ["score", source, "scores.parquet", *options]
     for option, model in zip(("--small", "--large"), models, strict=True):
         command += [] if option in options else [option, str(model)]
     environment = {**os.environ, "STAR_LAKE": str(folder)}
-    if wait:
-        done = star(*command, cwd=folder, env=environment)
-        return done.returncode, done.stdout, done.stderr
-    return started(*command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if stops_after:
+        part, pipes = (
+            rf"/\.scores\.parquet\.parts/{stops_after}-",
+            {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+        )
+        return stopped_after(part, *command, cwd=folder, env=environment, **pipes)
+    done = star(*command, cwd=folder, env=environment)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_row_a_record_in_its_order_with_a_value_or_a_status(tmp_path, models):
@@ -132,10 +136,7 @@ def test_replaced_weights_are_scored_anew_also_by_a_command_that_goes_on(tmp_pat
     mine = [tmp_path / "a", tmp_path / "b"]
     for here, there in zip(mine, models, strict=True):
         shutil.copytree(there, here)
-    run = score(tmp_path, mine, rows=many, wait=False)
-    while not list(tmp_path.glob(".scores.parquet.parts/small-*")):
-        assert run.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
+    run = score(tmp_path, mine, rows=many, stops_after="small")
     run.send_signal(signal.SIGKILL)
     run.wait()
     save_model(tmp_path / "a", "gpt2", texts, seed=9, hidden=16, layers=1, context=256)
@@ -164,14 +165,10 @@ def whole(tmp_path_factory, models):
 @pytest.mark.parametrize("phase", ["small", "large"])
 def test_killed_it_goes_on_where_it_was(phase, tmp_path, models, whole):
     many = MANY
-    run = score(tmp_path, models, rows=many, wait=False)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(f".scores.parquet.parts/{phase}-*")):
-        assert run.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    run = score(tmp_path, models, rows=many, stops_after=phase)
     run.send_signal(signal.SIGKILL)
     run.wait()
+    assert list(tmp_path.glob(f".scores.parquet.parts/{phase}-*"))
     assert not (tmp_path / "scores.parquet").exists()
     code, out, _ = score(tmp_path, models, rows=many)
     assert code == 0
@@ -181,14 +178,12 @@ def test_killed_it_goes_on_where_it_was(phase, tmp_path, models, whole):
 
 def test_a_second_one_on_the_same_output_is_refused(tmp_path, models):
     many = [{**ROWS[0], "output": f"{n} words " * 60} for n in range(700)]
-    first = score(tmp_path, models, rows=many, wait=False)
-    while not list(tmp_path.glob(".scores.parquet.parts/small-*")):
-        assert first.poll() is None
-        time.sleep(0.005)
+    first = score(tmp_path, models, rows=many, stops_after="small")
     code, _, err = score(tmp_path, models, rows=many)
     assert (code, err.count("\n")) == (1, 1)
     assert "another star-pipeline score writes it" in err
     first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGCONT)
     first.communicate()
     assert first.returncode == 130
 

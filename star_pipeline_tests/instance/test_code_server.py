@@ -11,7 +11,8 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from star_pipeline.adapters.lake import Lake
 from star_pipeline.instance import open_instance
 from star_pipeline.instance.processes import HOST_TAG, why_dead
-from star_pipeline_tests.daemon import code_server, free_port
+from star_pipeline_tests.daemon import code_server
+from star_pipeline_tests.ports import free_port
 
 HOST, NAME = "127.0.0.2", "elsewhere"
 JOB = """
@@ -55,7 +56,7 @@ def test_a_run_lives_while_its_server_knows_it_and_is_dead_for_a_server_that_was
     with open_instance(Lake.at(tmp_path / "lake")) as instance:
         with at(tmp_path, port) as server:
             run_id = launched(instance, port)
-            until = time.monotonic() + 120
+            until = time.monotonic() + 600
             while instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.STARTED and time.monotonic() < until:
                 time.sleep(0.2)
             run = instance.get_run_by_id(run_id)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -38,6 +39,11 @@ def run_of(instance, number, status, **tags):
     return instance.create_run_for_job(
         nothing, tags={"dagster/partition": f"{number:06}-seeds", **named}, status=status, remote_job_origin=origin
     )
+
+
+def sleeps(monkeypatch, instead):
+    """What the queue does between two looks, and nobody else: other threads may sleep meanwhile."""
+    monkeypatch.setattr(queue, "time", SimpleNamespace(sleep=instead))
 
 
 def event(run, kind):
@@ -93,7 +99,7 @@ def test_where_runs_start_together_a_shard_waits_for_the_earlier_ones_that_live(
                 worker.kill()
                 worker.wait()
 
-        monkeypatch.setattr(queue.time, "sleep", sleep)
+        sleeps(monkeypatch, sleep)
         queue.wait_for_turn(plain, first.run_id)
         assert looks == []
         queue.wait_for_turn(plain, third.run_id)
@@ -105,9 +111,7 @@ def test_where_runs_start_together_a_shard_waits_for_the_earlier_ones_that_live(
 
 
 def test_with_the_lakes_own_instance_nobody_waits_in_a_run(instance, monkeypatch):
-    monkeypatch.setattr(
-        queue.time, "sleep", lambda seconds: pytest.fail("it waits, and holds the slot that others need")
-    )
+    sleeps(monkeypatch, lambda seconds: pytest.fail("it waits, and holds the slot that others need"))
     instance.add_run_tags(run_of(instance, 1, Status.STARTED).run_id, process_tags())
     queue.wait_for_turn(instance, run_of(instance, 2, Status.STARTED).run_id)
 
@@ -133,7 +137,7 @@ def test_with_a_lag_a_run_waits_for_a_killed_one_until_that_has_been_tried_again
             instance.report_run_canceled(again[0])
 
     steps = iter(range(1, 9))
-    monkeypatch.setattr(queue.time, "sleep", lambda seconds: goes_on(next(steps)))
+    sleeps(monkeypatch, lambda seconds: goes_on(next(steps)))
 
     @contextmanager
     def meanwhile():
@@ -208,6 +212,6 @@ def test_a_run_that_waits_gives_its_slot_to_the_one_it_waits_for(tmp_path, monke
         second = run_of(plain, 2, Status.STARTED)
         slots = plain.event_log_storage
         assert slots.claim_concurrency_slot(pool_of(""), second.run_id, "candidates").is_claimed
-        monkeypatch.setattr(queue.time, "sleep", lambda seconds: plain.report_run_canceled(first))
+        sleeps(monkeypatch, lambda seconds: plain.report_run_canceled(first))
         queue.wait_for_turn(plain, second.run_id)
         assert slots.claim_concurrency_slot(pool_of(""), first.run_id, "candidates").is_claimed

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from collections import Counter
 
 import pytest
@@ -19,12 +20,14 @@ from star_pipeline_tests.integration.test_run_against_a_server import noise
 from star_pipeline_tests.llm_server import Reply, chat_server
 
 pytestmark = pytest.mark.slow
+PATIENCE_S = 300.0
 TOO_LONG = Reply(status=400, body=b'{"error": {"message": "maximum context length is 8 tokens", "code": 400}}')
 LAG = 1
 
 
 def settings_of(folder, server, name, lag, **changes):
-    agents = {agent: {"model": f"hosted_vllm/{agent}", "api_base": server.url, "patience_s": 0} for agent in "abj"}
+    rest = {"api_base": server.url, "patience_s": 0, "timeout_s": 900}  # a reply may be held back for long
+    agents = {agent: {"model": f"hosted_vllm/{agent}", **rest} for agent in "abj"}
     settings = {**CONFIG, "agents": agents, "judge": {"agent": "j"}, "evolution": {"rate": 0.8, "lag": lag}, **changes}
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(settings))
@@ -46,28 +49,52 @@ def some_fail(asked):
     return TOO_LONG if kind == 0 else "" if kind == 1 else Reply(str(answer(asked)), delay_s=0.02)
 
 
+class Waits:
+    """``some_fail``, whose judge answers only when ``enough`` candidates have been asked for; ``in_time``: whether that came about."""
+
+    def __init__(self):
+        self.enough, self.asked, self.reached, self.in_time = 0, 0, threading.Event(), True
+        self.guard = threading.Lock()
+
+    def __call__(self, asked):
+        if asked["model"] == "j":
+            self.in_time = (not self.enough or self.reached.wait(PATIENCE_S)) and self.in_time
+        else:
+            with self.guard:
+                self.asked += bool(self.enough)
+                if self.asked > self.enough:
+                    self.reached.set()
+        return some_fail(asked)
+
+
 def questions(requests):
     return Counter(json.dumps([asked["model"], asked["messages"], asked.get("seed")]) for asked in requests)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The same seeds with a lag, one thing after the other and ahead: (lakes, requests of each). Shards share instructions."""
+    """The same seeds with a lag, one thing after the other and ahead: (lakes, requests of each, the script). Shards share instructions.
+
+    Ahead, the judge of the first shard says nothing before half of another shard's candidates have been asked for.
+    """
     folder = tmp_path_factory.mktemp("ahead")
     # the same question with other answers: asked and paid once, and booked on the shard that comes first
     rows = seed_rows(8) + [{**row, "output": f"Otherwise. {row['output']}"} for row in seed_rows(4)]
-    with chat_server(some_fail) as server:
+    script = Waits()
+    with chat_server(script) as server:
         config = settings_of(folder, server, "config", LAG)
         lakes, requests = [], []
         for name, ahead in (("after", False), ("ahead", True)):
             server.requests.clear()
+            if ahead:
+                script.enough = 1.5 * [asked["model"] for asked in requests[0]].index("j")
             lakes.append(run(folder, config, name, rows, ahead))
             requests.append(list(server.requests))
-    return lakes, requests
+    return lakes, requests, script
 
 
 def test_the_tables_are_the_same_and_so_is_what_each_row_has_cost(both):
-    lakes, _ = both
+    lakes, *_ = both
     assert len(lakes[0].catalog_shards()) == 3
     assert differences(*lakes) == []
     rows = [row for shard in lakes[0].catalog_shards() for row in lakes[0].read_table(tables.CANDIDATES, shard)]
@@ -75,23 +102,17 @@ def test_the_tables_are_the_same_and_so_is_what_each_row_has_cost(both):
 
 
 def test_the_server_sees_the_same_questions_each_as_often(both):
-    _, (after, ahead) = both
+    _, (after, ahead), _ = both
     assert questions(ahead) == questions(after)
 
 
 def test_shards_were_in_work_at_once(both):
-    _, (after, ahead) = both
-    seen = {
-        name: [asked["model"] == "j" for asked in requests] for name, requests in (("after", after), ("ahead", ahead))
-    }
-
-    def changes(judging):
-        return sum(one != other for one, other in itertools.pairwise(judging))
-
+    _, (after, _), script = both
+    judging = [asked["model"] == "j" for asked in after]
     # one after the other the server is asked by turns for candidates and verdicts: twice a shard, the last one without a return
-    assert changes(seen["after"]) == 5
-    first = seen["ahead"].index(True)
-    assert seen["ahead"][:first].count(False) > 1.5 * seen["after"].index(True)
+    assert sum(one != other for one, other in itertools.pairwise(judging)) == 5
+    assert script.reached.is_set()
+    assert script.in_time
 
 
 def test_each_asset_is_materialised_by_its_own_step_in_order(both):
@@ -100,7 +121,7 @@ def test_each_asset_is_materialised_by_its_own_step_in_order(both):
     from star_pipeline.defs.jobs import LOOP
     from star_pipeline.instance import open_instance
 
-    (_, lake), _ = both
+    (_, lake), *_ = both
     with open_instance(lake) as instance:
         made = []
         for run_id in [run.run_id for run in instance.get_runs(dg.RunsFilter(job_name="process_shard"))][::-1]:
@@ -113,10 +134,18 @@ def test_each_asset_is_materialised_by_its_own_step_in_order(both):
 
 
 def test_what_could_still_change_is_not_asked_for_and_an_error_is_told_by_the_step_that_meets_it(tmp_path):
-    """The judge's key is refused: of the next shard what every plan asks is asked, of later ones nothing."""
+    """The judge's key is refused, when all else has been asked: of the next shard what every plan asks, of later ones nothing."""
+    seeds = {row["instruction"] for row in seed_rows(4, offset=4)}
+    asked_of_the_second, all_asked = set(), threading.Event()
 
     def script(asked):
-        return Reply(status=401) if asked["model"] == "j" else answer(asked)
+        if asked["model"] == "j":
+            all_asked.wait(PATIENCE_S)
+            return Reply(status=401)
+        asked_of_the_second.update(seeds & {asked["messages"][-1]["content"]})
+        if asked_of_the_second == seeds:
+            all_asked.set()
+        return answer(asked)
 
     with chat_server(script) as server:
         config = settings_of(tmp_path, server, "config", 0)

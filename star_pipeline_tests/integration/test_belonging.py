@@ -166,7 +166,7 @@ PUBLISHER = """
 def test_two_publishers_never_leave_data_card_and_manifest_of_different_runs(side):
     command = [sys.executable, "-c", textwrap.dedent(PUBLISHER), str(side.lake.root)]
     both = [subprocess.Popen([*command, word]) for word in ("one", "two")]
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [process.wait(600) for process in both] == [0, 0]
     card, told = side.lake.dataset_card.read_text(), json.loads(side.lake.dataset_manifest.read_text())
     assert (card, dataset_problem(side.lake, told)) == (f"{told['by']} 39", "")
 

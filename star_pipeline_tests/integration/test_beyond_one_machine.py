@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -28,11 +29,13 @@ class Side:
     def __init__(self, folder, database, monkeypatch):
         monkeypatch.setenv("STAR_DATABASE", database)
         self.folder, self.asked = folder, Counter()
-        self.at_request, self.then = 0, lambda: None
+        self.at_request, self.then, self.guard = 0, lambda: None, threading.Lock()
 
     def answer(self, asked):
-        self.asked[json.dumps([asked["model"], asked["messages"]])] += 1
-        if self.asked.total() == self.at_request:
+        with self.guard:  # each request sees a number of its own
+            self.asked[json.dumps([asked["model"], asked["messages"]])] += 1
+            number = self.asked.total()
+        if number == self.at_request:
             self.then()
         text = asked["messages"][-1]["content"]
         return "Both are fine.\n[A]" if "[Final Verdict]" in text else f"{asked['model']} on {text[-80:]}"

@@ -19,10 +19,11 @@ from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline.instance.home import CLUSTER_YAML
 from star_pipeline_tests.benchmarks.kill_soak import differences
 from star_pipeline_tests.conftest import fake_resources, seed_rows
-from star_pipeline_tests.daemon import EAGER, FAKES, Daemon, Service, code_server, free_port, impatient
+from star_pipeline_tests.daemon import EAGER, FAKES, Daemon, Service, code_server, impatient
 from star_pipeline_tests.elsewhere import ShardsElsewhere, kill, require_namespaces, started_here
-from star_pipeline_tests.integration.test_daemon import answers, configuration, put_seeds
+from star_pipeline_tests.integration.test_daemon import Held, configuration, put_seeds
 from star_pipeline_tests.llm_server import chat_server
+from star_pipeline_tests.ports import free_port
 
 ROWS = seed_rows(8)
 ROOT = Path(__file__).parents[2]
@@ -67,8 +68,8 @@ def processes(folder, env):
 def backfill(tmp_path_factory, postgres):
     """A backfill picked in the wrong order, the machine of its first shard dead in mid-run."""
     require_namespaces()
-    folder = tmp_path_factory.mktemp("cluster")
-    with chat_server(answers) as server:
+    folder, script = tmp_path_factory.mktemp("cluster"), Held()
+    with chat_server(script) as server:
         config = configuration(folder, server.url)
         shared = folder / "shared.yaml"
         shared.write_text(json.dumps({**json.loads(config.read_text()), "journal": {"postgres_env": "STAR_DATABASE"}}))
@@ -80,12 +81,13 @@ def backfill(tmp_path_factory, postgres):
         lake.write_bytes(lake.dagster_home / "dagster.yaml", settings())
         more = {"STAR_DATABASE": postgres.database(), "PYTHONPATH": str(ROOT)}
         with processes(folder, {**environment(str(config), lake), **EAGER, **more}) as (daemon, own):
-            assert daemon.finish(daemon.launch("take_in_seeds"), 240) == "SUCCESS"
-            picked = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
+            assert daemon.finish(daemon.launch("take_in_seeds")) == "SUCCESS"
             first = lake.catalog_shards()[0]
-            daemon.until("plan of the first shard", lambda: lake.has_table(tables.SAMPLING_PLAN, first), 240)
-            [victim] = [run for run in daemon.runs() if run["partition"] == first]
-            kill(started_here(own, victim["runId"]))
+            with script.hold():
+                picked = daemon.backfill(LOOP, lake.catalog_shards()[::-1])
+                daemon.until("plan of the first shard", lambda: lake.has_table(tables.SAMPLING_PLAN, first))
+                [victim] = [run for run in daemon.runs() if run["partition"] == first]
+                kill(started_here(own, victim["runId"]))
             status = daemon.finish_backfill(picked)
             yield {"lake": lake, "calm": calm, "status": status, "runs": daemon.runs(), "victim": victim["runId"],
                    "log": (folder / "dagster-daemon.log").read_text()}  # fmt: skip  # read as a table

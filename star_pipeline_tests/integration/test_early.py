@@ -18,13 +18,14 @@ from star_pipeline_tests.completions_server import completions_server
 from star_pipeline_tests.conftest import fake_resources, seed_rows
 from star_pipeline_tests.integration.test_ahead import settings_of
 from star_pipeline_tests.integration.test_experiments import answer
+from star_pipeline_tests.integration.test_run_against_a_server import same_numerics
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
 ROWS = seed_rows(4)
 SEEDS_AT_ONCE = 8
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 JUDGE = {"agent": "j", "skip_nonpositive_gap": False}
 
 
@@ -91,6 +92,8 @@ def test_models_in_this_process_score_some_seeds_and_the_judge_judges_while_cand
             told.judged.clear()
             server.requests.clear()
             lakes.append(Lake.at(tmp_path / name))
+            if ahead:
+                same_numerics(*lakes)
             run(config, lakes[-1], {}, ahead, seed_rows(SEEDS_AT_ONCE + 2))
             asked.append(Counter(json.dumps([one["model"], one["messages"]]) for one in server.requests))
     assert told.in_time

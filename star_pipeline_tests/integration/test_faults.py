@@ -32,7 +32,7 @@ assert models  # a fixture
 def agents(url, **changes):
     return {
         name: {
-            "model": f"hosted_vllm/{name}", "api_base": url, "api_key_env": "FAULTY_KEY", "max_concurrency": 8, "timeout_s": 4,
+            "model": f"hosted_vllm/{name}", "api_base": url, "api_key_env": "FAULTY_KEY", "max_concurrency": 8, "timeout_s": 15,
             "max_tries": 6, "params": {"max_tokens": 64}, "input_cost_per_token": PRICES[0], "output_cost_per_token": PRICES[1],
             **changes,
         }
@@ -58,6 +58,7 @@ def story(models, tmp_path_factory):
             return star("run", *options, env=environment)
 
         short = run(0.05)
+        server.settle()
         stopped_at = {"bill": chaos.bill_usd, "requests": len(server.requests), "answers": chaos.answers.copy()}
         rich = run(5.0)
         yield {
@@ -81,7 +82,8 @@ def test_the_budget_stops_the_run_with_one_line_and_the_servers_own_count_is_bel
 def test_the_run_ends_well_and_every_candidate_is_there_or_has_its_reason(story):
     assert story["rich"].returncode == 0, story["rich"].stderr
     assert all(
-        story["chaos"].fates[fate] for fate in ("429", "500", "503", "reset", "half", "garbage", "empty", "cut", "late")
+        story["chaos"].fates[fate]
+        for fate in ("429", "500", "503", "reset", "half", "garbage", "empty", "cut", "silence")
     )
     lake = story["lake"]
     for shard in lake.shards_of(tables.CANDIDATES):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections import Counter
 
 import duckdb
@@ -14,13 +15,21 @@ from star_pipeline.commands.run import run_pipeline
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
 from star_pipeline.defs.resources import LakeResource, SettingsResource
 from star_pipeline_tests.conftest import CONFIG, fake_resources, seed_rows
-from star_pipeline_tests.integration.test_run_against_a_server import STARTER, configuration, scripted
+from star_pipeline_tests.integration.test_run_against_a_server import (
+    STARTER,
+    agents_at,
+    configuration,
+    same_numerics,
+    scripted,
+)
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import star, started
 from star_pipeline_tests.s3_server import behind, use_bucket
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
+AT_ONCE = 2
+"""Requests of an agent in flight: what a kill may lose."""
 
 
 @pytest.fixture(scope="module")
@@ -32,34 +41,42 @@ def lakes(s3, tmp_path_factory):
     save_gpt_neox(folder / "large", rows, seed=1, hidden=16, layers=1)
     (folder / "seeds.jsonl").write_text("\n".join(rows[:12]))
     said: dict[str, str] = {}
-    at, act = 0, None
+    at, act, guard = 0, None, threading.Lock()
 
     def when(requests, doing):
         nonlocal at, act
-        at, act = requests, doing
+        with guard:
+            at, act = requests, doing
 
     def script(asked):
         nonlocal act
-        if act and len(server.requests) >= at:
-            act, doing = None, act
+        doing = None
+        with guard:
+            if act and len(server.requests) >= at:
+                act, doing = None, act
+        if doing:
             doing()
         return scripted(asked)
 
     with pytest.MonkeyPatch.context() as patch, chat_server(script) as server:
         bucket = use_bucket(s3, folder / "workspace", patch)
         sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 6}
-        config = configuration(folder, server.url, sampling=sampling)
+        config = configuration(
+            folder, server.url, sampling=sampling, agents=agents_at(server.url, max_concurrency=AT_ONCE)
+        )
         seeds = ("--seeds", folder / "seeds.jsonl")
         local = star("run", "--config", config, "--lake", folder / "lake", *seeds)
         assert local.returncode == 0, local.stderr
         alone = Counter(map(_question, server.requests))
         server.requests.clear()
 
+        same_numerics(Lake.at(folder / "lake"), Lake.at(f"{bucket}/a/lake"))
         options = ("--config", config, "--lake", f"{bucket}/a/lake")
         with started("run", *options, *seeds, stderr=-1, stdout=-1) as process:
             when(len(alone) // 4, process.kill)
-            said["killed"] = process.communicate(timeout=120)[1]
+            said["killed"] = process.communicate(timeout=900)[1]
         assert process.returncode == -signal.SIGKILL
+        server.settle()
         in_flight = len(server.requests)
         answered = Counter(map(_question, server.requests))
 

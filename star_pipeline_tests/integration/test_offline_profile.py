@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_offline_profile_makes_a_row_of_every_starter_seed(tmp_path):
     command = [str(Path(sys.executable).with_name("star-pipeline")), "run", "--lake", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=590)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert result.returncode == 0, result.stderr
     lake = Lake.at(tmp_path)
     rows = lake.read_table(STAR_DATASET)

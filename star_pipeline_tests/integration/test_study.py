@@ -43,12 +43,15 @@ class Graders:
 
     def __init__(self):
         self.stops_at, self.seen, self.stopped, self.may_go_on = None, 0, threading.Event(), threading.Event()
+        self.guard = threading.Lock()
 
     def __call__(self, request):
-        self.seen += 1
-        if self.stops_at and self.seen >= self.stops_at:
+        with self.guard:
+            self.seen += 1
+            stops = self.stops_at and self.seen >= self.stops_at
+        if stops:
             self.stopped.set()
-            self.may_go_on.wait(60)
+            self.may_go_on.wait(900)
         return f"[[{1 + len(request['messages'][-1]['content']) % 10}]]"
 
 
@@ -74,7 +77,7 @@ def home(tmp_path_factory, graders):
         config = configured(folder, "s", arms=list(ARMS), seeds=[0, 1], tune=tune, evaluate=evaluate)
         settings = json.loads((folder / "s.json").read_text())
         for agent in settings["agents"].values():
-            agent |= {"api_base": server.url, "max_concurrency": 2, "params": {"max_tokens": 20}}
+            agent |= {"api_base": server.url, "max_concurrency": 2, "timeout_s": 900, "params": {"max_tokens": 20}}
             agent |= {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
         settings["scoring"] = {"small": str(model), "large": str(model), "template": "alpaca", "device": "cpu"}
         (folder / "s.json").write_text(json.dumps(settings))
@@ -158,10 +161,10 @@ def test_a_study_killed_while_it_is_judged_ends_with_the_same_tables_and_others_
         graders.seen = 0
     finally:
         command.send_signal(signal.SIGKILL)
-        command.communicate(timeout=30)
+        command.communicate(timeout=300)
         graders.stops_at = None
         graders.may_go_on.set()
-        said = job.communicate(timeout=120)[0] if job else ""
+        said = job.communicate(timeout=900)[0] if job else ""
     assert command.returncode == -signal.SIGKILL
     assert job.returncode == 0, said
     assert tables(lake) == told

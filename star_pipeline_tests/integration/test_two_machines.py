@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from collections import Counter
 
 import psutil
@@ -13,13 +14,21 @@ from star_pipeline.config import load_config
 from star_pipeline.core.tables import SEED_CATALOG, SHARD_TABLES, STAR_DATASET, TASK_DOMAINS
 from star_pipeline.instance import database_of, open_instance
 from star_pipeline_tests.elsewhere import kill, on, require_namespaces
-from star_pipeline_tests.integration.test_run_against_a_server import STARTER, configuration, scripted
+from star_pipeline_tests.integration.test_run_against_a_server import (
+    STARTER,
+    agents_at,
+    configuration,
+    same_numerics,
+    scripted,
+)
 from star_pipeline_tests.llm_server import chat_server
 from star_pipeline_tests.program import command, star
 from star_pipeline_tests.s3_server import use_bucket
 from star_pipeline_tests.tiny_models import save_gpt_neox
 
 pytestmark = pytest.mark.slow
+AT_ONCE = 2
+"""Requests of an agent in flight: what a kill may lose."""
 
 
 def machine(name, folder, *arguments):
@@ -40,14 +49,17 @@ def taken_over(s3, postgres, tmp_path_factory):
     (folder / "seeds.jsonl").write_text("\n".join(rows[:12]))
     sampling = {"pairs_per_seed": 2, "from_memory": 1, "shard_size": 6}
     refused: list[tuple[int, str]] = []
-    at, first = 0, None
+    at, first, guard = 0, None, threading.Lock()
 
     def script(asked):
         nonlocal first
-        if first and len(server.requests) >= at:
-            dying, first = first, None
+        dying = None
+        with guard:
+            if first and len(server.requests) >= at:
+                dying, first = first, None
+        if dying:
             second = machine("machine-b", folder, "run", *shared)
-            refused.append((second.communicate(timeout=120)[1], second.returncode))
+            refused.append((second.communicate(timeout=600)[1], second.returncode))
             kill(psutil.Process(dying.pid))
         return scripted(asked)
 
@@ -55,21 +67,26 @@ def taken_over(s3, postgres, tmp_path_factory):
         bucket = use_bucket(s3, folder / "workspace", patch)
         patch.setenv("STAR_DATABASE", postgres.database())
         seeds = ("--seeds", folder / "seeds.jsonl")
-        local = configuration(folder, server.url, sampling=sampling)
+        agents = agents_at(server.url, max_concurrency=AT_ONCE, timeout_s=900)
+        local = configuration(folder, server.url, sampling=sampling, agents=agents)
         done = star("run", "--config", local, "--lake", folder / "lake", *seeds)
         assert done.returncode == 0, done.stderr
         alone = Counter(map(_question, server.requests))
         server.requests.clear()
 
-        config = configuration(folder, server.url, sampling=sampling, journal={"postgres_env": "STAR_DATABASE"})
+        journal = {"postgres_env": "STAR_DATABASE"}
+        config = configuration(folder, server.url, sampling=sampling, agents=agents, journal=journal)
         shared = ("--config", config, "--lake", f"{bucket}/shared/lake")
-        first = started = machine("machine-a", folder, "run", *shared, *seeds)
-        at = len(alone) * 5 // 8
-        killed = started.communicate(timeout=180)[1]
+        same_numerics(Lake.at(folder / "lake"), Lake.at(f"{bucket}/shared/lake"))
+        with guard:
+            at = len(alone) * 5 // 8
+            first = started = machine("machine-a", folder, "run", *shared, *seeds)
+        killed = started.communicate(timeout=900)[1]
         assert first is None, killed
+        server.settle()
         of_killed = Counter(map(_question, server.requests))
         finishes = machine("machine-b", folder, "run", *shared)
-        said = finishes.communicate(timeout=180)[1]
+        said = finishes.communicate(timeout=900)[1]
         assert finishes.returncode == 0, said
         lake, settings = Lake.at(f"{bucket}/shared/lake"), load_config(str(config))
         with open_instance(lake, database=database_of(settings)) as instance:

@@ -61,8 +61,10 @@ def test_links_at_the_top_lead_to_their_sections_though_the_page_still_grows_abo
                 page.wait_for(
                     "[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn) && document.body.dataset.ready"
                 )
-                place = page.evaluate(f"document.querySelector('{name}').getBoundingClientRect().top")
-                assert 0 <= place <= 40, (width, name)
+                place = f"document.querySelector('{name}').getBoundingClientRect().top"
+                page.wait_for(f"0 <= {place} && {place} <= 40")  # a page follows a link in its own time
+                page.evaluate("new Promise((done) => setTimeout(done, 50))")
+                assert 0 <= page.evaluate(place) <= 40, (width, name)  # and stays there
 
 
 def test_unkind_texts_are_shown_as_they_are_and_run_nothing(report, page):

@@ -102,7 +102,7 @@ def test_processes_that_share_a_journal_keep_one_reply_a_request_and_book_what_e
     """
     names = ["one", "two", "three"]
     writers = [script(code, where, name) for name in names]
-    said = {writer.communicate(timeout=120)[0] for writer in writers}
+    said = {writer.communicate(timeout=300)[0] for writer in writers}
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert len(said) == 1  # all of them were given the same replies, whoever paid first
 
@@ -128,7 +128,7 @@ def test_processes_that_race_for_one_budget_are_granted_exactly_it(where):
         run(sys.argv[1], main)
     """
     racers = [script(code, where) for _ in range(2)]
-    granted = [int(racer.communicate(timeout=120)[0]) for racer in racers]
+    granted = [int(racer.communicate(timeout=300)[0]) for racer in racers]
     assert sum(granted) == 400
     [spend] = run(where, spend_of)
     assert (spend.reservations, spend.reserved) == (400, 2800)

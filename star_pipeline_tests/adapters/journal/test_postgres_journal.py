@@ -74,7 +74,10 @@ def test_what_another_process_is_still_keeping_is_left_to_it(where, postgres, tm
 
 def test_a_session_that_ends_is_made_anew(where, postgres):
     database = where.split()[0].rsplit("/", 1)[1]
-    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%%journal%%'"
+    ending = (  # of this journal: an earlier one's may still be on their way out
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name LIKE '%%journal%%' AND datname = current_database()"
+    )
 
     async def work(journal):
         await add(journal, 1)

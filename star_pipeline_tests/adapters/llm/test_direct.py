@@ -103,13 +103,11 @@ def test_the_same_request_goes_out(provider, monkeypatch):
 
 STATUSES = (400, 401, 402, 403, 404, 405, 408, 409, 413, 422, 425, 429, 451, 500, 501, 502, 503, 504, 507, 520, 529)
 SAID = (
-    refused for refused in (
         (429, "Rate limit reached, please try again in 2.5s", {}), (429, "slow down", {"Retry-After": "7"}),
         (429, "You exceeded your current quota", {}), (400, "This model's maximum context length is 4096 tokens", {}),
         (400, "The response was filtered: content management policy", {}), (400, "System role not supported", {}),
         (503, "Loading model", {}), (500, "model requires more system memory (5 GiB) than is available (3 GiB)", {}),
         (400, "Unrecognized request argument: top_k", {}), (404, "The model `m` does not exist.", {}),
-    )
 )  # fmt: skip  # read as a table
 
 
@@ -139,7 +137,7 @@ def test_the_same_is_taken_of_what_no_sane_server_sends():
         return hostile(11, numbers[place], most=5000)[0]
 
     with chat_server(script) as server:
-        for direct, through in both(server, len(numbers), timeout_s=20):
+        for direct, through in both(server, len(numbers), timeout_s=120):
             # what kind of failure nonsense with status 200 is, litellm says now so and now so
             if not (isinstance(direct, Failure) and isinstance(through, Failure)):
                 alike(direct, through)
@@ -160,7 +158,7 @@ def test_an_error_in_place_of_a_reply_is_one_of_its_code():
 
 
 def test_nobody_there_and_nobody_in_time():
-    with chat_server(lambda asked: Reply("late", delay_s=3)) as server:
+    with chat_server(lambda asked: Reply("late", delay_s=60)) as server:
         for direct, through in both(server, timeout_s=0.5):
             alike(direct, through)
             assert direct.kind == "timeout"

@@ -167,7 +167,7 @@ def test_what_a_reply_did_not_take_is_free_for_the_next_at_once():
         await asyncio.sleep(0.01)
         assert not waiting.done()
         window.correct(entry, 20)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
 
     asyncio.run(run())
 
@@ -241,7 +241,7 @@ def test_a_real_server_sees_the_minutes_pace_over_two_stages(tmp_path):
 
     with chat_server(script) as server:
         agent = AgentConfig(model="hosted_vllm/m", api_base=server.url, requests_per_minute=100)
-        servers = Servers()
+        servers, began = Servers(), time.monotonic()
 
         async def stage(number):
             chat = AgentChat({"a": agent}, SqliteJournal(tmp_path / str(number), "lake"), servers=servers)
@@ -252,7 +252,8 @@ def test_a_real_server_sees_the_minutes_pace_over_two_stages(tmp_path):
         asyncio.run(stage(0))
         asyncio.run(stage(1))
     assert len(times) == 4
-    assert times[-1] - times[0] >= 3 * 0.6 - 0.3
+    # from before the first: how long one takes on its way is nobody's promise
+    assert all(at - began >= number * 0.6 for number, at in enumerate(sorted(times)))
 
 
 def test_slots_and_minutes_are_shared_by_event_loops_that_run_at_the_same_time():

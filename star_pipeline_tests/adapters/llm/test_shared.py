@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -53,7 +54,7 @@ def test_there_is_room_when_nothing_of_a_shard_or_of_earlier_ones_waits_for_its_
     released = threading.Event()
 
     def script(asked):
-        released.wait()
+        released.wait(120)
         return "words"
 
     async def room():
@@ -99,7 +100,7 @@ def test_a_reply_that_was_asked_ahead_of_a_kill_is_booked_by_the_next_process(tm
 
 def test_a_step_takes_what_is_on_its_way(tmp_path):
     go = threading.Event()
-    with chat_server(lambda asked: go.wait(30) and "words") as server, shared(tmp_path, a=agent(server)) as chat:
+    with chat_server(lambda asked: go.wait(120) and "words") as server, shared(tmp_path, a=agent(server)) as chat:
         pending = ahead(chat, 1, request(purpose="x"))
         threading.Timer(0.3, go.set).start()
         [reply] = step(chat, request(purpose="x"))
@@ -153,7 +154,7 @@ def test_a_budget_that_is_used_up_ahead_is_met_by_the_step_that_needs_money(tmp_
 def test_of_what_waits_the_earliest_shards_requests_go_first_and_what_is_answered_waits_for_nobody(tmp_path):
     go = threading.Event()
     with (
-        chat_server(lambda asked: go.wait(30) and "x") as server,
+        chat_server(lambda asked: go.wait(120) and "x") as server,
         shared(tmp_path, a=agent(server, max_concurrency=1)) as chat,
     ):
         go.set()
@@ -161,7 +162,7 @@ def test_of_what_waits_the_earliest_shards_requests_go_first_and_what_is_answere
         go.clear()
         held = ahead(chat, 9, *(request(f"held {n}") for n in range(4)))
         while server.active < 1:  # one at a time: of two that are sent together either may arrive first
-            pass
+            time.sleep(0.005)
         third, second = (ahead(chat, rank, *(request(f"{rank}-{n}") for n in range(3))) for rank in (3, 2))
         assert ahead(chat, 9, request("known")).result()[0].text == "x"
         go.set()
@@ -174,12 +175,12 @@ def test_of_what_waits_the_earliest_shards_requests_go_first_and_what_is_answere
 def test_what_is_withdrawn_is_not_sent(tmp_path):
     go = threading.Event()
     with (
-        chat_server(lambda asked: go.wait(30) and "x") as server,
+        chat_server(lambda asked: go.wait(120) and "x") as server,
         shared(tmp_path, a=agent(server, max_concurrency=2)) as chat,
     ):
         asked = ahead(chat, 1, *(request(f"{n}") for n in range(20)))
         while server.active < 2:
-            pass
+            time.sleep(0.005)
         chat.loop.call_soon_threadsafe(chat.halt)
         go.set()
         with pytest.raises(asyncio.CancelledError):

@@ -128,7 +128,12 @@ def test_each_turn_is_graded_and_an_unreadable_grade_is_asked_for_again(asking):
         assert [(row.judge_agent, row.attempts) for row in rows] == [("a", 1), ("a", 2), (None, 0)]
         assert rows[1].reply.endswith("[[9]]")
         assert rows[2].error == "no answer: failed"
-        first, second = server.requests[0]["messages"][-1]["content"], server.requests[-1]["messages"][-1]["content"]
+        shown = [request["messages"][-1]["content"] for request in server.requests]
+        answered = [text.split("[Start of Assistant's Answer]")[1] for text in shown]
+        first, second = (
+            next(text for text, said in zip(shown, answered, strict=True) if words in said)
+            for words in ("good pear", "good plum")
+        )
         assert "[Start of Reference Answer]\npear\n[End of Reference Answer]" in first
         assert "Reference" not in second
         assert "[Earlier Conversation]\nuser: Say pear.\nassistant: good pear\n\n[User Question]\nSay plum.\n" in second
