@@ -132,7 +132,8 @@ def test_scores_and_tuning_run_from_their_configuration_and_are_not_made_twice(t
     assert re.search(r"\| without judge \| [12] \|", told)
     for name in ("small", "large"):
         whole = re.search(rf"{name}: (\d+) of (\d+) tokens kept", told)
-        assert whole and int(whole[1]) < int(whole[2])
+        assert whole
+        assert int(whole[1]) < int(whole[2])
     tuned.main([*given, "--part", "train"], SilentProgress())
     assert [file.stat().st_mtime_ns for file in sorted((out / "trained").glob("*.json"))] == made
     assert told.endswith(capsys.readouterr().out.partition("\n|")[2][-200:])

@@ -1,7 +1,7 @@
 """What decides the last digits of a value: fixed once a lake, so that its scores stay comparable."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 
@@ -16,6 +16,8 @@ _WORST_ERROR = 1e-5
 _ONEDNN = "bf16"
 """With this precision *allowed*, torch hands float32 products to oneDNN. It makes them of bfloat16 on processors with AMX,
 and in full float32 elsewhere: so the error is looked at as well as the speed."""
+_WORTH = 1.25
+"""How many times faster another library has to be: of equals, which one is ahead is chance, and two lakes of one machine would differ."""
 
 
 PROBES = "probes"
@@ -149,7 +151,12 @@ def _linear(dtype: str, kind: str, threads: int, recorded: Numerics | None) -> s
     speeds = {name: _measure(Numerics(dtype, kind, threads, name)) for name in ("default", "onednn")}
     if recorded:
         return recorded.linear if speeds[recorded.linear] else "default"
-    return max(speeds, key=lambda name: speeds[name])
+    return _worth_it(speeds)
+
+
+def _worth_it(speeds: Mapping[str, float]) -> str:
+    """torch's default library, unless the other is faster by more than a measurement's chance."""
+    return "onednn" if speeds["onednn"] > _WORTH * speeds["default"] else "default"
 
 
 def _measure(numerics: Numerics) -> float:

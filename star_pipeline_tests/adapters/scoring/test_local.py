@@ -325,6 +325,21 @@ def test_a_library_that_multiplies_wrongly_is_not_chosen(monkeypatch):
     assert settle("float32", "cpu", Numerics("float32", "cpu", 1, "onednn")).linear == "default"
 
 
+@pytest.mark.parametrize(
+    ("default", "onednn", "chosen"),
+    [
+        (140, 146, "default"),
+        (100, 124, "default"),
+        (100, 126, "onednn"),
+        (100, 0, "default"),
+        (0, 100, "onednn"),
+        (0, 0, "default"),
+    ],
+)
+def test_of_libraries_that_are_about_as_fast_every_lake_has_the_same(default, onednn, chosen):
+    assert numerics._worth_it({"default": default, "onednn": onednn}) == chosen
+
+
 class Counted(SilentProgress):
     total = 0
 

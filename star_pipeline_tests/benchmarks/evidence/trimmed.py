@@ -1,8 +1,8 @@
-"""A model with the vocabulary that its texts use, where the head is what a processor cannot afford: two thirds of a small model's arithmetic.
+"""A model with the vocabulary that its texts use: the head is two thirds of a small model's arithmetic, which a processor cannot afford.
 
-Vocabulary trimming (Abdaoui et al., 2020, "Load What You Need"): of embeddings and head the rows of the tokens that are used stay, and all
-else of the model as it is. Texts become the same tokens as before, which is checked; what is left out is the probability of all other
-tokens, so that a loss is lower by -log of what the used ones had together.
+Vocabulary trimming (Abdaoui et al., 2020, "Load What You Need"): of embeddings and head the rows of the tokens that are used stay, and
+all else of the model as it is. Texts become the same tokens as before, which is checked; what is left out is the probability of all
+other tokens, so that a loss is lower by -log of what the used ones had together.
 """
 
 import json
