@@ -218,11 +218,11 @@ def test_a_run_that_is_stopped_says_so_and_a_second_one_beside_it_is_refused(mod
                 time.sleep(0.1)
             second = star("run", *options)
             run.send_signal(signal.SIGTERM)
-            goes_on.set()
-            said = run.communicate(timeout=600)[1]
+            said = run.communicate(timeout=600)[1]  # it waits for no reply
+        goes_on.set()
         assert second.returncode == 1
         assert f"in use by star-pipeline run (process {run.pid}" in second.stderr
-        assert run.returncode == 130
+        assert run.returncode == 130, said
         assert "run the same command to go on" in said
         assert "Traceback" not in said
 
