@@ -23,12 +23,13 @@ def noticed() -> Iterator[Callable[[], bool]]:
         here.setblocking(False)
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
-        seen = set[int]()
 
         def has_come() -> bool:
-            with suppress(BlockingIOError):
-                seen.update(here.recv(1 << 16))
-            return not seen.isdisjoint((signal.SIGINT, signal.SIGTERM))
+            with suppress(
+                BlockingIOError
+            ):  # it is looked at and left: what is taken out may be lost to a handler that raises just then
+                return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(here.recv(1 << 16, socket.MSG_PEEK))
+            return False
 
         try:
             yield has_come
