@@ -70,7 +70,8 @@ def tables(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> Ite
 def even(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> list[JsonMapping]:
     """The arms that were trained with the same seeds: with so many of the first seeds as leave most trainings to compare."""
     seeds, arms = (list(dict.fromkeys(job[name] for job in jobs)) for name in ("seed", "arm"))
-    there = {(job["arm"], job["seed"]) for job in jobs if job["trained"] in found}
+    there = {(job["arm"], job["seed"]) for job in jobs}
+    there -= {(job["arm"], job["seed"]) for job in jobs if job["trained"] not in found}  # of whichever target
     ways = [
         ([arm for arm in arms if all((arm, seed) in there for seed in seeds[:n])], n) for n in range(1, len(seeds) + 1)
     ]
@@ -211,7 +212,7 @@ def crossed(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> st
                 f"{arm} less low", name, interval(told.questions.mean, told.questions.low, told.questions.high),
                 ends(by_seed), f"{detectable(told.questions.sd, told.questions.n) or 0:.4f}",
             ])  # fmt: skip  # a row
-    return table("held-out loss | target | difference | by training seed | detectable", lines)
+    return table("held-out loss | target | difference | by training seed | detectable", lines) if lines else ""
 
 
 def ends(found: Interval | None) -> str:
