@@ -25,9 +25,8 @@ def noticed() -> Iterator[Callable[[], bool]]:
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
 
         def has_come() -> bool:
-            with suppress(
-                BlockingIOError
-            ):  # it is looked at and left: what is taken out may be lost to a handler that raises just then
+            # looked at and left: what is taken out may be lost to a handler that raises just then
+            with suppress(BlockingIOError):
                 return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(here.recv(1 << 16, socket.MSG_PEEK))
             return False
 
