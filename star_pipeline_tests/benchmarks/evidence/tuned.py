@@ -243,6 +243,10 @@ class Study:
         if not count:
             return job
         place = self._tuned["seeds"].index(job.seed) * count
+        if place + count > len(job.rows):
+            raise SystemExit(
+                f"instructions_apart: {count} for each training seed are more than the {len(job.rows)} that there are"
+            )
         return replace(job, rows=job.rows[place : place + count])
 
     def _best_rate(self, target: str, plain: Sequence[SeedOptions]) -> float:

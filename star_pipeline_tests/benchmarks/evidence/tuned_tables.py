@@ -99,7 +99,10 @@ def rates(jobs: Sequence[JsonMapping], found: Mapping[str, JsonMapping]) -> str:
             own = "" if job["arm"] == UNTUNED else interval(apart.mean, apart.low, apart.high)
             figure = float(np.mean(list(values.values())))
             lines.append([job["target"], job["arm"], str(job["rate"] or ""), f"{len(values)}", f"{figure:.4f}", own])
-    return table("target | arm | learning rate | questions | held-out loss | from untuned", lines) + (
+    told = table("target | arm | learning rate | questions | held-out loss | from untuned", lines)
+    if all(job["arm"] == UNTUNED for job in jobs if job["study"] == "rates"):
+        return told  # one rate, which nothing here chose
+    return told + (
         "\n\nThe rate with the lowest loss is every arm's: it was chosen on these same questions, by the arm random with one training seed."
     )
 
